@@ -6,7 +6,10 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod cmd;
 pub mod error;
 pub mod pg;
+pub mod report;
+pub mod verdict;
 
 pub use error::{Error, Result};

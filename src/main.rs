@@ -1,1 +1,18 @@
-fn main() {}
+//! The command line: parses, runs, prints the failure, exits. Everything else is in the library.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use dbstress::cmd::Cli;
+use dbstress::report::screen::Screen;
+use dbstress::verdict::Exit;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let screen = Screen::new(cli.global.quiet, cli.global.no_color);
+    let exit = cli.run(screen).unwrap_or_else(|error| {
+        screen.error(&error);
+        Exit::from(error.kind())
+    });
+    ExitCode::from(exit.code())
+}

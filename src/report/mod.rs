@@ -1,0 +1,3 @@
+//! Rendering: what the user sees. Pure functions from a record to text, and the one screen that prints.
+
+pub mod screen;

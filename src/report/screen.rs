@@ -1,0 +1,69 @@
+//! Where does a line go? Results to stdout, everything else to stderr; the only place besides `main` that prints.
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// The two streams of the terminal and what they can do.
+#[derive(Debug, Clone, Copy)]
+pub struct Screen {
+    /// No notes, no progress; results only.
+    pub quiet: bool,
+    /// Colours on stdout.
+    pub colour: bool,
+    /// Whether stderr is a terminal: only then is progress drawn.
+    pub interactive: bool,
+    /// Columns to use for results.
+    pub width: u16,
+}
+
+impl Screen {
+    /// Looks at the real terminal. `NO_COLOR` and `TERM=dumb` turn colour off.
+    pub fn new(quiet: bool, no_colour: bool) -> Self {
+        let plain = no_colour
+            || std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
+            || std::env::var_os("TERM").is_some_and(|t| t == "dumb");
+        Self {
+            quiet,
+            colour: !plain && std::io::stdout().is_terminal(),
+            interactive: std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|t| t != "dumb"),
+            width: console_width(),
+        }
+    }
+
+    /// A result, to stdout. A reader that went away (`| head`) is not an error of ours.
+    pub fn out(&self, text: &str) {
+        let mut stdout = std::io::stdout().lock();
+        let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+    }
+
+    /// A remark on the way, to stderr.
+    pub fn note(&self, text: &str) {
+        if !self.quiet {
+            let _ = writeln!(std::io::stderr().lock(), "{text}");
+        }
+    }
+
+    /// A failure, to stderr, however quiet.
+    pub fn error(&self, error: &dyn std::fmt::Display) {
+        let _ = writeln!(std::io::stderr().lock(), "error: {error}");
+    }
+
+    /// A bar on stderr for `length` steps of `label`; invisible when quiet or not on a terminal.
+    pub fn bar(&self, label: &str, length: u64) -> ProgressBar {
+        let target = if self.quiet || !self.interactive { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bar = ProgressBar::with_draw_target(Some(length), target);
+        if let Ok(style) = ProgressStyle::with_template("{prefix:<20} {bar:24} {msg}") {
+            bar.set_style(style);
+        }
+        bar.set_prefix(label.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar
+    }
+}
+
+/// Columns of the terminal on stdout; 100 where there is none, so that logs keep their tables.
+fn console_width() -> u16 {
+    comfy_table::Table::new().width().filter(|_| std::io::stdout().is_terminal()).unwrap_or(100)
+}
