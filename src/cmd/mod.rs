@@ -1,10 +1,15 @@
 //! One file per subcommand: arguments in, an exit code out. This file knows them all and what they share.
 
+pub mod db;
+
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand};
 
-use crate::Result;
+use crate::pg::cluster;
 use crate::report::screen::Screen;
 use crate::verdict::Exit;
+use crate::{Error, Result, state};
 
 /// Finds the double booking before the customers do.
 ///
@@ -30,19 +35,84 @@ pub struct Global {
     /// No colours (also NO_COLOR)
     #[arg(long, global = true, help_heading = "Output")]
     pub no_color: bool,
+    /// Where the private server and the histories of runs are kept
+    #[arg(long, global = true, value_name = "DIR", env = "DBSTRESS_STATE_DIR", help_heading = "Private server")]
+    pub state_dir: Option<PathBuf>,
+    /// Directory of the PostgreSQL programs to run it with
+    #[arg(long, global = true, value_name = "DIR", env = "DBSTRESS_PG_BIN", help_heading = "Private server")]
+    pub pg_bin: Option<PathBuf>,
+    /// Major version of PostgreSQL to run
+    #[arg(long, global = true, value_name = "N", env = "DBSTRESS_PG_VERSION", help_heading = "Private server")]
+    pub pg_version: Option<u32>,
+}
+
+impl Global {
+    /// What these flags say about the private server. Makes the state directory.
+    ///
+    /// # Errors
+    /// Usage, when the state directory cannot be used.
+    pub fn cluster(&self) -> Result<cluster::Settings> {
+        let state = state::directory(self.state_dir.as_deref(), &env)?;
+        Ok(cluster::Settings { state, ..self.located()? })
+    }
+
+    /// The same without making or checking anything: to look at what is there, and to stop it.
+    ///
+    /// # Errors
+    /// Usage, when what was named is no place.
+    pub fn located(&self) -> Result<cluster::Settings> {
+        let state = state::locate(self.state_dir.as_deref(), &env)?;
+        Ok(cluster::Settings { pg_bin: self.pg_bin.clone(), pg_version: self.pg_version, ..cluster::Settings::new(state)? })
+    }
 }
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
-pub enum Command {}
+pub enum Command {
+    /// Start, stop and inspect the private PostgreSQL server
+    Db(db::Db),
+    /// Looks after a private server; run by dbstress itself
+    #[command(name = cluster::SUPERVISE, hide = true)]
+    Supervise {
+        /// The cluster's directory.
+        directory: PathBuf,
+    },
+}
 
 impl Cli {
     /// Runs the command.
     ///
     /// # Errors
     /// Whatever kept it from reaching a verdict.
-    pub fn run(self, _screen: Screen) -> Result<Exit> {
-        match self.command {}
+    pub fn run(self, screen: Screen) -> Result<Exit> {
+        match self.command {
+            Command::Db(db) => db::run(db, &self.global, &screen),
+            // Before any runtime or thread is made: it must be the only one.
+            Command::Supervise { directory } => cluster::supervise(&directory).map(|()| Exit::Pass),
+        }
+    }
+}
+
+/// The real environment.
+pub(crate) fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Runs `future` to its end on a runtime of its own: control work, never the measured load.
+pub(crate) fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.map_err(|e| Error::inconclusive("the runtime cannot be made").because(e))?.block_on(future)
+}
+
+/// `future`, given up at Ctrl-C or SIGTERM: what it has half-made is cleaned up as it is dropped.
+pub(crate) async fn interruptible<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(|e| Error::inconclusive("signals cannot be received").because(e))?;
+    tokio::select! {
+        done = future => done,
+        _ = tokio::signal::ctrl_c() => Err(Error::interrupted("interrupted")),
+        _ = terminate.recv() => Err(Error::interrupted("terminated")),
     }
 }
 
