@@ -1,7 +1,5 @@
 //! `dbstress db`: what is there of the private server, and how is it started, stopped and thrown away?
 
-use std::time::Duration;
-
 use clap::{Args, Subcommand};
 
 use super::{Global, block_on, interruptible};
@@ -22,11 +20,7 @@ pub struct Db {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Start the private server, or find the one that runs, and print how to connect
-    Start {
-        /// Stop it after this long without anybody using it
-        #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = humantime::parse_duration)]
-        idle_stop: Duration,
-    },
+    Start,
     /// Stop it; its data stays
     Stop,
     /// Show every private cluster, running or not
@@ -47,9 +41,8 @@ pub fn run(db: Db, global: &Global, screen: &Screen) -> Result<Exit> {
     let progress = |text: &str| screen.note(text);
     let progress: cluster::Progress = &progress;
     match db.action {
-        Action::Start { idle_stop } => {
-            let settings = cluster::Settings { idle_stop, ..global.cluster()? };
-            let running = block_on(interruptible(cluster::start(&settings, progress)))?;
+        Action::Start => {
+            let running = block_on(interruptible(cluster::start(&global.cluster()?, progress)))?;
             let how = if running.started_here { "started" } else { "was running already" };
             screen.out(&format!("PostgreSQL {} {how}, on port {}", running.version, running.tcp.port));
             screen.out(&running.tcp.url(true));

@@ -3,6 +3,7 @@
 pub mod db;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -44,6 +45,17 @@ pub struct Global {
     /// Major version of PostgreSQL to run
     #[arg(long, global = true, value_name = "N", env = "DBSTRESS_PG_VERSION", help_heading = "Private server")]
     pub pg_version: Option<u32>,
+    /// Stop it when nobody has used it for this long; counts when it is started
+    #[arg(
+        long,
+        global = true,
+        value_name = "DURATION",
+        env = "DBSTRESS_IDLE_STOP",
+        default_value = "30m",
+        value_parser = humantime::parse_duration,
+        help_heading = "Private server"
+    )]
+    pub idle_stop: Duration,
 }
 
 impl Global {
@@ -62,7 +74,12 @@ impl Global {
     /// Usage, when what was named is no place.
     pub fn located(&self) -> Result<cluster::Settings> {
         let state = state::locate(self.state_dir.as_deref(), &env)?;
-        Ok(cluster::Settings { pg_bin: self.pg_bin.clone(), pg_version: self.pg_version, ..cluster::Settings::new(state)? })
+        Ok(cluster::Settings {
+            pg_bin: self.pg_bin.clone(),
+            pg_version: self.pg_version,
+            idle_stop: self.idle_stop,
+            ..cluster::Settings::new(state)?
+        })
     }
 }
 
