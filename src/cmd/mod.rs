@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::pg::cluster;
+use crate::pg::{ConnectOptions, cluster};
 use crate::report::screen::Screen;
 use crate::verdict::Exit;
 use crate::{Error, Result, state};
@@ -30,6 +30,9 @@ pub struct Cli {
 /// Flags that every command understands.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
+    /// The database to work on, postgres://USER@HOST:PORT/DATABASE
+    #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true, value_name = "URL", help_heading = "Database")]
+    pub database_url: Option<String>,
     /// No remarks and no progress, only results
     #[arg(short, long, global = true, help_heading = "Output")]
     pub quiet: bool,
@@ -68,7 +71,22 @@ impl Global {
         Ok(cluster::Settings { state, ..self.located()? })
     }
 
-    /// The same without making or checking anything: to look at what is there, and to stop it.
+    /// The database that the URL or the `PG*` variables name; when nothing does, the private server's, which is started if it is down.
+    ///
+    /// # Errors
+    /// When the URL cannot be read, or the private server does not start.
+    pub async fn server(&self, screen: &Screen) -> Result<Server> {
+        if let Some(url) = &self.database_url {
+            return Ok(Server { options: ConnectOptions::from_url(url, &env)?, private: None });
+        }
+        if ConnectOptions::env_names_a_server(&env) {
+            return Ok(Server { options: ConnectOptions::from_env(&env)?, private: None });
+        }
+        let private = cluster::start(&self.cluster()?, &|text| screen.note(text)).await?;
+        Ok(Server { options: private.options.clone(), private: Some(private) })
+    }
+
+    /// What [`Global::cluster`] says, without making or checking anything: to look at what is there, and to stop it.
     ///
     /// # Errors
     /// Usage, when what was named is no place.
@@ -81,6 +99,14 @@ impl Global {
             ..cluster::Settings::new(state)?
         })
     }
+}
+
+/// The database that a command works on. A private server is not stopped while this lives.
+pub struct Server {
+    /// How to connect.
+    pub options: ConnectOptions,
+    /// The private server, when nobody named another.
+    pub private: Option<cluster::Running>,
 }
 
 /// The subcommands.
