@@ -94,8 +94,16 @@ impl Layout {
 
     /// Whether a supervisor lives.
     pub fn is_supervised(&self) -> bool {
-        let lock = OpenOptions::new().read(true).open(self.supervisor_lock());
-        lock.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+        is_held(&self.supervisor_lock())
+    }
+
+    /// Whether a dbstress uses the server.
+    pub fn is_used(&self) -> bool {
+        // Shared locks do not see each other, so this one must be exclusive for a moment.
+        let Ok(file) = OpenOptions::new().read(true).open(self.clients_lock()) else { return false };
+        let used = matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+        let _ = file.unlock();
+        used
     }
 
     /// A name for the server that shows in the titles of its processes; unique among the clusters of a machine.
@@ -194,12 +202,30 @@ pub fn lock_file(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
+/// Whether somebody holds a lock for himself alone.
+fn is_held(path: &Path) -> bool {
+    let Ok(file) = OpenOptions::new().read(true).open(path) else { return false };
+    let held = matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+    let _ = file.unlock();
+    held
+}
+
 /// Takes a lock unless somebody has it.
 pub fn try_lock(file: &File) -> std::io::Result<bool> {
     match file.try_lock() {
         Ok(()) => Ok(true),
         Err(TryLockError::WouldBlock) => Ok(false),
         Err(TryLockError::Error(e)) => Err(e),
+    }
+}
+
+/// A lock that is held as long as this lives.
+pub struct Held(pub File);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Closing alone would not do: a process that another thread is just starting has a copy until it is.
+        let _ = self.0.unlock();
     }
 }
 

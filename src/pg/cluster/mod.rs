@@ -24,7 +24,7 @@ use rand::RngExt;
 use self::account::Account;
 use self::binaries::Binaries;
 pub(crate) use self::layout::Scratch;
-use self::layout::{Layout, Record};
+use self::layout::{Held, Layout, Record};
 use self::process::{Identity, PidFile};
 pub use self::supervise::supervise;
 use super::admin::{Session, identifier, literal};
@@ -94,7 +94,7 @@ pub struct Running {
     /// Version of the server, as in `15.18`.
     pub version: String,
     layout: Layout,
-    clients: File,
+    clients: Held,
 }
 
 impl Running {
@@ -115,8 +115,8 @@ impl Running {
         let Self { options, layout, clients, .. } = self;
         drop(clients);
         let _start = StartLock::take(layout.state(), &|_| {}).await?;
-        let clients = layout::lock_file(&layout.clients_lock()).map_err(|e| unusable(&layout, e))?;
-        if !layout::try_lock(&clients).map_err(|e| unusable(&layout, e))? {
+        // Whoever wants to use it from now on needs the start lock first.
+        if layout.is_used() {
             return Ok(false);
         }
         // A connection that the caller has just closed is seen by the server a moment later.
@@ -176,6 +176,7 @@ pub async fn start(settings: &Settings, progress: Progress<'_>) -> Result<Runnin
     // Under the start lock: the supervisor cannot decide to stop in between.
     let clients = layout::lock_file(&layout.clients_lock()).map_err(|e| unusable(&layout, e))?;
     clients.lock_shared().map_err(|e| unusable(&layout, e))?;
+    let clients = Held(clients);
     let password = password(&layout, &socket).await?;
     let options = socket.with_database(DATABASE);
     ensure_database(&socket, DATABASE).await?;
@@ -381,8 +382,9 @@ async fn halt(layout: &Layout, progress: Progress<'_>) -> Result<bool> {
         }
         patience.pause().await;
     }
-    // A number that belongs to somebody else by now would keep PostgreSQL from starting; everything of ours is certainly gone.
-    if PidFile::read(&layout.data()).is_some_and(|file| Identity::of(file.pid).is_some()) {
+    // A number that belongs to somebody else by now, or to a zombie, would keep PostgreSQL from starting. Everything of ours has gone.
+    // Otherwise the file stays: PostgreSQL itself then looks once more for users of its shared memory.
+    if PidFile::read(&layout.data()).is_some_and(|file| process::exists(file.pid)) {
         let _ = std::fs::remove_file(layout.data().join("postmaster.pid"));
     }
     Ok(found)
@@ -448,7 +450,6 @@ fn status_of(layout: &Layout) -> Status {
         (false, None) if process::children(&layout.cluster_name()).is_empty() => State::Stopped,
         (false, _) => State::Orphaned,
     };
-    let clients = std::fs::OpenOptions::new().read(true).open(layout.clients_lock());
     Status {
         major: layout.major,
         state,
@@ -459,7 +460,7 @@ fn status_of(layout: &Layout) -> Status {
         data: layout.data(),
         bytes: bytes_in(&layout.directory),
         started_by: record.map(|r| r.started_by),
-        in_use: clients.is_ok_and(|file| matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock))),
+        in_use: layout.is_used(),
     }
 }
 
@@ -557,7 +558,7 @@ fn selected(settings: &Settings, state: &Path) -> Vec<Layout> {
 }
 
 /// The right to start, stop or drop below one state directory.
-struct StartLock(#[expect(dead_code, reason = "held, not read")] File);
+struct StartLock(#[expect(dead_code, reason = "held, not read")] Held);
 
 impl StartLock {
     async fn take(state: &Path, progress: Progress<'_>) -> Result<Self> {
@@ -580,7 +581,7 @@ impl StartLock {
             }
             patience.pause().await;
         }
-        Ok(Self(file))
+        Ok(Self(Held(file)))
     }
 }
 
