@@ -16,7 +16,7 @@ use crate::{Error, Result};
 /// The superuser of every private server.
 pub const ROLE: &str = "dbstress";
 
-/// Appended to `postgresql.conf`, where `ALTER SYSTEM` and `--set` of a start still win.
+/// Appended to `postgresql.conf`, where `ALTER SYSTEM` and the settings of a start still win.
 const CONFIGURATION: &str = "
 # dbstress
 max_connections = 600

@@ -46,6 +46,8 @@ const POLL: Duration = Duration::from_millis(10);
 const LOCK_PATIENCE: Duration = Duration::from_secs(300);
 /// How long a server that runs but does not let us in may take: it may be recovering from a crash.
 const READY_PATIENCE: Duration = Duration::from_secs(300);
+/// How often a start is tried again that failed for no lasting reason.
+const ATTEMPTS: u32 = 5;
 /// How long backends may outlive their postmaster: they notice at their next wait.
 const ORPHAN_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -156,6 +158,7 @@ pub async fn start(settings: &Settings, progress: Progress<'_>) -> Result<Runnin
     prepare(&layout, &account)?;
 
     let mut started_here = false;
+    let mut attempt = 1;
     let gave_up = Instant::now() + READY_PATIENCE;
     let socket = loop {
         if let Some(socket) = join(&layout, gave_up, progress).await? {
@@ -170,8 +173,11 @@ pub async fn start(settings: &Settings, progress: Progress<'_>) -> Result<Runnin
         create::clean(&layout.directory);
         create::create(&layout, programs, &account, settings, progress).await?;
         progress(&format!("starting PostgreSQL {}", programs.version));
-        launch(settings, &layout, programs, &account).await?;
-        started_here = true;
+        match launch(settings, &layout, programs, &account, attempt).await? {
+            None => started_here = true,
+            Some(error) if attempt == ATTEMPTS => return Err(error),
+            Some(_) => attempt += 1,
+        }
     };
     // Under the start lock: the supervisor cannot decide to stop in between.
     let clients = layout::lock_file(&layout.clients_lock()).map_err(|e| unusable(&layout, e))?;
@@ -279,65 +285,72 @@ async fn join(layout: &Layout, gave_up: Instant, progress: Progress<'_>) -> Resu
 }
 
 /// Starts a supervisor and waits until its server is ready. When somebody else's supervisor was faster, that is as good.
-async fn launch(settings: &Settings, layout: &Layout, programs: &Binaries, account: &Account) -> Result<()> {
+/// Returns an error that another attempt may cure: the port was taken meanwhile, or the server was killed while it started.
+async fn launch(
+    settings: &Settings,
+    layout: &Layout,
+    programs: &Binaries,
+    account: &Account,
+    attempt: u32,
+) -> Result<Option<Error>> {
     let failed = |e: std::io::Error| unusable(layout, e);
-    let mut port = layout.record().map(|record| record.port).filter(|port| is_free(*port));
-    let mut attempts = 0;
-    loop {
-        attempts += 1;
-        let record = Record {
-            version: programs.version.clone(),
-            program: programs.program("postgres"),
-            port: match port.take() {
-                Some(port) => port,
-                None => free_port().map_err(|e| Error::inconclusive("no free port on 127.0.0.1").because(e))?,
-            },
-            socket: layout.make_socket(account)?,
-            settings: settings.server.clone(),
-            idle_stop_ms: u64::try_from(settings.idle_stop.as_millis()).unwrap_or(u64::MAX),
-            started_by: format!("{}, process {}", caller(), std::process::id()),
-            supervisor: None,
-            postmaster: None,
-        };
-        layout.write_record(&record).map_err(failed)?;
-        let log = open_log(&layout.log()).map_err(failed)?;
-        let before = log.metadata().map_err(failed)?.len();
-        let mut command = tokio::process::Command::new(&settings.program);
-        // None of the caller's environment: its PG* variables would lead the supervisor's own connections astray.
-        command.arg(SUPERVISE).arg(&layout.directory).current_dir("/").env_clear().envs(account::environment());
-        command.stdin(Stdio::null()).stdout(log.try_clone().map_err(failed)?).stderr(log);
-        let mut supervisor = command.spawn().map_err(|e| {
-            Error::inconclusive(format!("{} cannot be run as supervisor of the server", settings.program.display())).because(e)
-        })?;
-        let gave_up = Instant::now() + READY_PATIENCE;
-        loop {
-            if PidFile::read(&layout.data())
-                .is_some_and(|file| file.ready && Some(file.pid) == layout.record().and_then(|r| Some(r.postmaster?.pid)))
-            {
-                return Ok(());
-            }
-            if supervisor.try_wait().map_err(failed)?.is_some() {
-                break;
-            }
-            if Instant::now() > gave_up {
-                return Err(Error::inconclusive(format!("the server in {} does not become ready", layout.directory.display()))
-                    .cure(format!("read {}, or dbstress db stop", layout.log().display())));
-            }
-            tokio::time::sleep(POLL).await;
+    // The same port as ever, so that a URL stays good; unless that is taken, or looks free and is not.
+    let last = layout.record().map(|record| record.port).filter(|port| attempt < 3 && is_free(*port));
+    let record = Record {
+        version: programs.version.clone(),
+        program: programs.program("postgres"),
+        port: match last {
+            Some(port) => port,
+            None => free_port().map_err(|e| Error::inconclusive("no free port on 127.0.0.1").because(e))?,
+        },
+        socket: layout.make_socket(account)?,
+        settings: settings.server.clone(),
+        idle_stop_ms: u64::try_from(settings.idle_stop.as_millis()).unwrap_or(u64::MAX),
+        started_by: format!("{}, process {}", caller(), std::process::id()),
+        supervisor: None,
+        postmaster: None,
+    };
+    layout.write_record(&record).map_err(failed)?;
+    let log = open_log(&layout.log()).map_err(failed)?;
+    let before = log.metadata().map_err(failed)?.len();
+    let mut command = tokio::process::Command::new(&settings.program);
+    // None of the caller's environment: its PG* variables would lead the supervisor's own connections astray.
+    command.arg(SUPERVISE).arg(&layout.directory).current_dir("/").env_clear().envs(account::environment());
+    command.stdin(Stdio::null()).stdout(log.try_clone().map_err(failed)?).stderr(log);
+    let mut supervisor = command.spawn().map_err(|e| {
+        Error::inconclusive(format!("{} cannot be run as supervisor of the server", settings.program.display())).because(e)
+    })?;
+    let gave_up = Instant::now() + READY_PATIENCE;
+    let is_ready = || {
+        let ours = layout.record().and_then(|record| record.postmaster);
+        PidFile::read(&layout.data()).is_some_and(|file| file.ready && ours.is_some_and(|ours| ours.pid == file.pid))
+    };
+    while supervisor.try_wait().map_err(failed)?.is_none() {
+        if is_ready() {
+            return Ok(None);
         }
-        if layout.is_supervised() {
-            return Ok(());
+        if Instant::now() > gave_up {
+            return Err(Error::inconclusive(format!("the server in {} does not become ready", layout.directory.display()))
+                .cure(format!("read {}, or dbstress db stop", layout.log().display())));
         }
-        let said = log_since(&layout.log(), before);
-        let port_taken = said.contains("could not bind") || said.contains("could not create any TCP/IP sockets");
-        if attempts >= 5 || !port_taken {
-            let complaints: Vec<&str> =
-                said.lines().filter(|l| ["FATAL", "PANIC", "error:", "HINT"].iter().any(|w| l.contains(w))).collect();
-            return Err(Error::inconclusive(format!("PostgreSQL {} did not start", programs.version))
-                .because(if complaints.is_empty() { said.trim().to_owned() } else { complaints.join("; ") })
-                .cure(format!("read {}; to begin again with an empty one: dbstress db drop", layout.log().display())));
-        }
+        tokio::time::sleep(POLL).await;
     }
+    if layout.is_supervised() {
+        return Ok(None);
+    }
+    let said = log_since(&layout.log(), before);
+    let lasting: Vec<&str> = said.lines().filter(|line| is_lasting(line)).collect();
+    let error = Error::inconclusive(format!("PostgreSQL {} did not start", programs.version))
+        .because(if lasting.is_empty() { "it was ended while it started".to_owned() } else { lasting.join("; ") })
+        .cure(format!("read {}; to begin again with an empty one: dbstress db drop", layout.log().display()));
+    let port_taken = said.contains("could not bind") || said.contains("could not create any TCP/IP sockets");
+    if lasting.is_empty() || port_taken { Ok(Some(error)) } else { Err(error) }
+}
+
+/// Whether a line of the log says why a server does not start, and will not the next time.
+fn is_lasting(line: &str) -> bool {
+    let complains = ["FATAL:", "PANIC:", "error:"].iter().any(|word| line.contains(word));
+    complains && !["is starting up", "is shutting down", "not yet accepting connections"].iter().any(|why| line.contains(why))
 }
 
 /// Brings down whatever still runs for this cluster: a supervisor and its server, a server without supervisor, backends without server.

@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::account::Account;
 use super::layout::{self, Layout, Record};
-use super::process::Identity;
+use super::process::{Identity, PidFile};
 use crate::pg::admin::Session;
 use crate::pg::{ConnectOptions, Host, SslMode};
 use crate::{Error, Result};
@@ -80,7 +80,9 @@ async fn look_after(layout: &Layout, mut record: Record) -> std::io::Result<()> 
             _ = interrupt.recv() => return stop(&mut server).await.map(|_| ()),
             _ = ticks.tick() => {}
         }
-        if in_use(&clients, &socket).await? {
+        // While it starts or recovers it has no clients, and each question would be a line in its log.
+        let ready = PidFile::read(&layout.data()).is_some_and(|file| file.ready);
+        if !ready || in_use(&clients, &socket).await? {
             last_used = Instant::now();
         } else if last_used.elapsed() >= idle_stop {
             // Whoever starts a server holds this lock until it counts among the clients; it waits for ours, and then finds none running.
