@@ -10,6 +10,8 @@ mod create;
 pub mod install;
 mod layout;
 pub mod process;
+mod status;
+mod stop;
 mod supervise;
 
 use std::fs::File;
@@ -18,7 +20,6 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
 use rand::RngExt;
 
 use self::account::Account;
@@ -26,6 +27,10 @@ use self::binaries::Binaries;
 pub(crate) use self::layout::Scratch;
 use self::layout::{Held, Layout, Record};
 use self::process::{Identity, PidFile};
+use self::status::postmaster;
+pub use self::status::{State, Status, status, url};
+use self::stop::halt;
+pub use self::stop::{Removed, remove, stop};
 pub use self::supervise::supervise;
 use super::admin::{Session, identifier, literal};
 use super::{ConnectOptions, Host, SslMode};
@@ -48,8 +53,6 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(300);
 const READY_PATIENCE: Duration = Duration::from_secs(300);
 /// How often a start is tried again that failed for no lasting reason.
 const ATTEMPTS: u32 = 5;
-/// How long backends may outlive their postmaster: they notice at their next wait.
-const ORPHAN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Which private server, and how it is to be run.
 #[derive(Debug, Clone)]
@@ -258,15 +261,7 @@ async fn join(layout: &Layout, gave_up: Instant, progress: Progress<'_>) -> Resu
     while layout.is_supervised() {
         let pid_file = PidFile::read(&layout.data());
         if let (Some(record), Some(port)) = (layout.record(), pid_file.filter(|file| file.ready).and_then(|file| file.port)) {
-            let socket = ConnectOptions {
-                host: Host::Socket(record.socket),
-                port,
-                user: create::ROLE.into(),
-                password: None,
-                database: "postgres".into(),
-                ssl_mode: SslMode::Disable,
-                ssl_root_cert: None,
-            };
+            let socket = options(Host::Socket(record.socket), port, None, "postgres");
             match Session::connect(&socket, "start").await {
                 Ok(session) => {
                     session.close().await;
@@ -353,223 +348,6 @@ fn is_lasting(line: &str) -> bool {
     complains && !["is starting up", "is shutting down", "not yet accepting connections"].iter().any(|why| line.contains(why))
 }
 
-/// Brings down whatever still runs for this cluster: a supervisor and its server, a server without supervisor, backends without server.
-/// Says whether there was any. Only under the start lock.
-async fn halt(layout: &Layout, progress: Progress<'_>) -> Result<bool> {
-    let mut found = false;
-    let mut patience = Patience::new(progress, "waiting for PostgreSQL to shut down");
-    let began = Instant::now();
-    let mut told = Vec::new();
-    // Each is told once, and told more firmly when it takes too long.
-    let mut tell = |who: &Identity, what: Signal| {
-        if !told.contains(&(who.pid, what as i32)) {
-            told.push((who.pid, what as i32));
-            who.signal(what);
-        }
-    };
-    loop {
-        let supervised = layout.is_supervised();
-        let server = postmaster(layout);
-        let backends = process::children(&layout.cluster_name());
-        if !supervised && server.is_none() && backends.is_empty() {
-            break;
-        }
-        found = true;
-        let supervisor = layout.record().and_then(|record| record.supervisor).filter(Identity::is_alive);
-        let late = began.elapsed() > supervise::PATIENCE + Duration::from_secs(15);
-        match (supervised, supervisor, &server) {
-            (true, Some(supervisor), _) => tell(&supervisor, if late { Signal::SIGKILL } else { Signal::SIGTERM }),
-            // Locked, and not by anybody we can see: perhaps just starting, perhaps in another container.
-            (true, None, _) => {}
-            (false, _, Some(server)) => {
-                tell(server, if began.elapsed() > supervise::PATIENCE { Signal::SIGQUIT } else { Signal::SIGINT })
-            }
-            (false, _, None) if began.elapsed() > ORPHAN_PATIENCE => {
-                backends.iter().for_each(|backend| tell(backend, Signal::SIGKILL));
-            }
-            (false, _, None) => {}
-        }
-        if began.elapsed() > supervise::PATIENCE * 2 {
-            return Err(Error::inconclusive(format!("the server in {} does not stop", layout.directory.display()))
-                .cure("it may have been started from another container or machine: stop it there"));
-        }
-        patience.pause().await;
-    }
-    // A number that belongs to somebody else by now, or to a zombie, would keep PostgreSQL from starting. Everything of ours has gone.
-    // Otherwise the file stays: PostgreSQL itself then looks once more for users of its shared memory.
-    if PidFile::read(&layout.data()).is_some_and(|file| process::exists(file.pid)) {
-        let _ = std::fs::remove_file(layout.data().join("postmaster.pid"));
-    }
-    Ok(found)
-}
-
-/// The live postmaster of this cluster.
-fn postmaster(layout: &Layout) -> Option<Identity> {
-    let recorded = layout.record().and_then(|record| record.postmaster).filter(Identity::is_alive);
-    recorded.or_else(|| PidFile::read(&layout.data())?.postmaster(&layout.data()))
-}
-
-/// What is known about one cluster.
-#[derive(Debug, Clone)]
-pub struct Status {
-    /// Major version.
-    pub major: u32,
-    /// What runs.
-    pub state: State,
-    /// Version of the programs of the last start.
-    pub version: Option<String>,
-    /// Process number of the postmaster.
-    pub pid: Option<i32>,
-    /// TCP port on 127.0.0.1, if the server runs.
-    pub port: Option<u16>,
-    /// Directory of the Unix socket, if the server runs.
-    pub socket: Option<PathBuf>,
-    /// The data directory.
-    pub data: PathBuf,
-    /// Bytes in the cluster's directory.
-    pub bytes: u64,
-    /// User and process that started it last.
-    pub started_by: Option<String>,
-    /// Whether a dbstress uses it now.
-    pub in_use: bool,
-}
-
-/// What runs of a cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// A supervisor and its server.
-    Running,
-    /// A supervisor whose server is not ready: it starts, recovers or shuts down.
-    Busy,
-    /// A server, or what is left of one, without supervisor: the next start or stop clears it away.
-    Orphaned,
-    /// Nothing.
-    Stopped,
-}
-
-/// Everything that is there below `state`, newest first. Changes nothing.
-pub fn status(state: &Path) -> Vec<Status> {
-    Layout::all(state).iter().map(status_of).collect()
-}
-
-fn status_of(layout: &Layout) -> Status {
-    let record = layout.record();
-    let server = postmaster(layout);
-    let pid_file = PidFile::read(&layout.data());
-    let ready = pid_file.as_ref().is_some_and(|file| file.ready);
-    let state = match (layout.is_supervised(), &server) {
-        (true, Some(_)) if ready => State::Running,
-        (true, _) => State::Busy,
-        (false, None) if process::children(&layout.cluster_name()).is_empty() => State::Stopped,
-        (false, _) => State::Orphaned,
-    };
-    Status {
-        major: layout.major,
-        state,
-        version: record.as_ref().map(|r| r.version.clone()),
-        pid: server.as_ref().map(|identity| identity.pid),
-        port: server.as_ref().and_then(|_| pid_file.and_then(|file| file.port)),
-        socket: server.as_ref().and_then(|_| record.as_ref().map(|r| r.socket.clone())),
-        data: layout.data(),
-        bytes: bytes_in(&layout.directory),
-        started_by: record.map(|r| r.started_by),
-        in_use: layout.is_used(),
-    }
-}
-
-/// The URL of a running server with its password, for other tools.
-///
-/// # Errors
-/// Usage, when none runs.
-pub fn url(state: &Path, pg_version: Option<u32>) -> Result<String> {
-    let running = Layout::all(state).into_iter().filter(|l| pg_version.is_none_or(|major| major == l.major));
-    let running = running.map(|layout| (status_of(&layout), layout)).find(|(status, _)| status.state == State::Running);
-    let Some((Some(port), layout)) = running.map(|(status, layout)| (status.port, layout)) else {
-        return Err(Error::usage("no private server runs").cure("dbstress db start"));
-    };
-    let password = std::fs::read_to_string(layout.password()).map_err(|e| {
-        Error::inconclusive("the password of the private server cannot be read").because(e).cure("dbstress db start")
-    })?;
-    let tcp = ConnectOptions {
-        host: Host::Tcp("127.0.0.1".into()),
-        port,
-        user: create::ROLE.into(),
-        password: Some(password),
-        database: DATABASE.into(),
-        ssl_mode: SslMode::Disable,
-        ssl_root_cert: None,
-    };
-    Ok(tcp.url(true))
-}
-
-/// Stops the servers of all versions, or of `settings.pg_version`, whoever uses them. Returns the majors of those that ran.
-///
-/// # Errors
-/// When one does not stop.
-pub async fn stop(settings: &Settings, progress: Progress<'_>) -> Result<Vec<u32>> {
-    let state = settings.state();
-    let layouts = selected(settings, &state);
-    let mut stopped = Vec::new();
-    if layouts.is_empty() {
-        return Ok(stopped);
-    }
-    let _lock = StartLock::take(&state, progress).await?;
-    for layout in layouts {
-        if halt(&layout, progress).await? {
-            stopped.push(layout.major);
-        }
-    }
-    Ok(stopped)
-}
-
-/// What [`remove`] has removed.
-#[derive(Debug, Clone)]
-pub struct Removed {
-    /// Major version.
-    pub major: u32,
-    /// The cluster's directory.
-    pub directory: PathBuf,
-    /// What it held.
-    pub bytes: u64,
-    /// Whether its server ran.
-    pub stopped: bool,
-}
-
-/// Stops a server and removes its cluster with all databases. `None` when there is none.
-///
-/// # Errors
-/// Usage, when there are several and no version was named.
-pub async fn remove(settings: &Settings, progress: Progress<'_>) -> Result<Option<Removed>> {
-    let state = settings.state();
-    let layouts = selected(settings, &state);
-    let layout = match layouts.as_slice() {
-        [] => return Ok(None),
-        [layout] => layout,
-        several => {
-            let majors: Vec<String> = several.iter().map(|l| l.major.to_string()).collect();
-            return Err(Error::usage("there are several private clusters; nothing was removed")
-                .cure(format!("--pg-version, one of {}", majors.join(", "))));
-        }
-    };
-    let _lock = StartLock::take(&state, progress).await?;
-    let stopped = halt(layout, progress).await?;
-    let bytes = bytes_in(&layout.directory);
-    if let Some(record) = layout.record().filter(|record| !record.socket.starts_with(&layout.directory)) {
-        // Only what we made: a directory of this name that is empty now.
-        let _ = std::fs::remove_dir(record.socket);
-    }
-    // Out of sight in one step: half a cluster is never taken for one.
-    let away = state.join(format!(".dropped-{}-{}", layout.major, std::process::id()));
-    std::fs::rename(&layout.directory, &away).map_err(|e| unusable(layout, e))?;
-    std::fs::remove_dir_all(&away).map_err(|e| unusable(layout, e))?;
-    create::clean(&state);
-    Ok(Some(Removed { major: layout.major, directory: layout.directory.clone(), bytes, stopped }))
-}
-
-fn selected(settings: &Settings, state: &Path) -> Vec<Layout> {
-    Layout::all(state).into_iter().filter(|l| settings.pg_version.is_none_or(|major| major == l.major)).collect()
-}
-
 /// The right to start, stop or drop below one state directory.
 struct StartLock(#[expect(dead_code, reason = "held, not read")] Held);
 
@@ -618,6 +396,13 @@ impl<'a> Patience<'a> {
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// How to connect to a private server, as its superuser.
+fn options(host: Host, port: u16, password: Option<String>, database: &str) -> ConnectOptions {
+    // Neither leaves the machine, and the server has no certificate.
+    let (ssl_mode, ssl_root_cert) = (SslMode::Disable, None);
+    ConnectOptions { host, port, user: create::ROLE.into(), password, database: database.into(), ssl_mode, ssl_root_cert }
 }
 
 /// The password of role `dbstress`, made when there is none: then the cluster is new, or somebody removed the file.
@@ -675,17 +460,6 @@ fn log_since(path: &Path, offset: u64) -> String {
     let bytes = std::fs::read(path).unwrap_or_default();
     let from = usize::try_from(offset).unwrap_or(0).min(bytes.len());
     String::from_utf8_lossy(&bytes[from..]).into_owned()
-}
-
-fn bytes_in(directory: &Path) -> u64 {
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    entries
-        .map(|entry| match entry.file_type() {
-            Ok(kind) if kind.is_dir() => bytes_in(&entry.path()),
-            // What vanishes while we look counts nothing.
-            _ => entry.metadata().map_or(0, |m| m.len()),
-        })
-        .sum()
 }
 
 fn unusable(layout: &Layout, error: std::io::Error) -> Error {

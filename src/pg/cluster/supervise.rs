@@ -16,7 +16,7 @@ use super::account::Account;
 use super::layout::{self, Layout, Record};
 use super::process::{Identity, PidFile};
 use crate::pg::admin::Session;
-use crate::pg::{ConnectOptions, Host, SslMode};
+use crate::pg::{ConnectOptions, Host};
 use crate::{Error, Result};
 
 /// How long a fast shutdown may take before it becomes an immediate one.
@@ -60,15 +60,7 @@ async fn look_after(layout: &Layout, mut record: Record) -> std::io::Result<()> 
     record.postmaster = identity(server.id());
     layout.write_record(&record)?;
 
-    let socket = ConnectOptions {
-        host: Host::Socket(record.socket.clone()),
-        port: record.port,
-        user: super::create::ROLE.into(),
-        password: None,
-        database: "postgres".into(),
-        ssl_mode: SslMode::Disable,
-        ssl_root_cert: None,
-    };
+    let socket = super::options(Host::Socket(record.socket.clone()), record.port, None, "postgres");
     let idle_stop = Duration::from_millis(record.idle_stop_ms);
     let mut last_used = Instant::now();
     let mut ticks = tokio::time::interval((idle_stop / 4).clamp(Duration::from_millis(50), Duration::from_secs(10)));
