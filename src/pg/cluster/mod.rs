@@ -1,7 +1,7 @@
 //! How does dbstress get a PostgreSQL when nobody gave it one? It runs a private server, shared by its commands and gone when unused.
 //!
-//! One cluster per major version below the state directory ([`layout`] draws it), one server per cluster, started on demand by whoever comes
-//! first and looked after by a [`supervise`]d process. Whoever starts, stops or drops holds the start lock; whoever uses holds the clients'
+//! One cluster per major version below the state directory (`layout.rs` draws it), one server per cluster, started on demand by whoever comes
+//! first and looked after by a process that runs [`supervise`](supervise()). Whoever starts, stops or drops holds the start lock; whoever uses holds the clients'
 //! lock; no process is ever signalled without its identity having been checked.
 
 pub mod account;
