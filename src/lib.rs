@@ -8,8 +8,13 @@
 
 pub mod cmd;
 pub mod error;
+pub mod history;
+pub mod metrics;
+pub mod outcome;
 pub mod pg;
 pub mod report;
+pub mod strategy;
 pub mod verdict;
+pub mod workload;
 
 pub use error::{Error, Result};
