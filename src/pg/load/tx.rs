@@ -106,6 +106,11 @@ impl<'c> Tx<'c> {
         })
     }
 
+    /// Whether a statement failed, so that all that is left is to roll back.
+    pub fn has_failed(&self) -> bool {
+        self.failed.get()
+    }
+
     /// The pause of the application between reading and writing.
     pub async fn think(&self) {
         if !self.think.is_zero() {
