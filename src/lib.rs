@@ -10,6 +10,7 @@ pub mod cmd;
 pub mod error;
 pub mod pg;
 pub mod report;
+pub mod seed;
 pub mod verdict;
 
 pub use error::{Error, Result};
