@@ -43,6 +43,9 @@ pub struct Global {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Put a synthetic dataset into the database
+    ///
+    /// The same dataset, rng-seed and scale always make the same rows. Running it twice is safe: the second time nothing changes.
     Seed(seed::Args),
 }
 

@@ -13,9 +13,7 @@ use crate::seed::fixture::Draft;
 use crate::seed::{self, Generator, Progress, Request, Seeded, Spec, Table};
 use crate::verdict::Exit;
 
-/// Put a synthetic dataset into the database
-///
-/// The same dataset, rng-seed and scale always make the same rows. Running it twice is safe: the second time nothing changes.
+/// The flags of `dbstress seed`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// What to put in
@@ -125,7 +123,7 @@ fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

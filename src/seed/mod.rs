@@ -122,6 +122,8 @@ pub async fn seed(
             }
             let loaded = Loaded { data_hash, ..wanted };
             finish(&mut session, &loaded).await?;
+            // What counts is what a later command will read.
+            let (meta, loaded) = admin::require_loaded(&mut session, options).await?;
             Seeded { meta, loaded, took: Some(took), runs: 0 }
         }
     };
