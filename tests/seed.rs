@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use dbstress::cmd;
 use dbstress::pg::ConnectOptions;
 use dbstress::pg::admin::{Session, require_loaded};
+use dbstress::report::screen::Screen;
 use dbstress::seed::constraints;
 use dbstress::seed::fixture::{Draft, Fixture};
 use dbstress::seed::{self, Generator, Progress, Request, Seeded, Spec, Table};
+use dbstress::verdict::Exit;
 use dbstress::{Error, Result};
 
 /// A database of its own for one test; dropped with it.
@@ -414,4 +417,34 @@ async fn the_fixture_describes_the_database_and_no_other() {
     assert!(refused(&meta, &loaded).contains("is not a fixture"));
     std::fs::remove_dir_all(&directory).expect("removed");
     assert!(refused(&meta, &loaded).contains("no fixture"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_rewrites_a_lost_fixture_and_keeps_one_it_did_not_replace() {
+    let database = database().await;
+    let options = &database.options;
+    let state = std::env::temp_dir().join(format!("{}_state", options.database));
+    let path = state.join("fixture.json");
+    let screen = Screen { quiet: true, colour: false, interactive: false, width: 80 };
+    let args = cmd::seed::Args {
+        dataset: "clinic".into(),
+        scale: 1,
+        rng_seed: 42,
+        reset: false,
+        disposable: None,
+        connections: None,
+        fixture: None,
+    };
+    let run = async |args: &cmd::seed::Args| cmd::seed::run(args.clone(), options, &state, screen).await;
+    assert_eq!(run(&args).await.expect("seeds"), Exit::Pass);
+    let written = std::fs::read(&path).expect("the default place");
+    std::fs::remove_file(&path).expect("lost");
+    assert_eq!(run(&args).await.expect("is content"), Exit::Pass);
+    assert_eq!(std::fs::read(&path).expect("rewritten"), written);
+    run(&cmd::seed::Args { rng_seed: 43, ..args.clone() }).await.expect_err("other data");
+    assert_eq!(std::fs::read(&path).expect("kept"), written);
+    assert_eq!(std::fs::read_dir(&state).expect("a directory").count(), 1, "nothing temporary is left");
+    let unknown = run(&cmd::seed::Args { dataset: "clinc".into(), ..args }).await.expect_err("unknown");
+    assert!(unknown.to_string().contains("did you mean `clinic`"), "{unknown}");
+    std::fs::remove_dir_all(&state).expect("removed");
 }

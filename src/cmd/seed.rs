@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 
-use crate::Result;
 use crate::pg::ConnectOptions;
 use crate::report::screen::Screen;
 use crate::seed::fixture::Draft;
 use crate::seed::{self, Generator, Progress, Request, Seeded, Spec, Table};
 use crate::verdict::Exit;
+use crate::{Error, Result};
 
 /// The flags of `dbstress seed`.
 #[derive(Debug, Clone, clap::Args)]
@@ -54,15 +54,19 @@ pub async fn run(args: Args, options: &ConnectOptions, state_dir: &Path, screen:
     };
     let bar = screen.bar("seed", generator.rows_in_all());
     let began = Instant::now();
-    let seeded = seed::seed(options, &generator, &request, &|step| show(&bar, step, began.elapsed())).await;
+    let report = |step| show(&bar, step, began.elapsed());
+    let seeded = tokio::select! {
+        seeded = seed::seed(options, &generator, &request, &report) => seeded,
+        _ = tokio::signal::ctrl_c() => Err(Error::interrupted("interrupted; what was loaded stays marked as incomplete").cure("dbstress seed --reset")),
+    };
     bar.finish_and_clear();
     let seeded = seeded?;
     draft.write(&options.database, &seeded.meta, &seeded.loaded, &generator)?;
     if seeded.took.is_none() {
         screen.note("already seeded; nothing was changed");
         if seeded.runs > 0 {
-            let runs = seeded.runs;
-            screen.note(&format!("{runs} runs have used this data since; `dbstress seed --reset` makes it fresh"));
+            let (runs, s) = (seeded.runs, if seeded.runs == 1 { "" } else { "s" });
+            screen.note(&format!("{runs} run{s} used this data since; `dbstress seed --reset` makes it fresh"));
         }
     }
     screen.out(&summary(options, &generator, &seeded, &fixture));

@@ -127,17 +127,16 @@ impl Fixture {
     }
 }
 
-/// A fixture about to be written. Opened before the load, so that a place that cannot be written to is found out before, not after, the work;
+/// A fixture about to be written. Made before the load, so that a place that cannot be written to is found out before, not after, the work;
 /// the file of an earlier seed stays until the new one is complete.
 #[derive(Debug)]
 pub struct Draft {
     path: PathBuf,
     temporary: PathBuf,
-    file: Option<File>,
 }
 
 impl Draft {
-    /// Opens a temporary file beside `path`, and makes the directories it needs.
+    /// Makes the directories that `path` needs and tries to write there.
     ///
     /// # Errors
     /// Usage, when nothing can be written there.
@@ -155,22 +154,24 @@ impl Draft {
         let mut temporary = name.to_owned();
         temporary.push(format!(".{}.tmp", std::process::id()));
         let temporary = path.with_file_name(temporary);
-        let file = File::create(&temporary).map_err(|e| refuse("no file can be made there", e))?;
-        Ok(Self { path: path.to_owned(), temporary, file: Some(file) })
+        // Removed at once: a load that is killed leaves nothing behind here.
+        let tried = File::create(&temporary).and_then(|_| std::fs::remove_file(&temporary));
+        tried.map_err(|e| refuse("no file can be made there", e))?;
+        Ok(Self { path: path.to_owned(), temporary })
     }
 
     /// Writes the fixture of what `generator` made and moves it into place. Streams: memory does not grow with the scale.
     ///
     /// # Errors
     /// Inconclusive, when writing fails; what was there before is untouched.
-    pub fn write(mut self, database: &str, meta: &Meta, loaded: &Loaded, generator: &Generator) -> Result<()> {
+    pub fn write(self, database: &str, meta: &Meta, loaded: &Loaded, generator: &Generator) -> Result<()> {
         let failed = |e: std::io::Error| {
             let message = format!("the database is seeded, but the fixture {} could not be written", self.path.display());
             Error::inconclusive(message)
                 .because(e)
                 .cure("free some space and run `dbstress seed` again: it only rewrites the fixture")
         };
-        let Some(file) = self.file.take() else { return Ok(()) };
+        let file = File::create(&self.temporary).map_err(failed)?;
         let view = View {
             schema_version: SCHEMA_VERSION,
             database: Database {

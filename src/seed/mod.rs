@@ -32,6 +32,10 @@ pub const DATASETS: &[&str] = &["clinic"];
 /// Most rows a seed may have; ten times what the largest of the published load tests asks for.
 pub const ROWS_MAX: u64 = 1_000_000_000;
 
+/// Batches after which a connection ends its COPY and begins another. The server's objection to a row is heard only at the end of a COPY,
+/// so a full disk is noticed half a million rows later, not after the rest of the table.
+const BATCHES_PER_COPY: u32 = 64;
+
 /// How often the progress callback is called while rows are loaded.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
@@ -264,15 +268,17 @@ async fn work(options: ConnectOptions, generator: Arc<Generator>, next: Arc<Atom
     let loader = Loader::connect(&options, "seed").await?;
     let mut share = Share::default();
     let mut open: Option<(Table, CopyIn)> = None;
+    let mut in_copy = 0;
     loop {
         let piece = next.fetch_add(1, Ordering::Relaxed);
         let Some((table, batch)) = generator.piece(piece) else { break };
         let copy = match open.take() {
-            Some((same, copy)) if same == table => copy,
+            Some((same, copy)) if same == table && in_copy < BATCHES_PER_COPY => copy,
             other => {
                 if let Some((done, copy)) = other {
                     share.rows[done as usize] += copy.finish().await?;
                 }
+                in_copy = 0;
                 loader.copy_in(&format!("dbstress.{}", table.name()), table.columns()).await?
             }
         };
@@ -282,6 +288,7 @@ async fn work(options: ConnectOptions, generator: Arc<Generator>, next: Arc<Atom
         generator.encode(table, rows.clone(), &mut encoded);
         share.digests.push((piece, Sha256::digest(&encoded).into()));
         copy.send(encoded).await?;
+        in_copy += 1;
         sent.fetch_add(rows.end - rows.start, Ordering::Relaxed);
     }
     if let Some((done, copy)) = open {
