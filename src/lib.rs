@@ -18,6 +18,7 @@ pub mod probe;
 pub mod report;
 pub mod run;
 pub mod strategy;
+pub mod seed;
 pub mod verdict;
 pub mod workload;
 

@@ -1,10 +1,15 @@
 //! One file per subcommand: arguments in, an exit code out. This file knows them all and what they share.
 
+pub mod seed;
+
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand};
 
-use crate::Result;
+use crate::pg::ConnectOptions;
 use crate::report::screen::Screen;
 use crate::verdict::Exit;
+use crate::{Error, Result};
 
 /// Finds the double booking before the customers do.
 ///
@@ -24,6 +29,9 @@ pub struct Cli {
 /// Flags that every command understands.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
+    /// The database to use: postgres://USER:PASSWORD@HOST:PORT/DATABASE
+    #[arg(long, global = true, value_name = "URL", env = "DATABASE_URL", hide_env_values = true, help_heading = "Database")]
+    pub database_url: Option<String>,
     /// No remarks and no progress, only results
     #[arg(short, long, global = true, help_heading = "Output")]
     pub quiet: bool,
@@ -34,15 +42,34 @@ pub struct Global {
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
-pub enum Command {}
+pub enum Command {
+    /// Put a synthetic dataset into the database
+    ///
+    /// The same dataset, rng-seed and scale always make the same rows. Running it twice is safe: the second time nothing changes.
+    Seed(seed::Args),
+}
 
 impl Cli {
     /// Runs the command.
     ///
     /// # Errors
     /// Whatever kept it from reaching a verdict.
-    pub fn run(self, _screen: Screen) -> Result<Exit> {
-        match self.command {}
+    pub fn run(self, screen: Screen) -> Result<Exit> {
+        let env = |name: &str| std::env::var(name).ok();
+        let options = match &self.global.database_url {
+            Some(url) => ConnectOptions::from_url(url, &env)?,
+            None => ConnectOptions::from_env(&env)?,
+        };
+        let state_dir = env("DBSTRESS_STATE_DIR").map_or_else(|| PathBuf::from(".dbstress"), PathBuf::from);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|e| Error::inconclusive("no threads could be started").because(e))?;
+        runtime.block_on(async {
+            match self.command {
+                Command::Seed(args) => seed::run(args, &options, &state_dir, screen).await,
+            }
+        })
     }
 }
 

@@ -54,18 +54,7 @@ impl Connection {
     /// # Errors
     /// The failure of the connection or of the check.
     pub async fn open(options: &ConnectOptions, application_name: &str, isolation: Isolation) -> Result<Self> {
-        let config = config(options, application_name);
-        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, config.connect(NoTls));
-        let (client, driver) = connecting
-            .await
-            .map_err(|_| {
-                Error::inconclusive(format!("no answer from PostgreSQL at {options} within {} s", CONNECT_TIMEOUT.as_secs()))
-            })?
-            .map_err(|e| open_error(options, e))?;
-        // An error of the driver reaches every waiting query as "closed"; there is nobody else to tell.
-        tokio::spawn(async move {
-            let _ = driver.await;
-        });
+        let client = connect(options, application_name).await?;
         let connection = Self { cancel: client.cancel_token(), client };
         connection.check_isolation(isolation).await?;
         Ok(connection)
@@ -105,6 +94,24 @@ impl Connection {
     pub async fn discard(self) {
         let _ = tokio::time::timeout(Duration::from_secs(1), self.cancel.cancel_query(NoTls)).await;
     }
+}
+
+/// Connects; a task of the present runtime drives the connection until the client is dropped.
+///
+/// # Errors
+/// Inconclusive when nobody answers or the server refuses.
+pub async fn connect(options: &ConnectOptions, application_name: &str) -> Result<Client> {
+    let config = config(options, application_name);
+    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, config.connect(NoTls));
+    let (client, driver) = connecting
+        .await
+        .map_err(|_| Error::inconclusive(format!("no answer from PostgreSQL at {options} within {} s", CONNECT_TIMEOUT.as_secs())))?
+        .map_err(|e| open_error(options, e))?;
+    // An error of the driver reaches every waiting query as "closed"; there is nobody else to tell.
+    tokio::spawn(async move {
+        let _ = driver.await;
+    });
+    Ok(client)
 }
 
 fn config(options: &ConnectOptions, application_name: &str) -> Config {
