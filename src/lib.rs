@@ -8,6 +8,7 @@
 
 pub mod cmd;
 pub mod error;
+pub mod invariant;
 pub mod pg;
 pub mod report;
 pub mod verdict;
