@@ -12,6 +12,7 @@ pub mod error;
 pub mod history;
 pub mod metrics;
 pub mod outcome;
+pub mod invariant;
 pub mod pg;
 pub mod plan;
 pub mod probe;

@@ -1,8 +1,6 @@
 //! One file per subcommand: arguments in, an exit code out. This file knows them all and what they share.
 
-pub mod seed;
-
-use std::path::PathBuf;
+pub mod verify;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -29,8 +27,8 @@ pub struct Cli {
 /// Flags that every command understands.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// The database to use: postgres://USER:PASSWORD@HOST:PORT/DATABASE
-    #[arg(long, global = true, value_name = "URL", env = "DATABASE_URL", hide_env_values = true, help_heading = "Database")]
+    /// The database to work on, postgres://USER@HOST:PORT/DATABASE
+    #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true, value_name = "URL", help_heading = "Database")]
     pub database_url: Option<String>,
     /// No remarks and no progress, only results
     #[arg(short, long, global = true, help_heading = "Output")]
@@ -43,10 +41,8 @@ pub struct Global {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Put a synthetic dataset into the database
-    ///
-    /// The same dataset, rng-seed and scale always make the same rows. Running it twice is safe: the second time nothing changes.
-    Seed(seed::Args),
+    /// Asks the database whether the rules hold: every invariant in one snapshot, with the operations that broke them
+    Verify(verify::Args),
 }
 
 impl Cli {
@@ -55,21 +51,20 @@ impl Cli {
     /// # Errors
     /// Whatever kept it from reaching a verdict.
     pub fn run(self, screen: Screen) -> Result<Exit> {
+        let Command::Verify(args) = self.command;
+        if let Some(exit) = verify::offline(&args, screen)? {
+            return Ok(exit);
+        }
         let env = |name: &str| std::env::var(name).ok();
         let options = match &self.global.database_url {
             Some(url) => ConnectOptions::from_url(url, &env)?,
             None => ConnectOptions::from_env(&env)?,
         };
-        let state_dir = env("DBSTRESS_STATE_DIR").map_or_else(|| PathBuf::from(".dbstress"), PathBuf::from);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
+        let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(|e| Error::inconclusive("no threads could be started").because(e))?;
-        runtime.block_on(async {
-            match self.command {
-                Command::Seed(args) => seed::run(args, &options, &state_dir, screen).await,
-            }
-        })
+            .map_err(|e| Error::inconclusive("the asynchronous runtime could not be started").because(e))?;
+        runtime.block_on(verify::run(&args, &options, screen))
     }
 }
 

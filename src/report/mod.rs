@@ -1,3 +1,4 @@
 //! Rendering: what the user sees. Pure functions from a record to text, and the one screen that prints.
 
 pub mod screen;
+pub mod verify;
