@@ -16,6 +16,7 @@ pub mod outcome;
 pub mod pg;
 pub mod plan;
 pub mod probe;
+pub mod record;
 pub mod report;
 pub mod run;
 pub mod seed;
