@@ -1,6 +1,8 @@
 //! One file per subcommand: arguments in, an exit code out. This file knows them all and what they share.
 
+pub mod contention;
 pub mod db;
+mod interrupt;
 pub mod seed;
 mod target;
 pub mod verify;
@@ -82,6 +84,10 @@ pub enum Command {
     ///
     /// The same dataset, rng-seed and scale always make the same rows. Running it twice is safe: the second time nothing changes.
     Seed(seed::Args),
+    /// Let virtual users contend for the same units, and prove that the rules held
+    ///
+    /// Each strategy has a turn. Unsafe twins of them run before and after, and must be caught: a test that cannot fail proves nothing.
+    Contention(contention::Args),
     /// Ask the database whether the rules hold: every invariant in one snapshot, with the operations that broke them
     Verify(verify::Args),
     /// Start, stop and inspect the private PostgreSQL server
@@ -107,6 +113,7 @@ impl Cli {
                 let target = target::resolve(global, screen).await?;
                 seed::run(args, &target.options, &state, screen).await
             }),
+            Command::Contention(args) => block_on(contention::run(args, global, screen)),
             Command::Verify(args) => {
                 if let Some(exit) = verify::offline(&args, screen)? {
                     return Ok(exit);

@@ -8,6 +8,7 @@ use indicatif::ProgressBar;
 
 use crate::pg::ConnectOptions;
 use crate::report::screen::Screen;
+use crate::report::text::grouped;
 use crate::seed::fixture::Draft;
 use crate::seed::{self, Generator, Progress, Request, Seeded, Spec, Table};
 use crate::verdict::Exit;
@@ -39,11 +40,27 @@ pub struct Args {
     pub fixture: Option<PathBuf>,
 }
 
+impl Default for Args {
+    /// What the flags are when none is given.
+    fn default() -> Self {
+        Self { dataset: "clinic".into(), scale: 1, rng_seed: 42, reset: false, disposable: None, connections: None, fixture: None }
+    }
+}
+
 /// Seeds and shows what is there afterwards.
 ///
 /// # Errors
-/// As [`seed::seed`], and when the fixture cannot be written.
+/// As [`load`].
 pub async fn run(args: Args, options: &ConnectOptions, state_dir: &Path, screen: Screen) -> Result<Exit> {
+    screen.out(&load(args, options, state_dir, screen).await?);
+    Ok(Exit::Pass)
+}
+
+/// Seeds, and says what is there afterwards.
+///
+/// # Errors
+/// As [`seed::seed`], and when the fixture cannot be written.
+pub async fn load(args: Args, options: &ConnectOptions, state_dir: &Path, screen: Screen) -> Result<String> {
     let generator = Arc::new(Generator::new(Spec::built_in(&args.dataset)?, args.rng_seed, args.scale)?);
     let fixture = args.fixture.unwrap_or_else(|| state_dir.join("fixture.json"));
     let draft = Draft::create(&fixture)?;
@@ -69,8 +86,7 @@ pub async fn run(args: Args, options: &ConnectOptions, state_dir: &Path, screen:
             screen.note(&format!("{runs} run{s} used this data since; `dbstress seed --reset` makes it fresh"));
         }
     }
-    screen.out(&summary(options, &generator, &seeded, &fixture));
-    Ok(Exit::Pass)
+    Ok(summary(options, &generator, &seeded, &fixture))
 }
 
 fn default_connections() -> usize {
@@ -120,19 +136,6 @@ fn summary(options: &ConnectOptions, generator: &Generator, seeded: &Seeded, fix
 
 fn rate(rows: u64, elapsed: Duration) -> u64 {
     (rows as f64 / elapsed.as_secs_f64().max(1e-6)) as u64
-}
-
-/// 1234567 as 1,234,567.
-fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]
