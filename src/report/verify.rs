@@ -346,7 +346,7 @@ mod tests {
             "SQLSTATE 42601",
             "first 20 of 25 rows",
             "12.499.11",
-            "over total",
+            "<- over",
             "and 2 more subjects",
             "note: run 1",
             "again:    dbstress verify",
