@@ -119,8 +119,8 @@ impl Clinic {
         self.run(&sql).await;
     }
 
-    /// Writes a ledger row as it is told, as if by operation 1.9.`n`; the authorisation stays as it is.
-    async fn ledger(&mut self, n: u32, id: i64, kind: &str, units: i64, version: i64, used: i64, scheduled: i64) {
+    /// Writes a ledger row as it is told (version, used, scheduled as the operation left them), as if by operation 1.9.`n`; the authorisation stays as it is.
+    async fn ledger(&mut self, n: u32, id: i64, kind: &str, units: i64, [version, used, scheduled]: [i64; 3]) {
         self.run(&format!(
             "INSERT INTO unit_ledger (op_id, attempt, line, run_id, vu, strategy, kind, authorisation_id, organisation_id, actor_id, units, \
              version, total, used, scheduled, decided_at) \
@@ -323,18 +323,18 @@ async fn the_self_test_needs_the_lease() {
 #[tokio::test]
 async fn a_lost_update_is_found_by_the_sums_and_by_the_replay_with_its_operation() {
     let mut clinic = Clinic::used().await;
-    clinic.ledger(1, 10, "reserve", 5, 1, 0, 5).await;
-    clinic.ledger(2, 10, "reserve", 7, 2, 0, 7).await;
-    clinic.ledger(3, 10, "reserve", 5, 3, 0, 12).await;
+    clinic.ledger(1, 10, "reserve", 5, [1, 0, 5]).await;
+    clinic.ledger(2, 10, "reserve", 7, [2, 0, 7]).await;
+    clinic.ledger(3, 10, "reserve", 5, [3, 0, 12]).await;
     clinic.set(10, 0, 12, 3).await;
     assert_eq!(clinic.broken().await, ["counters-match-ledger", "ledger-replays"]);
     let Finding::Violated { total, rows, .. } = clinic.check(&built_in("U4")).await else { panic!() };
     assert_eq!((total, rows[0].subject.as_deref()), (1, Some("10")));
     assert_eq!(rows[0].expected.as_deref(), Some("version 2: used 0, scheduled 12"));
-    assert_eq!(rows[0].actual.as_deref(), Some("version 2: used 0, scheduled 7, by op 1.9.2 attempt 1 (reserve 7)"));
+    assert_eq!(rows[0].actual.as_deref(), Some("version 2: used 0, scheduled 7, by op 1.9.2 attempt 1 (reserve 7) after op 1.9.1"));
     let (code, out, _) = clinic.verify(&["--no-color"]);
     assert_eq!(code, 1, "{out}");
-    for what in ["VIOLATED", "1.9.1", "1.9.2", "<- lost update", "all naive", "again:    dbstress verify"] {
+    for what in ["VIOLATED", "1.9.1", "1.9.2", "<- lost update", "strategy naive", "again:    dbstress verify"] {
         assert!(out.contains(what), "`{what}` is missing:\n{out}");
     }
     clinic.done().await;
@@ -356,15 +356,15 @@ async fn overbooking_that_a_release_healed_is_found_by_the_replay_only() {
 async fn writes_outside_the_ledger_are_found() {
     let mut clinic = Clinic::used().await;
     // A gap, a duplicate, a last version that is not the row's, an unknown kind, a ledger of nobody.
-    clinic.ledger(1, 10, "reserve", 5, 1, 0, 5).await;
-    clinic.ledger(2, 10, "reserve", 5, 3, 0, 10).await;
+    clinic.ledger(1, 10, "reserve", 5, [1, 0, 5]).await;
+    clinic.ledger(2, 10, "reserve", 5, [3, 0, 10]).await;
     clinic.set(10, 0, 10, 3).await;
-    clinic.ledger(3, 11, "reserve", 5, 1, 0, 5).await;
-    clinic.ledger(4, 11, "reserve", 5, 1, 0, 10).await;
+    clinic.ledger(3, 11, "reserve", 5, [1, 0, 5]).await;
+    clinic.ledger(4, 11, "reserve", 5, [1, 0, 10]).await;
     clinic.set(11, 0, 10, 1).await;
-    clinic.ledger(5, 12, "reserve", 5, 1, 0, 5).await;
+    clinic.ledger(5, 12, "reserve", 5, [1, 0, 5]).await;
     clinic.set(12, 0, 5, 2).await;
-    clinic.ledger(6, 13, "adjust", 5, 1, 0, 0).await;
+    clinic.ledger(6, 13, "adjust", 5, [1, 0, 0]).await;
     clinic.set(13, 0, 0, 1).await;
     clinic.set(14, 0, 0, 1).await;
     let Finding::Violated { rows, .. } = clinic.check(&built_in("U4")).await else { panic!() };
