@@ -1,13 +1,18 @@
 //! One file per subcommand: arguments in, an exit code out. This file knows them all and what they share.
 
+pub mod db;
+pub mod seed;
+mod target;
 pub mod verify;
+
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::pg::ConnectOptions;
+use crate::pg::cluster;
 use crate::report::screen::Screen;
 use crate::verdict::Exit;
-use crate::{Error, Result};
+use crate::{Error, Result, state};
 
 /// Finds the double booking before the customers do.
 ///
@@ -27,22 +32,66 @@ pub struct Cli {
 /// Flags that every command understands.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// The database to work on, postgres://USER@HOST:PORT/DATABASE
-    #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true, value_name = "URL", help_heading = "Database")]
+    /// The database to use: postgres://USER:PASSWORD@HOST:PORT/DATABASE (else PGHOST and so on, else the private server)
+    #[arg(long, global = true, value_name = "URL", env = "DATABASE_URL", hide_env_values = true, help_heading = "Database")]
     pub database_url: Option<String>,
+    /// Use the private server, whatever DATABASE_URL and PGHOST say
+    #[arg(long, global = true, help_heading = "Database")]
+    pub managed: bool,
     /// No remarks and no progress, only results
     #[arg(short, long, global = true, help_heading = "Output")]
     pub quiet: bool,
     /// No colours (also NO_COLOR)
     #[arg(long, global = true, help_heading = "Output")]
     pub no_color: bool,
+    /// Where the private server and the histories of runs are kept
+    #[arg(long, global = true, value_name = "DIR", env = "DBSTRESS_STATE_DIR", help_heading = "Private server")]
+    pub state_dir: Option<PathBuf>,
+    /// Directory of the PostgreSQL programs to run it with
+    #[arg(long, global = true, value_name = "DIR", env = "DBSTRESS_PG_BIN", help_heading = "Private server")]
+    pub pg_bin: Option<PathBuf>,
+    /// Major version of PostgreSQL to run
+    #[arg(long, global = true, value_name = "N", env = "DBSTRESS_PG_VERSION", help_heading = "Private server")]
+    pub pg_version: Option<u32>,
+}
+
+impl Global {
+    /// What these flags say about the private server. Makes the state directory.
+    ///
+    /// # Errors
+    /// Usage, when the state directory cannot be used.
+    pub fn cluster(&self) -> Result<cluster::Settings> {
+        let state = state::directory(self.state_dir.as_deref(), &env)?;
+        Ok(cluster::Settings { state, ..self.located()? })
+    }
+
+    /// The same without making or checking anything: to look at what is there, and to stop it.
+    ///
+    /// # Errors
+    /// Usage, when what was named is no place.
+    pub fn located(&self) -> Result<cluster::Settings> {
+        let state = state::locate(self.state_dir.as_deref(), &env)?;
+        Ok(cluster::Settings { pg_bin: self.pg_bin.clone(), pg_version: self.pg_version, ..cluster::Settings::new(state)? })
+    }
 }
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Asks the database whether the rules hold: every invariant in one snapshot, with the operations that broke them
+    /// Put a synthetic dataset into the database
+    ///
+    /// The same dataset, rng-seed and scale always make the same rows. Running it twice is safe: the second time nothing changes.
+    Seed(seed::Args),
+    /// Ask the database whether the rules hold: every invariant in one snapshot, with the operations that broke them
     Verify(verify::Args),
+    /// Start, stop and inspect the private PostgreSQL server
+    Db(db::Db),
+    /// Looks after a private server; run by dbstress itself
+    #[command(name = cluster::SUPERVISE, hide = true)]
+    Supervise {
+        /// The cluster's directory.
+        directory: PathBuf,
+    },
 }
 
 impl Cli {
@@ -51,20 +100,49 @@ impl Cli {
     /// # Errors
     /// Whatever kept it from reaching a verdict.
     pub fn run(self, screen: Screen) -> Result<Exit> {
-        let Command::Verify(args) = self.command;
-        if let Some(exit) = verify::offline(&args, screen)? {
-            return Ok(exit);
+        let global = &self.global;
+        match self.command {
+            Command::Seed(args) => block_on(async {
+                let state = global.cluster()?.state;
+                let target = target::resolve(global, screen).await?;
+                seed::run(args, &target.options, &state, screen).await
+            }),
+            Command::Verify(args) => {
+                if let Some(exit) = verify::offline(&args, screen)? {
+                    return Ok(exit);
+                }
+                block_on(interruptible(async {
+                    let target = target::resolve(global, screen).await?;
+                    verify::run(&args, &target.options, screen).await
+                }))
+            }
+            Command::Db(db) => db::run(db, global, &screen),
+            // Before any runtime or thread is made: it must be the only one.
+            Command::Supervise { directory } => cluster::supervise(&directory).map(|()| Exit::Pass),
         }
-        let env = |name: &str| std::env::var(name).ok();
-        let options = match &self.global.database_url {
-            Some(url) => ConnectOptions::from_url(url, &env)?,
-            None => ConnectOptions::from_env(&env)?,
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|e| Error::inconclusive("the asynchronous runtime could not be started").because(e))?;
-        runtime.block_on(verify::run(&args, &options, screen))
+    }
+}
+
+/// The real environment.
+pub(crate) fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Runs `future` to its end on a runtime of its own: control work, never the measured load.
+pub(crate) fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.map_err(|e| Error::inconclusive("the runtime cannot be made").because(e))?.block_on(future)
+}
+
+/// `future`, given up at Ctrl-C or SIGTERM: what it has half-made is cleaned up as it is dropped.
+pub(crate) async fn interruptible<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(|e| Error::inconclusive("signals cannot be received").because(e))?;
+    tokio::select! {
+        done = future => done,
+        _ = tokio::signal::ctrl_c() => Err(Error::interrupted("interrupted")),
+        _ = terminate.recv() => Err(Error::interrupted("terminated")),
     }
 }
 

@@ -63,6 +63,9 @@ pub struct ConnectOptions {
     pub ssl_root_cert: Option<PathBuf>,
 }
 
+/// Stands for the host that a URL leaves out.
+const NO_HOST: &str = "host.invalid";
+
 /// Reads an environment variable; a parameter so that tests need not touch the real environment.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
@@ -78,13 +81,15 @@ impl ConnectOptions {
                 "postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=prefer, or for a socket postgres:///DATABASE?host=/directory",
             )
         };
-        let url = url::Url::parse(text).map_err(|e| bad(&e.to_string()))?;
+        // libpq allows a user without a host (`postgres://bob@/db?host=/run`), the URL standard does not.
+        let text = text.replacen("@/", &format!("@{NO_HOST}/"), 1);
+        let url = url::Url::parse(&text).map_err(|e| bad(&e.to_string()))?;
         if !matches!(url.scheme(), "postgres" | "postgresql") {
             return Err(bad(&format!("its scheme is `{}`, not `postgres`", url.scheme())));
         }
         let mut options = Self::from_env_without_password(env)?;
         let decode = |s: &str| percent_decode(s).ok_or_else(|| bad("a percent-encoded part is not UTF-8"));
-        if let Some(host) = url.host_str().filter(|h| !h.is_empty()) {
+        if let Some(host) = url.host_str().filter(|h| !h.is_empty() && *h != NO_HOST) {
             let host = decode(host)?;
             options.host = if host.starts_with('/') { Host::Socket(host.into()) } else { Host::Tcp(host) };
         }

