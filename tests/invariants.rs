@@ -1,5 +1,7 @@
 //! Do the invariants hold on clean data, does each of them fail when its rule is broken, and does `verify` say so? On a real PostgreSQL.
 
+mod common;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,33 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use common::TestDatabase;
 use dbstress::invariant::self_test::{self, Outcome};
 use dbstress::invariant::{self, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, When, parse, run_all};
-use dbstress::pg::ConnectOptions;
 use dbstress::pg::admin::{self, Lease, Session};
+use dbstress::seed::{self, Generator, Request, Spec, constraints};
 use dbstress::verdict::Verdict;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
-
-/// An empty database of its own.
-async fn database() -> ConnectOptions {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let url = std::env::var("DBSTRESS_TEST_DATABASE_URL").expect("DBSTRESS_TEST_DATABASE_URL names a server for tests");
-    let server = ConnectOptions::from_url(&url, &|_| None).unwrap();
-    let name = format!("c_invariants_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    let mut session = Session::connect(&server, "test").await.unwrap();
-    session.execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await.unwrap();
-    session.execute(&format!("CREATE DATABASE {name}")).await.unwrap();
-    session.close().await;
-    server.with_database(&name)
-}
-
-/// Gives a database of [`database`] back.
-async fn drop_database(options: &ConnectOptions) {
-    let mut session = Session::connect(&options.with_database("postgres"), "test").await.unwrap();
-    session.execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", options.database)).await.unwrap();
-    session.close().await;
-}
 
 /// Two organisations, 40 authorisations of 50 units, every constraint: what a seed leaves, in small.
 const CLINIC: &str = "
@@ -63,19 +46,30 @@ const CLINIC: &str = "
 
 /// A database with the clinic in it.
 struct Clinic {
-    options: ConnectOptions,
+    database: TestDatabase,
     session: Session,
     operations: u32,
 }
 
 impl Clinic {
     async fn new() -> Self {
-        let options = database().await;
-        let mut session = Session::connect(&options, "test").await.unwrap();
-        admin::claim(&mut session, &options, None).await.unwrap();
-        let mut clinic = Self { options, session, operations: 0 };
+        let database = common::database().await;
+        let mut session = database.session().await;
+        admin::claim(&mut session, &database.options, None).await.unwrap();
+        let mut clinic = Self { database, session, operations: 0 };
         clinic.run("SET search_path TO dbstress").await;
         clinic.run(CLINIC).await;
+        clinic
+    }
+
+    /// What `dbstress seed` makes.
+    async fn seeded() -> Self {
+        let database = common::database().await;
+        let generator = Arc::new(Generator::new(Spec::built_in("clinic").unwrap(), 42, 1).unwrap());
+        let request = Request { reset: false, disposable: None, connections: 2 };
+        seed::seed(&database.options, &generator, &request, &|_| {}).await.unwrap();
+        let mut clinic = Self { session: database.session().await, database, operations: 0 };
+        clinic.run("SET search_path TO dbstress").await;
         clinic
     }
 
@@ -154,6 +148,14 @@ impl Clinic {
             .collect()
     }
 
+    /// The constraints and indexes that the database has on tables of the dataset.
+    async fn constraints(&mut self) -> BTreeSet<String> {
+        let there = "SELECT conname FROM pg_constraint c JOIN pg_class r ON r.oid = c.conrelid WHERE r.relnamespace = 'dbstress'::regnamespace \
+                     AND r.relname NOT IN ('meta', 'run', '_migrations') AND c.contype IN ('c', 'f', 'p', 'u') \
+                     UNION SELECT indexname FROM pg_indexes WHERE schemaname = 'dbstress' AND tablename NOT IN ('meta', 'run', '_migrations')";
+        self.session.rows(there).await.unwrap().into_iter().filter_map(|row| row[0].clone()).collect()
+    }
+
     async fn check(&mut self, invariant: &Invariant) -> Finding {
         let one = std::slice::from_ref(invariant);
         run_all(&mut self.session, one, &DEFAULT_SEARCH_PATH, When::Quiesced, TIMEOUT).await.remove(0).finding
@@ -161,19 +163,7 @@ impl Clinic {
 
     /// `dbstress verify ARGUMENTS`: exit code, stdout, stderr.
     fn verify(&self, arguments: &[&str]) -> (i32, String, String) {
-        let done = Command::new(env!("CARGO_BIN_EXE_dbstress"))
-            .arg("verify")
-            .args(arguments)
-            .env("DATABASE_URL", self.options.url(true))
-            .output()
-            .unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        (done.status.code().unwrap(), text(done.stdout), text(done.stderr))
-    }
-
-    async fn done(self) {
-        self.session.close().await;
-        drop_database(&self.options).await;
+        common::run(common::dbstress().arg("verify").args(arguments).env("DATABASE_URL", self.database.url()))
     }
 }
 
@@ -193,6 +183,13 @@ fn booking(run: i64, vu: i64, n: u32, id: i64, kind: &str, units: i64) -> String
          (SELECT min(p.id) FROM practitioner p WHERE p.organisation_id = changed.organisation_id), {units}, version, total, used, scheduled, \
          '2026-01-15 12:00+00' FROM changed"
     )
+}
+
+/// The names in the list of INV-E1.
+fn expected_constraints() -> BTreeSet<String> {
+    let query = built_in("E1").query;
+    let listed = query.lines().map(|l| l.trim_start().trim_start_matches("VALUES").trim_start()).filter(|l| l.starts_with("('"));
+    listed.map(|l| l.split('\'').nth(3).unwrap().to_owned()).collect()
 }
 
 /// A directory with one user's invariant in it.
@@ -228,7 +225,6 @@ async fn every_check_holds_on_clean_data() {
     let json: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, &json["verdict"], &json["schema_version"]), (0, &"pass".into(), &1.into()));
     assert_eq!(json["claimed"].as_array().unwrap().len(), json["checks"].as_array().unwrap().len());
-    clinic.done().await;
 }
 
 #[tokio::test]
@@ -252,7 +248,19 @@ async fn a_bare_seed_passes_on_its_structure_alone() {
     // An empty base table shows nothing.
     clinic.run("DELETE FROM run; DELETE FROM authorisation").await;
     assert_eq!(clinic.verify(&[]).0, 3);
-    clinic.done().await;
+}
+
+#[tokio::test]
+async fn a_real_seed_is_clean_and_has_what_the_checks_expect() {
+    let mut clinic = Clinic::seeded().await;
+    assert_eq!(clinic.broken().await, [""; 0]);
+    assert_eq!(clinic.verify(&[]).0, 0);
+    let tried = self_test::try_all(&mut clinic.session, &invariant::built_in().unwrap(), TIMEOUT).await;
+    assert_eq!(self_test::judge(&tried).0, Verdict::Pass, "{tried:?}");
+    let of_the_seed: BTreeSet<String> = constraints::ALL.iter().map(|c| c.name.to_owned()).collect();
+    let of_the_migration = ["unit_ledger_pkey", "authorisation_status", "authorisation_guarded"].map(str::to_owned);
+    assert_eq!(expected_constraints(), of_the_seed.into_iter().chain(of_the_migration).collect());
+    assert_eq!(clinic.constraints().await, expected_constraints());
 }
 
 #[tokio::test]
@@ -279,7 +287,6 @@ async fn every_check_can_fail_and_the_self_test_leaves_nothing_behind() {
         assert_eq!(code, 0, "{out}{err}");
         assert_eq!(out.matches("fired: ").count(), invariants.len(), "{out}");
         assert_eq!(clinic.session.text(content).await.unwrap(), before, "the self-test left something behind");
-        clinic.done().await;
     }
 }
 
@@ -302,13 +309,12 @@ async fn the_self_test_works_on_guarded_and_on_broken_data_and_finds_a_check_tha
     // A statement that could end the transaction is refused before it is sent, however it is dressed up.
     let escape = parse::parse("mine", &MINE.replace("UPDATE patient", "/* x */ COMMIT; UPDATE patient"), None);
     assert!(escape.unwrap_err().to_string().contains("may not contain COMMIT"));
-    clinic.done().await;
 }
 
 #[tokio::test]
 async fn the_self_test_needs_the_lease() {
     let clinic = Clinic::new().await;
-    let lease = Lease::take(&clinic.options, "contention").await.unwrap();
+    let lease = Lease::take(&clinic.database.options, "contention").await.unwrap();
     let (code, _, err) = clinic.verify(&["--self-test"]);
     assert_eq!(code, 3, "{err}");
     assert!(err.contains("another dbstress is at work") && err.contains("contention"), "{err}");
@@ -317,7 +323,6 @@ async fn the_self_test_needs_the_lease() {
     assert!(out.contains("not at rest"), "{out}");
     lease.release().await;
     assert_eq!(clinic.verify(&[]).0, 0);
-    clinic.done().await;
 }
 
 #[tokio::test]
@@ -337,7 +342,6 @@ async fn a_lost_update_is_found_by_the_sums_and_by_the_replay_with_its_operation
     for what in ["VIOLATED", "1.9.1", "1.9.2", "<- lost update", "strategy naive", "again:    dbstress verify"] {
         assert!(out.contains(what), "`{what}` is missing:\n{out}");
     }
-    clinic.done().await;
 }
 
 #[tokio::test]
@@ -349,7 +353,6 @@ async fn overbooking_that_a_release_healed_is_found_by_the_replay_only() {
     assert_eq!(clinic.broken().await, ["ledger-replays"]);
     let Finding::Violated { total, rows, .. } = clinic.check(&built_in("ledger-replays")).await else { panic!() };
     assert_eq!((total, rows[0].expected.as_deref()), (1, Some("version 2: both >= 0, together at most 50")));
-    clinic.done().await;
 }
 
 #[tokio::test]
@@ -377,7 +380,6 @@ async fn writes_outside_the_ledger_are_found() {
         rows.iter().any(|r| r.subject.as_deref() == Some("9999") && r.actual.as_deref() == Some("no such authorisation")),
         "{rows:?}"
     );
-    clinic.done().await;
 }
 
 #[tokio::test]
@@ -394,7 +396,6 @@ async fn an_operation_applied_twice_is_found_and_a_fence_is_not_one() {
     assert!(out.contains(&format!("op 1.7.{retry} applied once")) && out.contains("applied by attempts 1, 2"), "{out}");
     clinic.run("UPDATE unit_ledger SET kind = 'fence' WHERE attempt = 2").await;
     assert!(matches!(clinic.check(&built_in("U12")).await, Finding::Holds { .. }));
-    clinic.done().await;
 }
 
 #[tokio::test]
@@ -422,7 +423,6 @@ async fn statuses_are_judged_by_the_clock_of_the_dataset() {
     assert_eq!(late.len(), 3, "two reserves and a consume; a release is allowed at any time: {late:?}");
     assert_eq!(broken(c, "UPDATE authorisation SET status = 'CANCELLED' WHERE id = 2").await.len(), 3);
     assert_eq!(broken(c, "UPDATE authorisation SET status = 'CANCELLED' WHERE id = 40").await, [""; 0]);
-    clinic.done().await;
 }
 
 #[tokio::test]
@@ -443,7 +443,6 @@ async fn a_row_of_another_tenant_is_found_also_when_it_has_none() {
     // An actor of the other organisation who claims to act for this one.
     clinic.run("UPDATE unit_ledger SET organisation_id = 3 - organisation_id WHERE authorisation_id = 1 AND version = 2").await;
     assert_eq!(clinic.broken().await, ["organisation-of-actor"]);
-    clinic.done().await;
 }
 
 #[tokio::test]
@@ -474,27 +473,9 @@ async fn missing_unvalidated_and_disabled_constraints_are_found() {
         ["authorisation.authorisation_pkey: invalid"]
     );
     assert_eq!(faults(c, "ALTER TABLE meta RENAME TO atem").await.len(), 22, "with nothing to look at, everything is missing");
-    // The list in the file is exactly what a seeded database has.
-    let query = built_in("E1").query;
-    let listed: BTreeSet<String> = query
-        .lines()
-        .filter(|l| l.trim_start().trim_start_matches("VALUES").trim_start().starts_with("('"))
-        .map(|l| l.split('\'').nth(3).unwrap().to_owned())
-        .collect();
-    let there = clinic
-        .session
-        .rows(
-            "SELECT conname FROM pg_constraint c JOIN pg_class r ON r.oid = c.conrelid \
-             WHERE r.relnamespace = 'dbstress'::regnamespace AND r.relname NOT IN ('meta', 'run', '_migrations') AND c.contype IN ('c', 'f', 'p', 'u') \
-             UNION SELECT indexname FROM pg_indexes WHERE schemaname = 'dbstress' AND tablename NOT IN ('meta', 'run', '_migrations')",
-        )
-        .await
-        .unwrap();
-    let there: BTreeSet<String> = there.into_iter().map(|row| row[0].clone().unwrap()).collect();
-    assert_eq!(listed, there);
+    assert_eq!(clinic.constraints().await, expected_constraints());
     clinic.run(dropped).await;
     assert_eq!(clinic.broken().await, ["constraints-in-place"]);
-    clinic.done().await;
 }
 
 #[tokio::test]
@@ -525,7 +506,6 @@ async fn an_orphan_is_found_on_every_edge() {
         .await;
     let Finding::Violated { rows, total, .. } = clinic.check(&built_in("E3")).await else { panic!() };
     assert_eq!((total, rows[0].expected.as_deref()), (4, Some("patient 10 exists")));
-    clinic.done().await;
 }
 
 #[tokio::test]
@@ -545,7 +525,6 @@ async fn all_breaches_are_counted_and_20_are_kept() {
     let rows = "-- when: always\n-- examines: SELECT 0\n-- breaks: SELECT 1\n--\n-- T.\nSELECT 1 AS subject, 2 AS expected, NULL AS actual";
     let found = clinic.check(&parse::parse("mine", rows, None).unwrap()).await;
     assert!(matches!(found, Finding::Violated { examined: 0, total: 1, .. }), "rows count, whatever `examines` says: {found:?}");
-    clinic.done().await;
 }
 
 #[tokio::test]
@@ -598,7 +577,6 @@ async fn a_check_that_cannot_be_made_is_errored_and_the_others_are_still_made() 
     assert!(out.contains("everybody-has-a-name"), "{out}");
     clinic.run("UPDATE patient SET given_name = '' WHERE id = 3").await;
     assert_eq!(clinic.verify(&["--invariants", good.to_str().unwrap()]).0, 1);
-    clinic.done().await;
 }
 
 #[tokio::test]
@@ -614,13 +592,10 @@ async fn what_the_user_mistyped_is_refused() {
     assert_eq!(clinic.verify(&["--invariants", "/nonexistent"]).0, 2);
     // Without a database.
     let offline = |arguments: &[&str]| {
-        let done = Command::new(env!("CARGO_BIN_EXE_dbstress"))
-            .arg("verify")
-            .args(arguments)
-            .env("DATABASE_URL", "postgres://nobody@127.0.0.1:1/nothing")
-            .output()
-            .unwrap();
-        (done.status.code().unwrap(), String::from_utf8(done.stdout).unwrap())
+        let (code, out, _) = common::run(
+            common::dbstress().arg("verify").args(arguments).env("DATABASE_URL", "postgres://nobody@127.0.0.1:1/nothing"),
+        );
+        (code, out)
     };
     let (code, out) = offline(&["--list"]);
     assert_eq!(code, 0);
@@ -628,7 +603,6 @@ async fn what_the_user_mistyped_is_refused() {
     let (code, out) = offline(&["--show", "u4"]);
     assert_eq!((code, out.trim_end()), (0, built_in("U4").source.as_str()));
     assert_eq!(offline(&[]).0, 3, "nobody answers");
-    clinic.done().await;
 }
 
 #[tokio::test]
@@ -651,7 +625,6 @@ async fn stale_evidence_is_inconclusive_and_earlier_runs_are_mentioned() {
     // A breach still beats it.
     clinic.run("UPDATE authorisation SET scheduled = 51 WHERE id = 30").await;
     assert_eq!(clinic.verify(&[]).0, 1);
-    clinic.done().await;
 }
 
 #[tokio::test]
@@ -668,7 +641,6 @@ async fn the_same_files_judge_the_copy_of_the_control() {
     let broken: Vec<&str> = checked.iter().filter(|c| matches!(c.finding, Finding::Violated { .. })).map(|c| &*c.name).collect();
     assert_eq!(broken, ["units-within-total", "counters-match-ledger", "ledger-replays"][..2], "{checked:#?}");
     assert_eq!(clinic.broken().await, [""; 0], "nothing of it leaks into verify");
-    clinic.done().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -677,7 +649,7 @@ async fn concurrent_commits_do_not_divide_the_snapshot() {
     let stop = Arc::new(AtomicBool::new(false));
     let writers: Vec<_> = (0..3_i64)
         .map(|vu| {
-            let (options, stop) = (clinic.options.clone(), stop.clone());
+            let (options, stop) = (clinic.database.options.clone(), stop.clone());
             tokio::spawn(async move {
                 let mut session = Session::connect(&options, "test").await.unwrap();
                 session.execute("SET search_path TO dbstress").await.unwrap();
@@ -710,5 +682,4 @@ async fn concurrent_commits_do_not_divide_the_snapshot() {
         assert!(writer.await.unwrap() > 0);
     }
     assert!(states.len() > 1, "nothing was committed in between: {states:?}");
-    clinic.done().await;
 }
