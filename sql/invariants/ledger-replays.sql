@@ -20,6 +20,7 @@ WITH step AS (
            coalesce(lag(version) OVER in_order, 0) + 1    AS version_due,
            coalesce(lag(used) OVER in_order, 0)::bigint       AS used_before,
            coalesce(lag(scheduled) OVER in_order, 0)::bigint  AS scheduled_before,
+           lag(op_id) OVER in_order                       AS op_before,
            lead(op_id) OVER in_order IS NULL              AS is_last
     FROM unit_ledger
     WHERE kind IS DISTINCT FROM 'fence'
@@ -39,9 +40,10 @@ WITH step AS (
                WHEN (units > 0) IS NOT TRUE THEN format('version %s: more than 0 units', version_due)
                ELSE format('version %s: both >= 0, together at most %s', version_due, total)
            END              AS expected,
-           format('version %s: used %s, scheduled %s, by op %s.%s.%s attempt %s (%s %s)',
+           format('version %s: used %s, scheduled %s, by op %s.%s.%s attempt %s (%s %s)%s',
                   coalesce(version::text, 'none'), coalesce(used::text, 'none'), coalesce(scheduled::text, 'none'),
-                  op_id >> 47, (op_id >> 32) & 32767, op_id & 4294967295, attempt, kind, units) AS actual
+                  op_id >> 47, (op_id >> 32) & 32767, op_id & 4294967295, attempt, kind, units,
+                  ' after op ' || (op_before >> 47) || '.' || ((op_before >> 32) & 32767) || '.' || (op_before & 4294967295)) AS actual
     FROM replayed
     WHERE version IS DISTINCT FROM version_due
        OR used IS DISTINCT FROM used_due

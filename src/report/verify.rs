@@ -73,9 +73,10 @@ pub fn text(v: &Verification, width: u16, colour: bool) -> String {
         v.dataset.name, v.dataset.rng_seed, v.dataset.scale, v.database, v.dataset.as_of
     )];
     parts.push(checks_table(v, width, paint));
+    let mut shown = Vec::new();
     for check in &v.checks {
         match &check.checked.finding {
-            Finding::Violated { total, rows, .. } => parts.push(breaches(check, *total, rows, width, paint)),
+            Finding::Violated { total, rows, .. } => parts.push(breaches(check, *total, rows, &mut shown, width, paint)),
             Finding::Errored(why) => {
                 let heading = format!("{} could not be checked", check.checked.label());
                 parts.push(format!("{}\n{}", paint.yellow(&heading), wrap(why, width, "  ")));
@@ -98,7 +99,7 @@ pub fn text(v: &Verification, width: u16, colour: bool) -> String {
 /// The report of the self-test.
 pub fn self_test_text(tried: &[Tried], verdict: Verdict, reasons: &[String], width: u16, colour: bool) -> String {
     let paint = Paint { colour };
-    let mut table = grid(["", "id", "invariant", "when its rule is broken"], width, colour);
+    let mut table = grid(&["", "id", "invariant", "when its rule is broken"], width, colour);
     let mut errors = Vec::new();
     for t in tried {
         let (mark, said) = match &t.outcome {
@@ -122,7 +123,7 @@ pub fn self_test_text(tried: &[Tried], verdict: Verdict, reasons: &[String], wid
 
 /// The catalogue.
 pub fn list_text(invariants: &[Invariant], width: u16, colour: bool) -> String {
-    let mut table = grid(["invariant", "id", "when", "what holds"], width, colour);
+    let mut table = grid(&["invariant", "id", "when", "what holds"], width, colour);
     for i in invariants {
         table.add_row(vec![&i.name, i.id.as_deref().unwrap_or("-"), i.when.word(), &i.title]);
     }
@@ -130,7 +131,7 @@ pub fn list_text(invariants: &[Invariant], width: u16, colour: bool) -> String {
 }
 
 fn checks_table(v: &Verification, width: u16, paint: Paint) -> String {
-    let mut table = grid(["", "id", "invariant", "claimed", "examined", "rows"], width, paint.colour);
+    let mut table = grid(&["", "id", "invariant", "claimed", "examined", "rows"], width, paint.colour);
     for check in &v.checks {
         let (mark, examined, rows) = match &check.checked.finding {
             Finding::Holds { examined } => (mark("ok", Color::Green), examined.to_string(), "0".into()),
@@ -150,9 +151,10 @@ fn checks_table(v: &Verification, width: u16, paint: Paint) -> String {
     finish(&table)
 }
 
-fn breaches(check: &Check, total: i64, rows: &[Breach], width: u16, paint: Paint) -> String {
+/// The rows of a broken rule, and the operations on their subjects but those in `shown`, which are added to it.
+fn breaches<'a>(check: &'a Check, total: i64, rows: &[Breach], shown: &mut Vec<&'a str>, width: u16, paint: Paint) -> String {
     let mut parts = vec![format!("{}\n{}", paint.red(&check.checked.label()), wrap(&check.checked.title, width, "  "))];
-    let mut table = grid(["subject", "expected", "actual"], width, paint.colour);
+    let mut table = grid(&["subject", "expected", "actual"], width, paint.colour);
     for row in rows {
         table.add_row([&row.subject, &row.expected, &row.actual].map(|value| shorten(value.as_deref().unwrap_or("NULL"), 200)));
     }
@@ -162,7 +164,12 @@ fn breaches(check: &Check, total: i64, rows: &[Breach], width: u16, paint: Paint
     }
     parts.push(found);
     for operations in &check.operations {
-        parts.push(operations_table(operations, width, paint));
+        if shown.contains(&&*operations.subject) {
+            parts.push(format!("operations on authorisation {}: above", operations.subject));
+        } else {
+            shown.push(&operations.subject);
+            parts.push(operations_table(operations, width, paint));
+        }
     }
     if check.subjects_left_out > 0 {
         parts.push(format!("and {} more subjects; --json has their rows", check.subjects_left_out));
@@ -175,21 +182,29 @@ fn operations_table(operations: &Operations, width: u16, paint: Paint) -> String
     if operations.lines.is_empty() {
         return format!("no operation on authorisation {id} is in the ledger");
     }
-    let mut table =
-        grid(["run.vu.n", "try", "kind", "by", "ver", "used+sch/total", "strategy", "written", "wrong"], width, paint.colour);
+    // Nearly always one strategy wrote them all: then it is said once, and the columns fit.
+    let first = operations.lines.first().map_or("", |line| &*line.strategy);
+    let mixed = operations.lines.iter().any(|line| line.strategy != first);
+    let mut header = vec!["run.vu.n", "try", "operation", "version", "used+sched/total", "written", ""];
+    if mixed {
+        header.insert(6, "strategy");
+    }
+    let mut table = grid(&header, width, paint.colour);
     for line in &operations.lines {
         let OperationLine { op, attempt, kind, units, version, balance, strategy, wrote, wrong, vu: _ } = line;
-        let wrong = if wrong.is_empty() { Cell::new("") } else { Cell::new(format!("<- {wrong}")).fg(Color::Red) };
-        let mut row: Vec<Cell> = [op, attempt, kind, units, version, balance, strategy, wrote].into_iter().map(Cell::new).collect();
-        row.push(wrong);
+        let mut row: Vec<Cell> =
+            [op, attempt, &format!("{kind} {units}"), version, balance, wrote].into_iter().map(Cell::new).collect();
+        if mixed {
+            row.push(Cell::new(strategy));
+        }
+        row.push(if wrong.is_empty() { Cell::new("") } else { Cell::new(format!("<- {wrong}")).fg(Color::Red) });
         table.add_row(row);
     }
-    format!(
-        "operations on authorisation {id} ({} of its {} ledger rows, in order of version)\n{}",
-        operations.lines.len(),
-        operations.total,
-        finish(&table)
-    )
+    let (shown, total) = (operations.lines.len() as i64, operations.total);
+    let how_many = if shown == total { format!("all {total}") } else { format!("{shown} of {total}") };
+    let by = if mixed { String::new() } else { format!(", strategy {first}") };
+    let heading = format!("operations on authorisation {id}: {how_many}{by}");
+    format!("{}\n{}", wrap(&heading, width, ""), finish(&table))
 }
 
 fn conclusion(verdict: Verdict, reasons: &[String], width: u16, paint: Paint) -> String {
@@ -203,7 +218,7 @@ fn conclusion(verdict: Verdict, reasons: &[String], width: u16, paint: Paint) ->
     std::iter::once(word).chain(reasons).collect::<Vec<_>>().join("\n")
 }
 
-fn grid<const N: usize>(header: [&str; N], width: u16, colour: bool) -> Table {
+fn grid(header: &[&str], width: u16, colour: bool) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
     if colour {
@@ -211,7 +226,7 @@ fn grid<const N: usize>(header: [&str; N], width: u16, colour: bool) -> Table {
     } else {
         table.force_no_tty();
     }
-    table.set_header(header.map(|h| Cell::new(h).add_attribute(Attribute::Bold)));
+    table.set_header(header.iter().map(|h| Cell::new(h).add_attribute(Attribute::Bold)).collect::<Vec<_>>());
     for column in table.column_iter_mut() {
         column.set_padding((0, 1));
     }
@@ -346,7 +361,8 @@ mod tests {
             "SQLSTATE 42601",
             "first 20 of 25 rows",
             "12.499.11",
-            "over total",
+            "<- over total",
+            "strategy repeatable-read",
             "and 2 more subjects",
             "note: run 1",
             "again:    dbstress verify",
