@@ -6,11 +6,23 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod audit;
 pub mod cmd;
 pub mod error;
+pub mod history;
+pub mod invariant;
+pub mod metrics;
+pub mod outcome;
 pub mod pg;
+pub mod plan;
+pub mod probe;
+pub mod record;
 pub mod report;
+pub mod run;
+pub mod seed;
 pub mod state;
+pub mod strategy;
 pub mod verdict;
+pub mod workload;
 
 pub use error::{Error, Result};

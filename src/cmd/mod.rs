@@ -1,13 +1,18 @@
 //! One file per subcommand: arguments in, an exit code out. This file knows them all and what they share.
 
+pub mod contention;
 pub mod db;
+mod interrupt;
+pub mod seed;
+mod target;
+pub mod verify;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::pg::{ConnectOptions, cluster};
+use crate::pg::cluster;
 use crate::report::screen::Screen;
 use crate::verdict::Exit;
 use crate::{Error, Result, state};
@@ -30,9 +35,12 @@ pub struct Cli {
 /// Flags that every command understands.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// The database to work on, postgres://USER@HOST:PORT/DATABASE
-    #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true, value_name = "URL", help_heading = "Database")]
+    /// The database to use: postgres://USER:PASSWORD@HOST:PORT/DATABASE (else PGHOST and so on, else the private server)
+    #[arg(long, global = true, value_name = "URL", env = "DATABASE_URL", hide_env_values = true, help_heading = "Database")]
     pub database_url: Option<String>,
+    /// Use the private server, whatever DATABASE_URL and PGHOST say
+    #[arg(long, global = true, help_heading = "Database")]
+    pub managed: bool,
     /// No remarks and no progress, only results
     #[arg(short, long, global = true, help_heading = "Output")]
     pub quiet: bool,
@@ -71,21 +79,6 @@ impl Global {
         Ok(cluster::Settings { state, ..self.located()? })
     }
 
-    /// The database that the URL or the `PG*` variables name; when nothing does, the private server's, which is started if it is down.
-    ///
-    /// # Errors
-    /// When the URL cannot be read, or the private server does not start.
-    pub async fn server(&self, screen: &Screen) -> Result<Server> {
-        if let Some(url) = &self.database_url {
-            return Ok(Server { options: ConnectOptions::from_url(url, &env)?, private: None });
-        }
-        if ConnectOptions::env_names_a_server(&env) {
-            return Ok(Server { options: ConnectOptions::from_env(&env)?, private: None });
-        }
-        let private = cluster::start(&self.cluster()?, &|text| screen.note(text)).await?;
-        Ok(Server { options: private.options.clone(), private: Some(private) })
-    }
-
     /// What [`Global::cluster`] says, without making or checking anything: to look at what is there, and to stop it.
     ///
     /// # Errors
@@ -101,17 +94,19 @@ impl Global {
     }
 }
 
-/// The database that a command works on. A private server is not stopped while this lives.
-pub struct Server {
-    /// How to connect.
-    pub options: ConnectOptions,
-    /// The private server, when nobody named another.
-    pub private: Option<cluster::Running>,
-}
-
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Put a synthetic dataset into the database
+    ///
+    /// The same dataset, rng-seed and scale always make the same rows. Running it twice is safe: the second time nothing changes.
+    Seed(seed::Args),
+    /// Let virtual users contend for the same units, and prove that the rules held
+    ///
+    /// Each strategy has a turn. Unsafe twins of them run before and after, and must be caught: a test that cannot fail proves nothing.
+    Contention(contention::Args),
+    /// Ask the database whether the rules hold: every invariant in one snapshot, with the operations that broke them
+    Verify(verify::Args),
     /// Start, stop and inspect the private PostgreSQL server
     Db(db::Db),
     /// Looks after a private server; run by dbstress itself
@@ -128,8 +123,24 @@ impl Cli {
     /// # Errors
     /// Whatever kept it from reaching a verdict.
     pub fn run(self, screen: Screen) -> Result<Exit> {
+        let global = &self.global;
         match self.command {
-            Command::Db(db) => db::run(db, &self.global, &screen),
+            Command::Seed(args) => block_on(async {
+                let state = global.cluster()?.state;
+                let target = target::resolve(global, screen).await?;
+                seed::run(args, &target.options, &state, screen).await
+            }),
+            Command::Contention(args) => block_on(contention::run(args, global, screen)),
+            Command::Verify(args) => {
+                if let Some(exit) = verify::offline(&args, screen)? {
+                    return Ok(exit);
+                }
+                block_on(interruptible(async {
+                    let target = target::resolve(global, screen).await?;
+                    verify::run(&args, &target.options, screen).await
+                }))
+            }
+            Command::Db(db) => db::run(db, global, &screen),
             // Before any runtime or thread is made: it must be the only one.
             Command::Supervise { directory } => cluster::supervise(&directory).map(|()| Exit::Pass),
         }

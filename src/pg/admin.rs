@@ -325,17 +325,26 @@ pub async fn require_loaded(session: &mut Session, options: &ConnectOptions) -> 
     }
 }
 
+/// Makes sure that the database declared disposable is this one; its name.
+///
+/// # Errors
+/// Usage, when it is another one.
+pub async fn check_disposable(session: &mut Session, disposable: Option<&str>) -> Result<String> {
+    let name = session.text("SELECT current_database()").await?.unwrap_or_default();
+    match disposable.filter(|d| **d != *name) {
+        None => Ok(name),
+        Some(declared) => Err(Error::usage(format!("--disposable names `{declared}`, but the database is `{name}`"))
+            .cure(format!("--disposable {name}, if everything in it may be lost"))),
+    }
+}
+
 /// Makes the database ours: puts schema and sentinel into it, or brings an older schema up to date.
 /// `disposable` is the name the user declared expendable; it must be this database's own.
 ///
 /// # Errors
 /// Usage, when the database holds tables that are not ours and was not declared disposable by its name, or was copied from elsewhere.
 pub async fn claim(session: &mut Session, options: &ConnectOptions, disposable: Option<&str>) -> Result<Meta> {
-    let name = session.text("SELECT current_database()").await?.unwrap_or_default();
-    if let Some(declared) = disposable.filter(|d| **d != *name) {
-        return Err(Error::usage(format!("--disposable names `{declared}`, but the database is `{name}`"))
-            .cure(format!("--disposable {name}, if everything in it may be lost")));
-    }
+    let name = check_disposable(session, disposable).await?;
     let state = inspect(session).await?;
     match (&state, disposable) {
         (Sentinel::Ours(_) | Sentinel::Absent { foreign_relations: 0 }, _) => {}

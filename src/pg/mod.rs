@@ -6,5 +6,6 @@ pub mod admin;
 pub mod cluster;
 pub mod load;
 pub mod options;
+pub mod retry;
 
 pub use options::{ConnectOptions, Host, SslMode};

@@ -1,3 +1,6 @@
 //! Rendering: what the user sees. Pure functions from a record to text, and the one screen that prints.
 
+pub mod contention;
 pub mod screen;
+pub mod text;
+pub mod verify;

@@ -1,0 +1,211 @@
+//! Does what the clients saw agree with what the database holds?
+//!
+//! Pure: one authorisation at a time, from three witnesses that do not share code: the history (what clients sent and read), the ledger
+//! (what each transaction wrote about itself) and the row as it ended. The rules are explained in docs/METHOD.md.
+
+mod exposure;
+mod reconcile;
+mod refusals;
+mod replay;
+#[cfg(test)]
+mod tests;
+mod winners;
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
+
+use crate::history::{Applied, OpId, OperationKind, Record};
+
+pub use exposure::Exposure;
+pub use reconcile::Classes;
+
+/// One line of the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// Whose.
+    pub op: OpId,
+    /// Of which attempt.
+    pub attempt: i16,
+    /// What it did; `None` for a fence, which claims the key of an unanswered attempt and does nothing.
+    pub kind: Option<OperationKind>,
+    /// How many units.
+    pub units: i32,
+    /// The row as it left it.
+    pub applied: Applied,
+    /// When its transaction began, microseconds of the server's clock.
+    pub began: i64,
+    /// When the line was written, microseconds of the server's clock.
+    pub wrote: i64,
+}
+
+/// Everything that is known about one authorisation of a run.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// Which.
+    pub authorisation: i64,
+    /// The run that it was made for.
+    pub run: i32,
+    /// The row as it ended.
+    pub last: Applied,
+    /// Its lines in the ledger, in any order.
+    pub ledger: Vec<Entry>,
+    /// What the clients did to it, in any order.
+    pub records: Vec<Record>,
+}
+
+/// What kind of wrong was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Breach {
+    /// More promised and consumed than authorised, at one version at least.
+    Overbooked,
+    /// A counter below zero.
+    Negative,
+    /// A version does not follow from the one before: an update was overwritten.
+    LostUpdate,
+    /// Versions with a gap or a duplicate, or a row that is not as its last version left it.
+    WriteOutsideLedger,
+    /// Acknowledged to the client, absent from the database.
+    AcknowledgedLost,
+    /// Refused to the client, present in the database.
+    RefusedPresent,
+    /// Reported as certainly not applied, present in the database.
+    AbortedPresent,
+    /// One operation applied by more than one attempt.
+    Duplicated,
+    /// In the database, never issued by a client.
+    Phantom,
+    /// The client was told other counters than the ledger holds.
+    Misreported,
+    /// An operation that began after another was acknowledged got an earlier version.
+    OutOfOrder,
+    /// More winners in a round than there was room for.
+    TooManyWinners,
+    /// Refused although there was room all the time.
+    UnjustifiedRefusal,
+    /// An actor of another organisation was let in.
+    CrossedTenant,
+}
+
+impl Breach {
+    /// The words for it.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Overbooked => "overbooked",
+            Self::Negative => "counter below zero",
+            Self::LostUpdate => "lost update",
+            Self::WriteOutsideLedger => "write outside the ledger",
+            Self::AcknowledgedLost => "acknowledged, but lost",
+            Self::RefusedPresent => "refused, but present",
+            Self::AbortedPresent => "aborted, but present",
+            Self::Duplicated => "applied twice",
+            Self::Phantom => "never issued, but present",
+            Self::Misreported => "client was told other counters",
+            Self::OutOfOrder => "version order against real time",
+            Self::TooManyWinners => "more winners than room",
+            Self::UnjustifiedRefusal => "refused although there was room",
+            Self::CrossedTenant => "another organisation's actor was let in",
+        }
+    }
+}
+
+/// One wrong, with the operations that show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What kind.
+    pub breach: Breach,
+    /// On which authorisation.
+    pub authorisation: i64,
+    /// Which operations, as `run.vu.n`.
+    pub operations: Vec<String>,
+    /// What was expected and what was there.
+    pub detail: String,
+}
+
+/// How many findings are kept in full; all are counted.
+const KEPT: usize = 20;
+
+/// What an audit found.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Audit {
+    /// Authorisations examined.
+    pub authorisations: u64,
+    /// Versions replayed.
+    pub versions: u64,
+    /// Every operation in exactly one class.
+    pub classes: Classes,
+    /// Findings by kind: how many.
+    pub breaches: BTreeMap<Breach, u64>,
+    /// The first findings, in full.
+    pub findings: Vec<Finding>,
+    /// Rounds judged by their winners.
+    pub rounds: u64,
+    /// Rounds with room left over because attempts ran out: goodput lost, not integrity.
+    pub rounds_short: u64,
+    /// Refusals judged by the versions in force.
+    pub refusals_judged: u64,
+    /// Refusals and rounds not judged, because acknowledged commits were lost on their authorisation.
+    pub skipped: u64,
+    /// Contention that the server saw.
+    pub exposure: Exposure,
+    /// Why the audit itself is not complete: no evidence, not a finding.
+    pub incomplete: Vec<String>,
+}
+
+/// What the plan lets the audit expect.
+#[derive(Debug, Clone, Default)]
+pub struct Expectation {
+    /// Units each VU of a round asks for; `None` = there are no rounds.
+    pub contest_units: Option<i32>,
+    /// How many VUs take part in a round.
+    pub vus: u32,
+    /// Operations issued, by VU.
+    pub issued: HashMap<u16, u32>,
+}
+
+impl Audit {
+    /// Examines one authorisation.
+    pub fn examine(&mut self, expectation: &Expectation, mut subject: Subject) {
+        self.authorisations += 1;
+        subject.ledger.sort_unstable_by_key(|e| (e.kind.is_none(), e.applied.version, e.wrote));
+        let fences = subject.ledger.partition_point(|e| e.kind.is_some());
+        let fenced = subject.ledger.split_off(fences);
+        let verdicts = reconcile::reconcile(self, expectation, &subject, &fenced);
+        replay::replay(self, &subject);
+        exposure::measure(self, expectation, &subject);
+        if verdicts.acknowledged_lost {
+            // Lost versions are reused, and refusals that were right look wrong: those rules have no ground to stand on here.
+            self.skipped += 1;
+            return;
+        }
+        replay::real_time_order(self, &subject, &verdicts);
+        winners::judge(self, expectation, &subject, &verdicts);
+        refusals::judge(self, &subject, &verdicts);
+    }
+
+    /// Whether anything was found.
+    pub fn is_violated(&self) -> bool {
+        !self.breaches.is_empty()
+    }
+
+    /// Notes that the audit could not see everything.
+    pub fn incomplete(&mut self, why: String) {
+        if self.incomplete.len() < KEPT {
+            self.incomplete.push(why);
+        }
+    }
+
+    fn find(&mut self, breach: Breach, authorisation: i64, operations: impl IntoIterator<Item = OpId>, detail: String) {
+        *self.breaches.entry(breach).or_default() += 1;
+        if self.findings.len() < KEPT {
+            let operations = operations.into_iter().map(|op| op.to_string()).collect();
+            self.findings.push(Finding { breach, authorisation, operations, detail });
+        }
+    }
+}
+
+/// The identifier of a record's operation.
+fn op_of(subject: &Subject, record: &Record) -> OpId {
+    OpId::new(subject.run, record.vu, record.n)
+}

@@ -1,0 +1,272 @@
+//! A right run has no finding; each kind of wrong, planted in it, is found under its own name.
+
+use super::*;
+use crate::outcome::{Abort, Outcome, Refusal};
+
+const RUN: i32 = 3;
+const AUTHORISATION: i64 = 900;
+
+/// A round of four VUs asking for 20 of 50: two win, two are refused after the second winner committed.
+fn round() -> (Expectation, Subject) {
+    let applied = |version: i64| Applied { version, total: 50, used: 0, scheduled: 20 * version as i32 };
+    let record = |vu: u16, outcome, commit_sent, finished, applied| Record {
+        n: 0,
+        vu,
+        kind: OperationKind::Reserve,
+        outcome,
+        attempts: 1,
+        is_attack: false,
+        authorisation: AUTHORISATION,
+        units: 20,
+        scheduled: 0,
+        started: 1,
+        last_attempt: 2,
+        commit_sent,
+        finished,
+        applied,
+    };
+    let refused = Outcome::Refused(Refusal::InsufficientUnits);
+    let records = vec![
+        record(0, Outcome::Committed, 100, 110, applied(1)),
+        record(1, Outcome::Committed, 200, 210, applied(2)),
+        record(2, refused, 0, 300, Applied::default()),
+        record(3, refused, 0, 310, Applied::default()),
+    ];
+    let entry = |vu: u16, version: i64| Entry {
+        op: OpId::new(RUN, vu, 0),
+        attempt: 1,
+        kind: Some(OperationKind::Reserve),
+        units: 20,
+        applied: applied(version),
+        began: 10,
+        wrote: 100 * version,
+    };
+    let ledger = vec![entry(1, 2), entry(0, 1)];
+    let expectation = Expectation { contest_units: Some(20), vus: 4, issued: (0..4).map(|vu| (vu, 1)).collect() };
+    (expectation, Subject { authorisation: AUTHORISATION, run: RUN, last: applied(2), ledger, records })
+}
+
+fn examine(change: impl FnOnce(&mut Expectation, &mut Subject)) -> Audit {
+    let (mut expectation, mut subject) = round();
+    change(&mut expectation, &mut subject);
+    let mut audit = Audit::default();
+    audit.examine(&expectation, subject);
+    audit
+}
+
+fn kinds(audit: &Audit) -> Vec<Breach> {
+    audit.breaches.keys().copied().collect()
+}
+
+#[test]
+fn a_right_round_has_no_finding_and_every_operation_its_class() {
+    let audit = examine(|_, _| {});
+    assert_eq!(kinds(&audit), []);
+    assert!(audit.incomplete.is_empty());
+    assert_eq!((audit.rounds, audit.versions, audit.refusals_judged), (1, 2, 2));
+    assert_eq!(audit.classes, Classes { acknowledged_present: 2, refused: 2, ..Classes::default() });
+    assert_eq!(audit.exposure, Exposure { handovers: 1, contested: 1, blocks: 1 });
+    assert_eq!(audit.exposure.bound(), Some(3.0));
+}
+
+#[test]
+fn a_handover_is_contested_only_if_the_server_saw_both_at_once() {
+    let audit = examine(|_, s| s.ledger[0].began = 101);
+    assert_eq!(audit.exposure, Exposure { handovers: 1, contested: 0, blocks: 0 });
+    assert_eq!(audit.exposure.bound(), None);
+}
+
+#[test]
+fn a_lost_update_names_both_operations() {
+    let audit = examine(|_, s| {
+        s.ledger[0].applied.scheduled = 20;
+        s.records[1].applied.scheduled = 20;
+        s.last.scheduled = 20;
+    });
+    assert!(kinds(&audit).contains(&Breach::LostUpdate));
+    let finding = audit.findings.iter().find(|f| f.breach == Breach::LostUpdate).unwrap();
+    assert_eq!(finding.operations, ["3.0.0", "3.1.0"]);
+}
+
+#[test]
+fn overbooking_is_found_at_its_version_even_if_it_healed() {
+    let audit = examine(|e, s| {
+        e.contest_units = None;
+        for (vu, version, kind, scheduled) in [(2, 3, OperationKind::Reserve, 60), (3, 4, OperationKind::Release, 40)] {
+            let applied = Applied { version, total: 50, used: 0, scheduled };
+            s.ledger.push(Entry {
+                op: OpId::new(RUN, vu, 0),
+                attempt: 1,
+                kind: Some(kind),
+                units: 20,
+                applied,
+                began: 0,
+                wrote: 400,
+            });
+            let record = &mut s.records[usize::from(vu)];
+            (record.outcome, record.kind, record.applied) = (Outcome::Committed, kind, applied);
+            (record.commit_sent, record.finished) = (250 + u64::from(vu), 260 + u64::from(vu));
+        }
+        s.last = Applied { version: 4, total: 50, used: 0, scheduled: 40 };
+    });
+    assert_eq!(kinds(&audit), [Breach::Overbooked]);
+    assert!(
+        audit.findings[0].detail.contains("version 3") && audit.findings[0].detail.contains("60 of 50"),
+        "{:?}",
+        audit.findings
+    );
+}
+
+#[test]
+fn every_disagreement_between_client_and_ledger_has_its_class() {
+    let lost = examine(|_, s| {
+        s.ledger.remove(0);
+        s.last = s.ledger[0].applied;
+    });
+    assert_eq!((kinds(&lost), lost.classes.acknowledged_lost, lost.skipped), (vec![Breach::AcknowledgedLost], 1, 1));
+
+    let refused = examine(|_, s| s.records[1].outcome = Outcome::Refused(Refusal::InsufficientUnits));
+    assert!(kinds(&refused).contains(&Breach::RefusedPresent) && refused.classes.refused_present == 1);
+
+    let aborted = examine(|_, s| s.records[1].outcome = Outcome::Aborted(Abort::Deadline));
+    assert!(kinds(&aborted).contains(&Breach::AbortedPresent) && aborted.classes.aborted_present == 1);
+
+    let phantom = examine(|e, s| {
+        e.issued.insert(1, 0);
+        s.records.remove(1);
+        e.vus = 3;
+    });
+    assert!(kinds(&phantom).contains(&Breach::Phantom) && phantom.classes.phantom == 1);
+
+    let told = examine(|_, s| s.records[0].applied.scheduled = 10);
+    assert_eq!(kinds(&told), [Breach::Misreported]);
+}
+
+#[test]
+fn an_unknown_is_committed_absent_or_unresolved_but_never_guessed() {
+    let committed = examine(|_, s| s.records[1].outcome = Outcome::Unknown);
+    assert_eq!((kinds(&committed), committed.classes.unknown_committed), (vec![], 1));
+
+    let fence = |s: &mut Subject| {
+        s.records[1].outcome = Outcome::Unknown;
+        s.records[1].applied = Applied::default();
+        s.ledger.remove(0);
+        s.last = s.ledger[0].applied;
+        s.records[2].outcome = Outcome::Aborted(Abort::Deadline);
+        s.records[3].outcome = Outcome::Aborted(Abort::Deadline);
+    };
+    let absent = examine(|_, s| {
+        fence(s);
+        let mut line = s.ledger[0];
+        (line.op, line.kind, line.applied) = (OpId::new(RUN, 1, 0), None, Applied::default());
+        s.ledger.push(line);
+    });
+    assert_eq!((kinds(&absent), absent.classes.unknown_absent, absent.rounds_short), (vec![], 1, 1));
+
+    let unresolved = examine(|_, s| fence(s));
+    assert_eq!((kinds(&unresolved), unresolved.classes.unknown_unresolved), (vec![], 1));
+    assert_eq!(unresolved.incomplete.len(), 1);
+}
+
+#[test]
+fn one_operation_applied_by_two_attempts_is_found() {
+    let audit = examine(|_, s| {
+        let mut again = s.ledger[0];
+        again.attempt = 2;
+        again.applied = Applied { version: 3, total: 50, used: 0, scheduled: 60 };
+        s.last = again.applied;
+        s.ledger.push(again);
+    });
+    assert_eq!(kinds(&audit), [Breach::Overbooked, Breach::Duplicated]);
+}
+
+#[test]
+fn a_write_that_left_no_line_is_found() {
+    assert_eq!(kinds(&examine(|_, s| s.last.scheduled = 50)), [Breach::WriteOutsideLedger]);
+    let gap = examine(|_, s| {
+        s.ledger[0].applied.version = 3;
+        s.records[1].applied.version = 3;
+        s.last.version = 3;
+    });
+    assert_eq!(kinds(&gap), [Breach::WriteOutsideLedger]);
+}
+
+#[test]
+fn too_many_winners_and_too_few_are_told_apart() {
+    let many = examine(|e, s| {
+        e.contest_units = Some(30);
+        s.last.total = 50;
+    });
+    assert!(kinds(&many).contains(&Breach::TooManyWinners));
+
+    let spurious = examine(|_, s| {
+        s.ledger.remove(0);
+        s.last = s.ledger[0].applied;
+        s.records[1].outcome = Outcome::Refused(Refusal::InsufficientUnits);
+        s.records[1].applied = Applied::default();
+    });
+    assert_eq!(kinds(&spurious), [Breach::UnjustifiedRefusal], "one winner, room for two, three refused");
+
+    let missing = examine(|_, s| {
+        s.records.pop();
+    });
+    assert_eq!(missing.incomplete.len(), 1, "a VU that is not in the history is no evidence");
+}
+
+#[test]
+fn a_refusal_is_wrong_only_if_every_version_in_force_had_room() {
+    let early = |e: &mut Expectation, s: &mut Subject| {
+        e.contest_units = None;
+        s.records[2].finished = 150; // version 2, which has no room for 20 more, is not sent before 200
+    };
+    assert_eq!(kinds(&examine(early)), [Breach::UnjustifiedRefusal]);
+    let just_in_time = examine(|e, s| {
+        early(e, s);
+        s.records[2].finished = 200;
+    });
+    assert_eq!(kinds(&just_in_time), []);
+    let reason = examine(|e, s| {
+        e.contest_units = None;
+        s.records[2].outcome = Outcome::Refused(Refusal::Inactive);
+    });
+    assert_eq!(kinds(&reason), [Breach::UnjustifiedRefusal], "nothing was exhausted");
+}
+
+#[test]
+fn a_stranger_must_be_refused_and_nobody_else_as_one() {
+    let let_in = examine(|_, s| s.records[0].is_attack = true);
+    assert!(kinds(&let_in).contains(&Breach::CrossedTenant));
+    let turned_away = examine(|e, s| {
+        e.contest_units = None;
+        s.records[2].is_attack = true;
+        s.records[2].outcome = Outcome::Refused(Refusal::WrongOrganisation);
+    });
+    assert_eq!(kinds(&turned_away), []);
+    let own = examine(|e, s| {
+        e.contest_units = None;
+        s.records[2].outcome = Outcome::Refused(Refusal::WrongOrganisation);
+    });
+    assert_eq!(kinds(&own), [Breach::UnjustifiedRefusal]);
+}
+
+#[test]
+fn version_order_must_follow_real_time() {
+    let audit = examine(|_, s| {
+        s.records[0].last_attempt = 250; // began after version 2 was acknowledged at 210, and got version 1
+        s.records[0].commit_sent = 255;
+        s.records[0].finished = 260;
+    });
+    assert_eq!(kinds(&audit), [Breach::OutOfOrder]);
+}
+
+#[test]
+fn only_the_first_findings_are_kept_and_all_are_counted() {
+    let mut audit = Audit::default();
+    for _ in 0..30 {
+        let (expectation, mut subject) = round();
+        subject.last.scheduled = 7;
+        audit.examine(&expectation, subject);
+    }
+    assert_eq!(audit.findings.len(), KEPT);
+    assert_eq!(audit.breaches[&Breach::WriteOutsideLedger], 30);
+}

@@ -1,0 +1,36 @@
+//! What does Ctrl-C do to a run? The first finishes the round and keeps the record; the second gives up at once.
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::report::screen::Screen;
+use crate::{Error, Result};
+
+/// Runs what `make` makes of a receiver that turns true at the first Ctrl-C or SIGTERM; the second one gives it up.
+///
+/// # Errors
+/// Those of the run; interrupted, after the second signal.
+pub async fn graceful<T, F: Future<Output = Result<T>>>(
+    screen: Screen,
+    make: impl FnOnce(watch::Receiver<bool>) -> F,
+) -> Result<T> {
+    let unavailable = |e| Error::inconclusive("signals cannot be received").because(e);
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(unavailable)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(unavailable)?;
+    let (stop, stopped) = watch::channel(false);
+    let running = make(stopped);
+    tokio::pin!(running);
+    let mut signals = 0;
+    loop {
+        tokio::select! {
+            done = &mut running => return done,
+            _ = interrupt.recv() => signals += 1,
+            _ = terminate.recv() => signals += 1,
+        }
+        if signals > 1 {
+            return Err(Error::interrupted("interrupted twice: given up without a record"));
+        }
+        screen.note("interrupted: finishing the round, keeping the record (once more to give up)");
+        stop.send_replace(true);
+    }
+}

@@ -1,0 +1,150 @@
+//! `dbstress seed`: puts a dataset into a database, or says why not.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use indicatif::ProgressBar;
+
+use crate::pg::ConnectOptions;
+use crate::report::screen::Screen;
+use crate::report::text::grouped;
+use crate::seed::fixture::Draft;
+use crate::seed::{self, Generator, Progress, Request, Seeded, Spec, Table};
+use crate::verdict::Exit;
+use crate::{Error, Result};
+
+/// The flags of `dbstress seed`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// What to put in
+    #[arg(long, value_name = "NAME", default_value = "clinic")]
+    pub dataset: String,
+    /// How many times the base size: 1 is 3 organisations with 55 authorisations
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub scale: u64,
+    /// The number that all rows are made from
+    #[arg(long, value_name = "N", default_value_t = 42, value_parser = clap::value_parser!(i64).range(0..))]
+    pub rng_seed: i64,
+    /// Remove what an earlier seed and its runs left, and start over
+    #[arg(long)]
+    pub reset: bool,
+    /// Use this database although it holds tables of others; its name must match
+    #[arg(long, value_name = "DATABASE")]
+    pub disposable: Option<String>,
+    /// Connections that load at the same time [default: two per processor, at most 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub connections: Option<u16>,
+    /// Where to write the fixture [default: fixture.json in the state directory]
+    #[arg(long, value_name = "FILE")]
+    pub fixture: Option<PathBuf>,
+}
+
+impl Default for Args {
+    /// What the flags are when none is given.
+    fn default() -> Self {
+        Self { dataset: "clinic".into(), scale: 1, rng_seed: 42, reset: false, disposable: None, connections: None, fixture: None }
+    }
+}
+
+/// Seeds and shows what is there afterwards.
+///
+/// # Errors
+/// As [`load`].
+pub async fn run(args: Args, options: &ConnectOptions, state_dir: &Path, screen: Screen) -> Result<Exit> {
+    screen.out(&load(args, options, state_dir, screen).await?);
+    Ok(Exit::Pass)
+}
+
+/// Seeds, and says what is there afterwards.
+///
+/// # Errors
+/// As [`seed::seed`], and when the fixture cannot be written.
+pub async fn load(args: Args, options: &ConnectOptions, state_dir: &Path, screen: Screen) -> Result<String> {
+    let generator = Arc::new(Generator::new(Spec::built_in(&args.dataset)?, args.rng_seed, args.scale)?);
+    let fixture = args.fixture.unwrap_or_else(|| state_dir.join("fixture.json"));
+    let draft = Draft::create(&fixture)?;
+    let request = Request {
+        reset: args.reset,
+        disposable: args.disposable,
+        connections: args.connections.map_or_else(default_connections, usize::from),
+    };
+    let bar = screen.bar("seed", generator.rows_in_all());
+    let began = Instant::now();
+    let report = |step| show(&bar, step, began.elapsed());
+    let seeded = tokio::select! {
+        seeded = seed::seed(options, &generator, &request, &report) => seeded,
+        _ = tokio::signal::ctrl_c() => Err(Error::interrupted("interrupted; what was loaded stays marked as incomplete").cure("dbstress seed --reset")),
+    };
+    bar.finish_and_clear();
+    let seeded = seeded?;
+    draft.write(&options.database, &seeded.meta, &seeded.loaded, &generator)?;
+    if seeded.took.is_none() {
+        screen.note("already seeded; nothing was changed");
+        if seeded.runs > 0 {
+            let (runs, s) = (seeded.runs, if seeded.runs == 1 { "" } else { "s" });
+            screen.note(&format!("{runs} run{s} used this data since; `dbstress seed --reset` makes it fresh"));
+        }
+    }
+    Ok(summary(options, &generator, &seeded, &fixture))
+}
+
+fn default_connections() -> usize {
+    std::thread::available_parallelism().map_or(2, |cores| cores.get() * 2).min(4)
+}
+
+fn show(bar: &ProgressBar, step: Progress, elapsed: Duration) {
+    match step {
+        Progress::Rows(done, total) => {
+            bar.set_position(done);
+            bar.set_message(format!("{} of {} rows, {}/s", grouped(done), grouped(total), grouped(rate(done, elapsed))));
+        }
+        Progress::Constraints(done, total) => bar.set_message(format!("keys and indexes: {done} of {total}")),
+        Progress::Statistics => bar.set_message("statistics"),
+    }
+}
+
+/// What is in the database, in at most 80 columns but for long names.
+fn summary(options: &ConnectOptions, generator: &Generator, seeded: &Seeded, fixture: &Path) -> String {
+    let loaded = &seeded.loaded;
+    let mut lines = vec![
+        format!("dataset        {}, scale {}, rng_seed {}", loaded.dataset, loaded.scale, loaded.rng_seed),
+        format!("database       {options}"),
+    ];
+    let count = |name: &str, rows: u64| format!("{name:<14} {:>13} rows", grouped(rows));
+    lines.extend(Table::ALL.iter().map(|t| count(t.name(), generator.rows(*t))));
+    let total = generator.rows_in_all();
+    lines.push(match seeded.took {
+        None => format!("{}, already there", count("total", total)),
+        Some(took) => {
+            let all = took.total();
+            format!("{} in {:.2} s, {} rows/s", count("total", total), all.as_secs_f64(), grouped(rate(total, all)))
+        }
+    });
+    if let Some(took) = seeded.took {
+        lines.push(format!(
+            "time           rows {:.2} s, keys and indexes {:.2} s, statistics {:.2} s",
+            took.rows.as_secs_f64(),
+            took.constraints.as_secs_f64(),
+            took.statistics.as_secs_f64()
+        ));
+    }
+    lines.push(format!("data hash      {}", loaded.data_hash));
+    lines.push(format!("fixture        {}", fixture.display()));
+    lines.join("\n")
+}
+
+fn rate(rows: u64, elapsed: Duration) -> u64 {
+    (rows as f64 / elapsed.as_secs_f64().max(1e-6)) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_grouped_by_three() {
+        let shown: Vec<String> = [0, 12, 123, 1234, 123_456, 1_234_567].map(grouped).into();
+        assert_eq!(shown, ["0", "12", "123", "1,234", "123,456", "1,234,567"]);
+    }
+}

@@ -1,0 +1,50 @@
+//! Which database does a command work on: one that the user named, or the private one?
+
+use super::{Global, env};
+use crate::Result;
+use crate::pg::ConnectOptions;
+use crate::pg::cluster::{self, Running};
+use crate::report::screen::Screen;
+
+/// The database, and the private server that holds it, if it does.
+pub struct Target {
+    /// How to reach it.
+    pub options: ConnectOptions,
+    /// The private server; it counts as in use as long as this lives.
+    pub private: Option<Running>,
+}
+
+/// The user's database if the flags or the environment name one, otherwise the private server's, started if need be.
+///
+/// # Errors
+/// Usage, when what was named cannot be read; whatever keeps the private server from starting.
+pub async fn resolve(global: &Global, screen: Screen) -> Result<Target> {
+    if !global.managed {
+        if let Some(url) = &global.database_url {
+            return Ok(Target { options: ConnectOptions::from_url(url, &env)?, private: None });
+        }
+        if ConnectOptions::env_names_a_server(&env) {
+            let options = ConnectOptions::from_env(&env)?;
+            screen.note(&format!("using {options}, from the PG* variables (--managed uses the private server)"));
+            return Ok(Target { options, private: None });
+        }
+    }
+    let running = private(global, screen).await?;
+    Ok(Target { options: running.options.clone(), private: Some(running) })
+}
+
+/// The private server, started if need be.
+///
+/// # Errors
+/// Whatever keeps it from starting.
+pub async fn private(global: &Global, screen: Screen) -> Result<Running> {
+    let running = cluster::start(&global.cluster()?, &|text| screen.note(text)).await?;
+    if running.started_here {
+        screen.note(&format!(
+            "started a private PostgreSQL {} (it stops by itself after {} without use; `dbstress db stop` stops it now)",
+            running.version,
+            humantime::format_duration(global.idle_stop)
+        ));
+    }
+    Ok(running)
+}

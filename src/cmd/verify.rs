@@ -1,0 +1,262 @@
+//! `dbstress verify`: do the rules hold in this database, and could the checks have found out if they did not?
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::invariant::evidence::{self, Runs};
+use crate::invariant::run::Snapshot;
+use crate::invariant::{self, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, STRUCTURAL, Subject, parse, self_test};
+use crate::pg::ConnectOptions;
+use crate::pg::admin::{self, Loaded, Session};
+use crate::report::screen::Screen;
+use crate::report::verify::{self as report, Check, Dataset, SCHEMA_VERSION, Verification};
+use crate::verdict::{Exit, Verdict};
+use crate::{Error, Result};
+
+/// How long one check may take before it counts as errored.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Subjects of one check whose operations are shown.
+const SUBJECTS_SHOWN: usize = 3;
+
+/// Flags of `verify`.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Args {
+    /// The whole report as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Break each rule in a transaction that is rolled back, and require its check to fire
+    #[arg(long, conflicts_with_all = ["list", "show"])]
+    pub self_test: bool,
+    /// Also use the *.sql files in this directory
+    #[arg(long, value_name = "DIR")]
+    pub invariants: Option<PathBuf>,
+    /// Only this invariant, by name or number; repeatable
+    #[arg(long = "invariant", value_name = "NAME")]
+    pub only: Vec<String>,
+    /// List the invariants (needs no database)
+    #[arg(long, conflicts_with = "show")]
+    pub list: bool,
+    /// Print the file of an invariant (needs no database)
+    #[arg(long, value_name = "NAME")]
+    pub show: Option<String>,
+}
+
+/// What can be answered without a database: `--list` and `--show`; `None` when one is needed. Also refuses what the user mistyped.
+///
+/// # Errors
+/// Usage: an unknown invariant, a malformed file.
+pub fn offline(args: &Args, screen: Screen) -> Result<Option<Exit>> {
+    let chosen = chosen(args)?;
+    if let Some(name) = &args.show {
+        screen.out(&invariant::find(&known(args)?, name)?.source);
+        return Ok(Some(Exit::Pass));
+    }
+    if args.list {
+        if args.json {
+            let list: Vec<_> = chosen
+                .iter()
+                .map(|i| json!({ "name": i.name, "id": i.id, "dataset": i.dataset, "when": i.when, "title": i.title }))
+                .collect();
+            screen.out(&pretty(&json!({ "schema_version": SCHEMA_VERSION, "invariants": list }))?);
+        } else {
+            screen.out(&report::list_text(&chosen, screen.width, screen.colour));
+        }
+        return Ok(Some(Exit::Pass));
+    }
+    Ok(None)
+}
+
+/// Runs `verify` on the database of `options`.
+///
+/// # Errors
+/// Usage: an unknown invariant, a malformed file, a database that is not ours or not loaded. Inconclusive: no connection.
+pub async fn run(args: &Args, options: &ConnectOptions, screen: Screen) -> Result<Exit> {
+    let chosen = chosen(args)?;
+    let mut session = Session::connect(options, "verify").await?;
+    let (_, loaded) = admin::require_loaded(&mut session, options).await?;
+    let (here, elsewhere): (Vec<Invariant>, Vec<Invariant>) = chosen.into_iter().partition(|i| i.is_about(&loaded.dataset));
+    let exit = if args.self_test {
+        try_out(args, options, &mut session, &here, screen).await
+    } else {
+        verify(args, options, &mut session, loaded, &here, &elsewhere, screen).await
+    };
+    session.close().await;
+    exit
+}
+
+async fn try_out(
+    args: &Args,
+    options: &ConnectOptions,
+    session: &mut Session,
+    chosen: &[Invariant],
+    screen: Screen,
+) -> Result<Exit> {
+    let lease = admin::Lease::take(options, "verify --self-test").await?;
+    let tried = self_test::try_all(session, chosen, CHECK_TIMEOUT).await;
+    lease.release().await;
+    let (verdict, reasons) = self_test::judge(&tried);
+    if args.json {
+        let code = verdict.exit().code();
+        screen.out(&pretty(&json!({
+            "schema_version": SCHEMA_VERSION, "verdict": verdict, "exit_code": code, "reasons": reasons, "self_test": tried,
+        }))?);
+    } else {
+        screen.out(&report::self_test_text(&tried, verdict, &reasons, screen.width, screen.colour));
+    }
+    Ok(verdict.exit())
+}
+
+async fn verify(
+    args: &Args,
+    options: &ConnectOptions,
+    session: &mut Session,
+    loaded: Loaded,
+    here: &[Invariant],
+    elsewhere: &[Invariant],
+    screen: Screen,
+) -> Result<Exit> {
+    let (lease, busy) = evidence::quiesced(session, options, "verify").await?;
+    let mut snapshot = Snapshot::begin(session, &DEFAULT_SEARCH_PATH, CHECK_TIMEOUT).await?;
+    let runs = evidence::runs(&mut snapshot).await?;
+    let claimed = claims(args, &runs, here, elsewhere);
+    let mut checks = Vec::new();
+    for invariant in here {
+        let checked = snapshot.check(invariant).await;
+        let (operations, subjects_left_out) = history(&mut snapshot, &checked).await?;
+        checks.push(Check { claimed: claimed.contains(&checked.name), checked, operations, subjects_left_out });
+    }
+    snapshot.end().await;
+    if let Some(lease) = lease {
+        lease.release().await;
+    }
+    let checked: Vec<Checked> = checks.iter().map(|c| c.checked.clone()).collect();
+    let (mut verdict, mut reasons) = invariant::judge(&checked, &claimed);
+    let mut open = runs.stale;
+    open.extend(busy.into_iter().map(|why| format!("the database is not at rest: {why}")));
+    if !open.is_empty() {
+        // What was reason enough for a pass no longer is one.
+        if verdict == Verdict::Pass {
+            reasons.clear();
+        }
+        verdict = Verdict::worst([verdict, Verdict::Inconclusive]);
+        reasons.append(&mut open);
+    }
+    let mut notes = runs.notes;
+    if !args.only.is_empty() {
+        notes.push(format!("only {} asked, as --invariant says", plural(here.len(), "invariant was", "invariants were")));
+    } else if runs.count == 0 {
+        notes.push("no run is recorded here yet: only what a bare seed can keep or break is claimed".into());
+    }
+    notes.extend(elsewhere.iter().map(|i| {
+        format!("{} is about the dataset {}, not {}: left out", i.name, i.dataset.as_deref().unwrap_or_default(), loaded.dataset)
+    }));
+    let verification = Verification {
+        schema_version: SCHEMA_VERSION,
+        verdict,
+        exit_code: verdict.exit().code(),
+        reasons,
+        database: options.to_string(),
+        dataset: Dataset {
+            name: loaded.dataset,
+            rng_seed: loaded.rng_seed,
+            scale: loaded.scale,
+            as_of: loaded.as_of,
+            data_hash: loaded.data_hash,
+        },
+        claimed,
+        checks,
+        notes,
+        again: again(args),
+    };
+    if args.json {
+        let value = serde_json::to_value(&verification).map_err(unprintable)?;
+        screen.out(&pretty(&value)?);
+    } else {
+        screen.out(&report::text(&verification, screen.width, screen.colour));
+    }
+    Ok(verdict.exit())
+}
+
+/// The names that must be shown: what the user named; else what the recorded runs claimed, or after a bare seed the structural checks, and
+/// whatever the user brought along.
+fn claims(args: &Args, runs: &Runs, here: &[Invariant], elsewhere: &[Invariant]) -> Vec<String> {
+    let all = || here.iter().chain(elsewhere);
+    if !args.only.is_empty() {
+        return all().map(|i| i.name.clone()).collect();
+    }
+    let recorded: Vec<&str> = match runs.claims.is_empty() {
+        true => STRUCTURAL.to_vec(),
+        false => runs.claims.iter().map(|c| &**c).collect(),
+    };
+    // A claim that nothing here is called by stays as it is, and ends up as claimed and not checked.
+    let name = |claim: &str| all().find(|i| i.is_called(claim)).map_or_else(|| claim.to_owned(), |i| i.name.clone());
+    let mut claimed: Vec<String> = recorded.into_iter().map(name).collect();
+    claimed.extend(here.iter().filter(|i| i.file.is_some()).map(|i| i.name.clone()));
+    claimed.sort();
+    claimed.dedup();
+    claimed
+}
+
+/// The operations on the first subjects of a broken rule, and how many more subjects there are among the rows kept.
+async fn history(snapshot: &mut Snapshot<'_>, checked: &Checked) -> Result<(Vec<evidence::Operations>, usize)> {
+    let (Some(Subject::Authorisation), Finding::Violated { rows, .. }) = (checked.subject, &checked.finding) else {
+        return Ok((Vec::new(), 0));
+    };
+    let mut subjects: Vec<&str> = Vec::new();
+    for subject in rows.iter().filter_map(|row| row.subject.as_deref()) {
+        if !subjects.contains(&subject) {
+            subjects.push(subject);
+        }
+    }
+    let mut shown = Vec::new();
+    for subject in subjects.iter().take(SUBJECTS_SHOWN) {
+        shown.extend(evidence::operations(snapshot, subject).await?);
+    }
+    Ok((shown, subjects.len().saturating_sub(SUBJECTS_SHOWN)))
+}
+
+fn known(args: &Args) -> Result<Vec<Invariant>> {
+    let mut known = invariant::built_in()?;
+    if let Some(directory) = &args.invariants {
+        parse::load_directory(directory, &mut known)?;
+    }
+    Ok(known)
+}
+
+fn chosen(args: &Args) -> Result<Vec<Invariant>> {
+    let known = known(args)?;
+    if args.only.is_empty() {
+        return Ok(known);
+    }
+    let mut names = Vec::new();
+    for text in &args.only {
+        names.push(invariant::find(&known, text)?.name.clone());
+    }
+    Ok(known.into_iter().filter(|i| names.contains(&i.name)).collect())
+}
+
+fn again(args: &Args) -> String {
+    let mut command = "dbstress verify".to_owned();
+    if let Some(directory) = &args.invariants {
+        command.push_str(&format!(" --invariants '{}'", directory.display().to_string().replace('\'', "'\\''")));
+    }
+    for name in &args.only {
+        command.push_str(&format!(" --invariant {name}"));
+    }
+    command
+}
+
+fn plural(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
+fn pretty(value: &serde_json::Value) -> Result<String> {
+    serde_json::to_string_pretty(value).map_err(unprintable)
+}
+
+fn unprintable(error: serde_json::Error) -> Error {
+    Error::inconclusive("the report could not be written as JSON").because(error)
+}

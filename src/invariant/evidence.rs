@@ -1,0 +1,198 @@
+//! What was claimed, is the evidence fresh, and which operations touched the rows that broke a rule?
+
+use serde::Serialize;
+
+use super::run::Snapshot;
+use crate::Result;
+use crate::pg::ConnectOptions;
+use crate::pg::admin::{Lease, Session, SqlError, literal};
+
+/// Operations shown for one subject.
+pub const OPERATIONS_SHOWN: usize = 8;
+
+/// What the recorded runs say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Runs {
+    /// How many there are.
+    pub count: usize,
+    /// Invariants that any of them claimed, as recorded, sorted.
+    pub claims: Vec<String>,
+    /// What a reader should know about them: recorded breaches, runs that never ended.
+    pub notes: Vec<String>,
+    /// Why the ledger cannot be evidence for this dataset (rows of another run or of another seed); empty = it can.
+    pub stale: Vec<String>,
+}
+
+/// One ledger row, for the reader.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OperationLine {
+    /// The operation as `run.vu.n`.
+    pub op: String,
+    /// Which attempt of it, from 1.
+    pub attempt: String,
+    /// reserve, release, consume or fence.
+    pub kind: String,
+    /// Units it moved.
+    pub units: String,
+    /// The version it made; `-` for a fence.
+    pub version: String,
+    /// `used+scheduled/total` as it left them; `-` for a fence.
+    pub balance: String,
+    /// How it protected the row.
+    pub strategy: String,
+    /// The virtual user.
+    pub vu: String,
+    /// When it was written: `HH:MM:SS.mmm`, UTC.
+    pub wrote: String,
+    /// What is wrong with it; empty when it follows from the one before.
+    pub wrong: String,
+}
+
+/// The operations on one subject around the first wrong version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Operations {
+    /// Id of the authorisation.
+    pub subject: String,
+    /// All of its ledger rows.
+    pub total: i64,
+    /// The rows shown, in order of version.
+    pub lines: Vec<OperationLine>,
+}
+
+/// What the recorded runs claimed and whether the ledger is theirs.
+///
+/// # Errors
+/// When the server refuses a question.
+pub async fn runs(snapshot: &mut Snapshot<'_>) -> Result<Runs, SqlError> {
+    let mut runs = Runs::default();
+    let recorded = snapshot
+        .rows("SELECT id, command, strategy, verdict, ended IS NULL, array_to_json(claims)::text FROM run ORDER BY id")
+        .await?;
+    runs.count = recorded.len();
+    for row in &recorded {
+        let field = |i: usize| row[i].as_deref().unwrap_or_default();
+        let what = format!("run {} ({}, {})", field(0), field(1), field(2));
+        match (field(3), field(4)) {
+            (_, "t") => runs.notes.push(format!("{what} never ended: it was interrupted, or is still going on")),
+            ("violated", _) => runs.notes.push(format!("{what} is recorded as violated")),
+            _ => {}
+        }
+        runs.claims.extend(serde_json::from_str::<Vec<String>>(field(5)).unwrap_or_default());
+    }
+    runs.claims.sort();
+    runs.claims.dedup();
+    let foreign = snapshot
+        .rows(
+            "SELECT l.run_id, l.entries, r.id IS NULL FROM (SELECT run_id, count(*) AS entries FROM unit_ledger GROUP BY run_id) AS l \
+             LEFT JOIN run r ON r.id = l.run_id \
+             WHERE r.id IS NULL OR r.rng_seed IS DISTINCT FROM (SELECT rng_seed FROM meta) ORDER BY 1",
+        )
+        .await?;
+    for row in &foreign {
+        let field = |i: usize| row[i].as_deref().unwrap_or_default();
+        runs.stale.push(match field(2) {
+            "t" => format!("{} ledger rows belong to run {}, which is not recorded here", field(1), field(0)),
+            _ => format!("{} ledger rows belong to run {}, which ran on another seed", field(1), field(0)),
+        });
+    }
+    Ok(runs)
+}
+
+/// Why the database is not at rest, as far as it can be seen; empty = it is. With the lease that keeps it so, if it could be had.
+/// Quiesced means: no other dbstress at work, none of its sessions in a transaction, no prepared transactions.
+///
+/// # Errors
+/// When the server refuses a question.
+pub async fn quiesced(session: &mut Session, options: &ConnectOptions, command: &str) -> Result<(Option<Lease>, Vec<String>)> {
+    let mut busy = Vec::new();
+    let lease = match Lease::take(options, command).await {
+        Ok(lease) => Some(lease),
+        Err(error) => {
+            busy.push(error.message().to_owned());
+            None
+        }
+    };
+    let open = session
+        .rows(
+            "SELECT application_name, pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() \
+             AND application_name LIKE 'dbstress%' AND xact_start IS NOT NULL ORDER BY pid",
+        )
+        .await?;
+    for row in &open {
+        busy.push(format!(
+            "{} (backend {}) is in a transaction",
+            row[0].as_deref().unwrap_or("a session"),
+            row[1].as_deref().unwrap_or("?")
+        ));
+    }
+    let prepared = session.integer("SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()").await?;
+    if prepared > 0 {
+        busy.push(format!("{prepared} prepared transactions are open"));
+    }
+    Ok((lease, busy))
+}
+
+/// The operations on authorisation `id`, around the first one that does not follow, is over total, was applied twice or acted for another
+/// organisation; the last ones when none of them is wrong in itself. `None` for an id that is not a number.
+///
+/// # Errors
+/// When the server refuses the question.
+pub async fn operations(snapshot: &mut Snapshot<'_>, id: &str) -> Result<Option<Operations>, SqlError> {
+    if id.parse::<i64>().is_err() {
+        return Ok(None);
+    }
+    let rows = snapshot
+        .rows(&format!(
+            "WITH step AS (
+                SELECT l.*, row_number() OVER in_order AS place, count(*) OVER () AS total_rows,
+                       kind IS DISTINCT FROM 'fence' AS counts,
+                       coalesce(lag(version) OVER in_order, 0) + 1 AS version_due,
+                       coalesce(lag(used) OVER in_order, 0) AS used_before,
+                       coalesce(lag(scheduled) OVER in_order, 0) AS scheduled_before,
+                       min(attempt) FILTER (WHERE kind <> 'fence') OVER (PARTITION BY op_id) AS first_attempt
+                FROM unit_ledger l WHERE authorisation_id = {id}::bigint
+                WINDOW in_order AS (PARTITION BY kind IS DISTINCT FROM 'fence' ORDER BY version NULLS LAST, wrote, op_id, attempt, line)
+             ), judged AS (
+                SELECT s.*, concat_ws(', ',
+                       CASE WHEN version IS DISTINCT FROM version_due THEN 'version ' || version_due || ' due' END,
+                       CASE WHEN used IS DISTINCT FROM used_before + CASE kind WHEN 'consume' THEN units WHEN 'reserve' THEN 0 WHEN 'release' THEN 0 END
+                              OR scheduled IS DISTINCT FROM scheduled_before
+                                 + CASE kind WHEN 'reserve' THEN units WHEN 'release' THEN -units WHEN 'consume' THEN -units END
+                            THEN 'lost update' END,
+                       CASE WHEN used::bigint + scheduled > total THEN 'over total' END,
+                       CASE WHEN used < 0 OR scheduled < 0 THEN 'below zero' END,
+                       CASE WHEN attempt <> first_attempt THEN 'applied twice' END,
+                       CASE WHEN organisation_id IS DISTINCT FROM (SELECT organisation_id FROM authorisation WHERE id = {id}::bigint)
+                              OR organisation_id IS DISTINCT FROM (SELECT organisation_id FROM practitioner p WHERE p.id = actor_id)
+                            THEN 'wrong organisation' END) AS wrong
+                FROM step s WHERE counts
+             ), pivot AS (
+                SELECT coalesce(min(place) FILTER (WHERE wrong <> ''), max(place) - {before} + 1) AS place FROM judged
+             )
+             SELECT (op_id >> 47) || '.' || ((op_id >> 32) & 32767) || '.' || (op_id & 4294967295), attempt, kind, units,
+                    coalesce(version::text, '-'), coalesce(used || '+' || scheduled || '/' || total, '-'), strategy, vu,
+                    to_char(wrote AT TIME ZONE 'UTC', 'HH24:MI:SS.MS'), wrong, total_rows
+             FROM judged, pivot WHERE judged.place >= pivot.place - {before} ORDER BY judged.place LIMIT {OPERATIONS_SHOWN}",
+            id = literal(id),
+            before = OPERATIONS_SHOWN / 2
+        ))
+        .await?;
+    let total = rows.first().and_then(|row| row[10].as_deref()?.parse().ok()).unwrap_or(0);
+    let line = |row: Vec<Option<String>>| {
+        let mut values = row.into_iter().map(Option::unwrap_or_default);
+        let mut next = || values.next().unwrap_or_default();
+        OperationLine {
+            op: next(),
+            attempt: next(),
+            kind: next(),
+            units: next(),
+            version: next(),
+            balance: next(),
+            strategy: next(),
+            vu: next(),
+            wrote: next(),
+            wrong: next(),
+        }
+    };
+    Ok(Some(Operations { subject: id.to_owned(), total, lines: rows.into_iter().map(line).collect() }))
+}

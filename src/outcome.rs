@@ -1,0 +1,288 @@
+//! How did an operation end, and what does an SQLSTATE mean for it? The one classifier.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The end of one iteration. A refusal is an answer, not an error; an abort is certain not to have been applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Applied, and the server acknowledged the commit.
+    Committed,
+    /// A business rule said no; nothing was applied.
+    Refused(Refusal),
+    /// Certainly not applied; no attempt is left.
+    Aborted(Abort),
+    /// COMMIT was sent and no definite answer came back.
+    Unknown,
+}
+
+/// Outcomes without their reasons: what is counted and timed apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OutcomeClass {
+    /// See [`Outcome::Committed`].
+    Committed,
+    /// See [`Outcome::Refused`].
+    Refused,
+    /// See [`Outcome::Aborted`].
+    Aborted,
+    /// See [`Outcome::Unknown`].
+    Unknown,
+}
+
+impl OutcomeClass {
+    /// All classes, in the order of their discriminants.
+    pub const ALL: [Self; 4] = [Self::Committed, Self::Refused, Self::Aborted, Self::Unknown];
+}
+
+impl Outcome {
+    /// The outcome without its reason.
+    pub fn class(self) -> OutcomeClass {
+        match self {
+            Self::Committed => OutcomeClass::Committed,
+            Self::Refused(_) => OutcomeClass::Refused,
+            Self::Aborted(_) => OutcomeClass::Aborted,
+            Self::Unknown => OutcomeClass::Unknown,
+        }
+    }
+
+    /// Two bytes for the history: class and reason.
+    pub fn encode(self) -> [u8; 2] {
+        match self {
+            Self::Committed => [0, 0],
+            Self::Refused(reason) => [1, reason as u8],
+            Self::Aborted(reason) => [2, reason as u8],
+            Self::Unknown => [3, 0],
+        }
+    }
+
+    /// The inverse of [`Self::encode`]; `None` for bytes that it never makes.
+    pub fn decode(bytes: [u8; 2]) -> Option<Self> {
+        Some(match bytes {
+            [0, 0] => Self::Committed,
+            [1, reason] => Self::Refused(*Refusal::ALL.get(usize::from(reason))?),
+            [2, reason] => Self::Aborted(*Abort::ALL.get(usize::from(reason))?),
+            [3, 0] => Self::Unknown,
+            _ => return None,
+        })
+    }
+}
+
+/// Why a business rule said no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// Fewer units are free than were asked for.
+    InsufficientUnits,
+    /// Fewer units are scheduled than were to be released or consumed.
+    NotScheduled,
+    /// The authorisation is not ACTIVE.
+    Inactive,
+    /// The authorisation has ended, by the clock of the domain.
+    Expired,
+    /// The actor belongs to another organisation.
+    WrongOrganisation,
+    /// There is no such authorisation.
+    NotFound,
+}
+
+impl Refusal {
+    /// All refusals, in the order of their discriminants.
+    pub const ALL: [Self; 6] =
+        [Self::InsufficientUnits, Self::NotScheduled, Self::Inactive, Self::Expired, Self::WrongOrganisation, Self::NotFound];
+
+    /// Whether it depends on the counters, so that contention can bring it about.
+    pub fn is_about_capacity(self) -> bool {
+        matches!(self, Self::InsufficientUnits | Self::NotScheduled)
+    }
+
+    /// The words for it.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::InsufficientUnits => "insufficient units",
+            Self::NotScheduled => "not scheduled",
+            Self::Inactive => "inactive",
+            Self::Expired => "expired",
+            Self::WrongOrganisation => "wrong organisation",
+            Self::NotFound => "not found",
+        }
+    }
+}
+
+/// Why an attempt was certainly not applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Abort {
+    /// 40001.
+    SerializationFailure,
+    /// 40P01.
+    Deadlock,
+    /// 55P03: NOWAIT or lock_timeout.
+    LockNotAvailable,
+    /// The row's version had moved on (optimistic locking); no SQLSTATE, the statement matched no row.
+    VersionConflict,
+    /// 23505.
+    UniqueViolation,
+    /// 23514.
+    CheckViolation,
+    /// 23P01.
+    ExclusionViolation,
+    /// 23503 and the rest of class 23.
+    IntegrityViolation,
+    /// 57014: statement_timeout or a cancel request.
+    QueryCancelled,
+    /// 53300.
+    TooManyConnections,
+    /// The connection broke, or the server ended it, before COMMIT was sent.
+    ConnectionLost,
+    /// No definite answer within the deadline of the iteration, and COMMIT was never sent.
+    Deadline,
+    /// Any other error of the server.
+    Other,
+}
+
+impl Abort {
+    /// All aborts, in the order of their discriminants.
+    pub const ALL: [Self; 13] = [
+        Self::SerializationFailure,
+        Self::Deadlock,
+        Self::LockNotAvailable,
+        Self::VersionConflict,
+        Self::UniqueViolation,
+        Self::CheckViolation,
+        Self::ExclusionViolation,
+        Self::IntegrityViolation,
+        Self::QueryCancelled,
+        Self::TooManyConnections,
+        Self::ConnectionLost,
+        Self::Deadline,
+        Self::Other,
+    ];
+
+    /// What an error of the server means, wherever in the transaction it came from.
+    pub fn from_sqlstate(code: Sqlstate) -> Self {
+        match &code.0 {
+            b"40001" => Self::SerializationFailure,
+            b"40P01" => Self::Deadlock,
+            b"55P03" => Self::LockNotAvailable,
+            b"23505" => Self::UniqueViolation,
+            b"23514" => Self::CheckViolation,
+            b"23P01" => Self::ExclusionViolation,
+            [b'2', b'3', ..] => Self::IntegrityViolation,
+            b"57014" => Self::QueryCancelled,
+            b"53300" => Self::TooManyConnections,
+            // Shutdown, crash, cannot connect now, and class 08: the session is gone.
+            b"57P01" | b"57P02" | b"57P03" | b"57P05" | [b'0', b'8', ..] => Self::ConnectionLost,
+            // Failover: the old primary answers reads and refuses writes.
+            b"25006" => Self::ConnectionLost,
+            _ => Self::Other,
+        }
+    }
+
+    /// Whether the same operation may simply be tried again.
+    pub fn is_retryable(self) -> bool {
+        matches!(
+            self,
+            Self::SerializationFailure
+                | Self::Deadlock
+                | Self::LockNotAvailable
+                | Self::VersionConflict
+                | Self::TooManyConnections
+                | Self::ConnectionLost
+        )
+    }
+
+    /// The words for it.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::SerializationFailure => "40001 serialization failure",
+            Self::Deadlock => "40P01 deadlock",
+            Self::LockNotAvailable => "55P03 lock not available",
+            Self::VersionConflict => "version conflict",
+            Self::UniqueViolation => "23505 unique violation",
+            Self::CheckViolation => "23514 check violation",
+            Self::ExclusionViolation => "23P01 exclusion violation",
+            Self::IntegrityViolation => "class 23 integrity violation",
+            Self::QueryCancelled => "57014 query cancelled",
+            Self::TooManyConnections => "53300 too many connections",
+            Self::ConnectionLost => "connection lost",
+            Self::Deadline => "deadline exceeded",
+            Self::Other => "other error",
+        }
+    }
+}
+
+/// Whether an ERROR answer to COMMIT proves that nothing was committed. Only these do: proxies and crashes invent others.
+/// The answer must have been followed by ReadyForQuery; a FATAL one proves nothing.
+pub fn definite_at_commit(code: Sqlstate) -> bool {
+    matches!(&code.0, b"40001" | b"40P01" | b"57014" | [b'2', b'3', ..])
+}
+
+/// Five characters by which PostgreSQL says what went wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Sqlstate(pub [u8; 5]);
+
+impl Sqlstate {
+    /// From the text that a driver hands over; anything but five ASCII characters becomes `XX000`, internal error.
+    pub fn new(code: &str) -> Self {
+        match code.as_bytes().try_into() {
+            Ok(bytes) if code.is_ascii() => Self(bytes),
+            _ => Self(*b"XX000"),
+        }
+    }
+
+    /// The five characters.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or("XX000")
+    }
+}
+
+impl fmt::Debug for Sqlstate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_outcome_survives_the_history() {
+        let mut all = vec![Outcome::Committed, Outcome::Unknown];
+        all.extend(Refusal::ALL.map(Outcome::Refused));
+        all.extend(Abort::ALL.map(Outcome::Aborted));
+        for outcome in all {
+            assert_eq!(Outcome::decode(outcome.encode()), Some(outcome));
+        }
+        assert_eq!(Outcome::decode([1, 200]), None);
+        assert_eq!(Outcome::decode([9, 0]), None);
+    }
+
+    #[test]
+    fn sqlstates_are_classified_one_by_one() {
+        let table = [
+            ("40001", Abort::SerializationFailure, true, true),
+            ("40P01", Abort::Deadlock, true, true),
+            ("55P03", Abort::LockNotAvailable, true, false),
+            ("23505", Abort::UniqueViolation, false, true),
+            ("23514", Abort::CheckViolation, false, true),
+            ("23P01", Abort::ExclusionViolation, false, true),
+            ("23503", Abort::IntegrityViolation, false, true),
+            ("57014", Abort::QueryCancelled, false, true),
+            ("53300", Abort::TooManyConnections, true, false),
+            ("57P01", Abort::ConnectionLost, true, false),
+            ("08006", Abort::ConnectionLost, true, false),
+            ("25006", Abort::ConnectionLost, true, false),
+            ("42P01", Abort::Other, false, false),
+            ("XX000", Abort::Other, false, false),
+        ];
+        for (code, abort, retryable, definite) in table {
+            let state = Sqlstate::new(code);
+            assert_eq!(Abort::from_sqlstate(state), abort, "{code}");
+            assert_eq!(abort.is_retryable(), retryable, "{code}");
+            assert_eq!(definite_at_commit(state), definite, "{code}");
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! What is kept of a run? Everything that its verdict rests on, and what it takes to run it again.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::audit::Audit;
+use crate::invariant::Checked;
+use crate::metrics::{Counts, Timing};
+use crate::outcome::OutcomeClass;
+use crate::pg::admin::Loaded;
+use crate::plan::Plan;
+use crate::probe::Sessions;
+use crate::strategy::Strategy;
+use crate::verdict::Verdict;
+use crate::{Error, Result};
+
+/// Version of the shape of [`RunRecord`].
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// One run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// Version of this shape.
+    pub schema_version: u32,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// What decided it, most important first.
+    pub reasons: Vec<String>,
+    /// What a pass means, in words; nothing more is claimed.
+    pub claim: String,
+    /// Its name; the folder of its histories has the same.
+    pub id: String,
+    /// Version of dbstress.
+    pub dbstress: String,
+    /// The command that runs it again.
+    pub command: String,
+    /// When it began, UTC.
+    pub began: String,
+    /// How long it took, everything included.
+    pub seconds: f64,
+    /// The user stopped it.
+    pub interrupted: bool,
+    /// What was run.
+    pub plan: Plan,
+    /// On which server.
+    pub server: Server,
+    /// On which data.
+    pub dataset: Dataset,
+    /// The invariants before anything was done.
+    pub before: Vec<Checked>,
+    /// The unsafe twins, before and after.
+    pub controls: Vec<Control>,
+    /// The strategies under test.
+    pub turns: Vec<TurnRecord>,
+    /// Strategies that had no turn, and why.
+    pub not_run: Vec<NotRun>,
+}
+
+/// The server, as far as it bears on the result.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Server {
+    /// Where it is; never a password.
+    pub address: String,
+    /// What it says it is.
+    pub version: String,
+    /// Settings in force for the load sessions.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// The data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dataset {
+    /// Its name.
+    pub name: String,
+    /// The number it was made from.
+    pub rng_seed: i64,
+    /// How many times the base size.
+    pub scale: i32,
+    /// Hash of the generated rows.
+    pub data_hash: String,
+    /// The clock of the domain, UTC.
+    pub as_of: String,
+}
+
+impl From<&Loaded> for Dataset {
+    fn from(loaded: &Loaded) -> Self {
+        Self {
+            name: loaded.dataset.clone(),
+            rng_seed: loaded.rng_seed,
+            scale: loaded.scale,
+            data_hash: loaded.data_hash.clone(),
+            as_of: loaded.as_of.clone(),
+        }
+    }
+}
+
+/// Where in the run a control was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Moment {
+    /// Before the first strategy.
+    Before,
+    /// After the last.
+    After,
+}
+
+/// One run of an unsafe twin.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Control {
+    /// The twin.
+    pub strategy: Strategy,
+    /// When.
+    pub moment: Moment,
+    /// What it must do to count.
+    pub expected: String,
+    /// Whether both the audit and an invariant saw it do that.
+    pub fired: bool,
+    /// What they saw, or why not.
+    pub detail: String,
+    /// How long it took.
+    pub seconds: f64,
+    /// Iterations it took.
+    pub iterations: u64,
+}
+
+/// A strategy that had no turn.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotRun {
+    /// Which.
+    pub strategy: Strategy,
+    /// Why.
+    pub why: String,
+}
+
+/// A condition without which a pass would rest on nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gate {
+    /// What it asks for.
+    pub name: String,
+    /// Whether it is met.
+    pub met: bool,
+    /// What was measured.
+    pub measured: String,
+    /// What to change if it is not met.
+    pub cure: String,
+}
+
+/// Invariants checked while the load ran.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Live {
+    /// Snapshots taken.
+    pub samples: u64,
+    /// Checks that could not be made in time: gaps.
+    pub missed: u64,
+    /// Share of the time for which a snapshot was held; holding one slows a hot row down.
+    pub duty_cycle: f64,
+    /// The first breach: after how many seconds, and which invariant.
+    pub first_breach: Option<(f64, String)>,
+}
+
+/// One strategy's turn.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TurnRecord {
+    /// The strategy.
+    pub strategy: Strategy,
+    /// The level that every BEGIN named and the server confirmed.
+    pub isolation: String,
+    /// Its number in the ledger.
+    pub run: i32,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// Why.
+    pub reasons: Vec<String>,
+    /// From the first release to the last answer.
+    pub seconds: f64,
+    /// Committed iterations per second.
+    pub committed_per_second: f64,
+    /// Rounds, or authorisations used by churn.
+    pub used: u64,
+    /// Everything counted.
+    pub counts: Counts,
+    /// Response and service time by outcome.
+    pub timing: BTreeMap<OutcomeClass, Timing>,
+    /// What the sessions did, seen from the server.
+    pub sessions: Sessions,
+    /// Invariants during the load.
+    pub live: Live,
+    /// History against ledger.
+    pub audit: Audit,
+    /// Invariants after it.
+    pub invariants: Vec<Checked>,
+    /// What the pass rests on.
+    pub gates: Vec<Gate>,
+    /// At most this share of blocks has the fault that was looked for, at 95 % confidence; only with a pass.
+    pub bound: Option<f64>,
+    /// History files.
+    pub histories: Vec<String>,
+}
+
+impl RunRecord {
+    /// As JSON, for people and programs.
+    ///
+    /// # Errors
+    /// Does not fail for what a run puts in.
+    pub fn to_json(&self) -> Result<String> {
+        serde_json::to_string_pretty(self).map_err(|e| Error::inconclusive("the record cannot be written as JSON").because(e))
+    }
+
+    /// From JSON.
+    ///
+    /// # Errors
+    /// Usage, when it is not a record, or one of a newer shape.
+    pub fn from_json(text: &str) -> Result<Self> {
+        let broken = |e: serde_json::Error| Error::usage("this is not a record of dbstress").because(e);
+        let value: serde_json::Value = serde_json::from_str(text).map_err(broken)?;
+        match value.get("schema_version").and_then(serde_json::Value::as_u64) {
+            Some(version) if version > u64::from(SCHEMA_VERSION) => {
+                Err(Error::usage(format!("the record has shape {version}, this dbstress reads up to {SCHEMA_VERSION}"))
+                    .cure("read it with the dbstress that wrote it"))
+            }
+            _ => serde_json::from_value(value).map_err(broken),
+        }
+    }
+}
+
+/// Writes a file whole or not at all: under another name beside it, then renamed.
+///
+/// # Errors
+/// Usage, when the place cannot be written to.
+pub fn write_whole(path: &Path, text: &str) -> Result<()> {
+    let failed = |e: std::io::Error| {
+        Error::usage(format!("cannot write {}", path.display())).because(e).cure("name a file in a directory that you may write to")
+    };
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().ok_or_else(|| failed(std::io::ErrorKind::InvalidFilename.into()))?);
+    name.push(format!(".{}", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let written = std::fs::File::create(&temporary)
+        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+        .and_then(|()| std::fs::rename(&temporary, path));
+    written.map_err(|e| {
+        let _ = std::fs::remove_file(&temporary);
+        failed(e)
+    })
+}
+
+/// Whether a file could be written there, found out before anything is run for it.
+///
+/// # Errors
+/// Usage, when it could not.
+pub fn check_writable(path: &Path) -> Result<()> {
+    let directory = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let refused = |why: String| {
+        Error::usage(format!("cannot write {}: {why}", path.display())).cure("name a file in a directory that you may write to")
+    };
+    if path.is_dir() {
+        return Err(refused("it is a directory".into()));
+    }
+    let probe = directory.join(format!(".dbstress-{}", std::process::id()));
+    std::fs::File::create(&probe).map_err(|e| refused(e.to_string()))?;
+    let _ = std::fs::remove_file(&probe);
+    Ok(())
+}

@@ -1,0 +1,240 @@
+//! How does a contention run read on a terminal? One row per strategy, then what broke, then the verdict and what it rests on.
+
+use comfy_table::{Cell, CellAlignment, Color, Table};
+
+use super::text::{Paint, finish, grid, grouped, mark, shorten, wrap};
+use crate::invariant::Finding;
+use crate::metrics::Percentiles;
+use crate::outcome::OutcomeClass;
+use crate::record::{Control, Moment, RunRecord, TurnRecord};
+use crate::run::evidence::percent;
+use crate::verdict::Verdict;
+
+/// Below this many columns the table is shown in two parts.
+const WIDE: u16 = 118;
+/// Findings shown; the record holds more.
+const FINDINGS_SHOWN: usize = 5;
+/// Reasons shown; the record holds all.
+const REASONS_SHOWN: usize = 8;
+
+/// The whole report; `record_path` is where the record was kept.
+pub fn text(record: &RunRecord, record_path: Option<&str>, width: u16, colour: bool) -> String {
+    let paint = Paint { colour };
+    let mut parts = Vec::new();
+    if !record.turns.is_empty() {
+        parts.push(heading(record, width));
+        parts.push(if width >= WIDE {
+            table(record, width, colour, &[LOAD, PROOF].concat())
+        } else {
+            format!("{}\n\n{}", table(record, width, colour, LOAD), table(record, width, colour, PROOF))
+        });
+        let errors = errors(record, width);
+        if !errors.is_empty() {
+            parts.push(errors);
+        }
+    }
+    let findings = findings(record, width);
+    if !findings.is_empty() {
+        parts.push(findings);
+    }
+    parts.push(verdict(record, record_path, width, paint));
+    parts.join("\n\n")
+}
+
+fn heading(record: &RunRecord, width: u16) -> String {
+    let plan = &record.plan;
+    let retry = match plan.retry.attempts {
+        Some(n) => format!("at most {n} attempts"),
+        None => format!("retries for up to {} s", plan.retry.deadline.as_secs()),
+    };
+    let line = format!(
+        "{} VUs, {} of {} units each, {retry}; PostgreSQL {} at {}; response times in ms, of committed iterations",
+        plan.vus, plan.units, plan.total, record.server.version, record.server.address
+    );
+    wrap(&line, width, "")
+}
+
+/// A column: its heading and how a turn fills it.
+type Column = (&'static str, fn(&TurnRecord) -> String);
+
+const LOAD: &[Column] = &[
+    ("strategy", |t| t.strategy.name().into()),
+    ("commits/s", |t| grouped(t.committed_per_second.round() as u64)),
+    ("p50", |t| percentile(t, |p| p.p50)),
+    ("p95", |t| percentile(t, |p| p.p95)),
+    ("p99", |t| percentile(t, |p| p.p99)),
+    ("max", |t| percentile(t, |p| p.max)),
+    ("tries", attempts_per_iteration),
+    ("committed", |t| grouped(t.counts.of(OutcomeClass::Committed))),
+    ("refused", |t| grouped(t.counts.of(OutcomeClass::Refused))),
+];
+
+const PROOF: &[Column] = &[
+    ("strategy ", |t| t.strategy.name().into()),
+    ("aborted", aborted),
+    ("unknown", |t| grouped(t.counts.of(OutcomeClass::Unknown))),
+    ("invariants", invariants),
+    ("contested", |t| grouped(t.audit.exposure.contested)),
+    ("bound", |t| if t.verdict == Verdict::Pass { t.bound.map_or("-".into(), percent) } else { "-".into() }),
+    ("verdict", |t| t.verdict.word().into()),
+];
+
+fn table(record: &RunRecord, width: u16, colour: bool, columns: &[Column]) -> String {
+    // In one wide table, the second part's strategy column would repeat the first's.
+    let columns: Vec<&Column> =
+        columns.iter().enumerate().filter(|(i, c)| *i == 0 || c.0.trim() != "strategy").map(|(_, c)| c).collect();
+    let mut table: Table = grid([""; 0], width, colour);
+    table.set_header(columns.iter().map(|c| Cell::new(c.0.trim())));
+    for turn in &record.turns {
+        table.add_row(columns.iter().map(|(name, fill)| {
+            let text = fill(turn);
+            if *name == "verdict" { mark(&text, shade(turn.verdict)) } else { Cell::new(text) }
+        }));
+    }
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if index > 0 && columns[index].0 != "verdict" {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    finish(&table)
+}
+
+fn shade(verdict: Verdict) -> Color {
+    match verdict {
+        Verdict::Pass => Color::Green,
+        Verdict::Violated => Color::Red,
+        Verdict::Inconclusive | Verdict::Missed => Color::Yellow,
+    }
+}
+
+fn percentile(turn: &TurnRecord, pick: fn(&Percentiles) -> Option<f64>) -> String {
+    let value = turn.timing.get(&OutcomeClass::Committed).and_then(|t| pick(&t.response));
+    value.map_or("-".into(), |ms| if ms < 10.0 { format!("{ms:.1}") } else { format!("{ms:.0}") })
+}
+
+fn attempts_per_iteration(turn: &TurnRecord) -> String {
+    match turn.counts.iterations() {
+        0 => "-".into(),
+        n => format!("{:.2}", turn.counts.attempts_made() as f64 / n as f64),
+    }
+}
+
+fn aborted(turn: &TurnRecord) -> String {
+    let all = turn.counts.of(OutcomeClass::Aborted);
+    let classes: Vec<String> =
+        turn.counts.aborted.keys().map(|a| a.words().split(' ').next().unwrap_or_default().to_owned()).collect();
+    if all == 0 { "0".into() } else { format!("{} {}", grouped(all), classes.join("+")) }
+}
+
+fn invariants(turn: &TurnRecord) -> String {
+    let made = turn.invariants.len();
+    let held = turn.invariants.iter().filter(|c| matches!(c.finding, Finding::Holds { .. } | Finding::Vacuous)).count();
+    let broken = turn.invariants.iter().filter(|c| matches!(c.finding, Finding::Violated { .. })).count();
+    match (made, broken) {
+        (0, _) => "-".into(),
+        (_, 0) => format!("{held}/{made} hold"),
+        _ => format!("{broken}/{made} broken"),
+    }
+}
+
+/// Every error of the server, by code and routine: retried ones included.
+fn errors(record: &RunRecord, width: u16) -> String {
+    let lines: Vec<String> = record
+        .turns
+        .iter()
+        .filter(|t| !t.counts.failed_attempts.is_empty())
+        .map(|t| {
+            let mut causes: Vec<String> = t.counts.sqlstates.iter().map(|(k, n)| format!("{k} {}", grouped(*n))).collect();
+            let server: u64 = t.counts.sqlstates.values().sum();
+            let all: u64 = t.counts.failed_attempts.values().sum();
+            if all > server {
+                // Found by the client: no row matched, a connection broke, a deadline passed.
+                let local = t.counts.failed_attempts.iter().filter(|(a, _)| !a.words().starts_with(|c: char| c.is_ascii_digit()));
+                causes.extend(local.map(|(a, n)| format!("{} {}", a.words(), grouped(*n))));
+            }
+            wrap(&format!("{}: {}", t.strategy.name(), causes.join(", ")), width, "  ")
+        })
+        .collect();
+    if lines.is_empty() {
+        String::new()
+    } else {
+        format!("failed attempts, by SQLSTATE and reporting routine\n{}", lines.join("\n"))
+    }
+}
+
+fn findings(record: &RunRecord, width: u16) -> String {
+    let mut parts = Vec::new();
+    for turn in record.turns.iter().filter(|t| t.audit.is_violated()) {
+        let total: u64 = turn.audit.breaches.values().sum();
+        let mut lines = vec![format!("what {} broke: {} findings", turn.strategy.name(), grouped(total))];
+        for finding in turn.audit.findings.iter().take(FINDINGS_SHOWN) {
+            let line = format!(
+                "{} on authorisation {} by {}: {}",
+                finding.breach.words(),
+                finding.authorisation,
+                shorten(&finding.operations.join(" after "), 60),
+                finding.detail
+            );
+            lines.push(wrap(&line, width, "  "));
+        }
+        if total > FINDINGS_SHOWN as u64 {
+            lines.push(format!("  and {} more; operations are named run.vu.n", grouped(total - FINDINGS_SHOWN as u64)));
+        }
+        lines.push("  the rows: dbstress verify".into());
+        parts.push(lines.join("\n"));
+    }
+    parts.join("\n\n")
+}
+
+fn verdict(record: &RunRecord, record_path: Option<&str>, width: u16, paint: Paint) -> String {
+    let word = record.verdict.word().to_uppercase();
+    let word = match record.verdict {
+        Verdict::Pass => paint.green(&word),
+        Verdict::Violated => paint.red(&word),
+        Verdict::Missed | Verdict::Inconclusive => paint.yellow(&word),
+    };
+    let mut lines = vec![word];
+    if record.verdict == Verdict::Pass {
+        lines.push(wrap(&record.claim, width, "  "));
+    }
+    for reason in record.reasons.iter().take(REASONS_SHOWN) {
+        lines.push(wrap(&shorten(reason, 500), width, "  "));
+    }
+    if record.reasons.len() > REASONS_SHOWN {
+        lines.push(format!("  and {} more reasons, in the record", record.reasons.len() - REASONS_SHOWN));
+    }
+    lines.extend(controls(&record.controls, width));
+    lines.push(wrap(&format!("again:  {}", record.command), width, "  "));
+    if let Some(path) = record_path {
+        lines.push(format!("  record: {path}"));
+    }
+    lines.join("\n")
+}
+
+/// What showed that this test can fail.
+fn controls(controls: &[Control], width: u16) -> Vec<String> {
+    let mut strategies: Vec<_> = controls.iter().map(|c| c.strategy).collect();
+    strategies.dedup();
+    strategies.sort_unstable();
+    strategies.dedup();
+    strategies
+        .into_iter()
+        .map(|strategy| {
+            let at = |moment| {
+                controls
+                    .iter()
+                    .find(|c| c.strategy == strategy && c.moment == moment)
+                    .map(|c| format!("{} in {:.1} s", if c.fired { "caught" } else { "NOT caught" }, c.seconds))
+            };
+            let expected = controls.iter().find(|c| c.strategy == strategy).map_or("", |c| &c.expected);
+            let line = format!(
+                "control: {} ({expected}) before: {}; after: {}",
+                strategy.name(),
+                at(Moment::Before).unwrap_or("not run".into()),
+                at(Moment::After).unwrap_or("not run".into())
+            );
+            wrap(&line, width, "  ")
+        })
+        .collect()
+}

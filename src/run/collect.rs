@@ -1,0 +1,136 @@
+//! How do history, ledger and rows come together in bounded memory? Partition by authorisation, stream each witness once per partition.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use crate::Result;
+use crate::audit::{Audit, Entry, Expectation, Subject};
+use crate::history::{Applied, OpId, OperationKind, Reader, Record};
+use crate::pg::admin::Session;
+
+/// Operations held in memory at once: about 100 MB of records and ledger lines.
+const PARTITION: u64 = 500_000;
+
+/// Audits one run. A history that cannot be read makes the audit incomplete; it is then no evidence and no finding.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub async fn audit(
+    session: &mut Session,
+    schema: &str,
+    run: i32,
+    histories: &[PathBuf],
+    mut expectation: Expectation,
+) -> Result<Audit> {
+    let mut audit = Audit::default();
+    let mut records = 0;
+    for path in histories {
+        match Reader::open(path) {
+            Ok(reader) => {
+                records += reader.footer().records;
+                expectation.issued.extend(reader.footer().issued.iter().copied());
+            }
+            Err(error) => audit.incomplete(error.to_string()),
+        }
+    }
+    if histories.is_empty() {
+        audit.incomplete("there is no history".into());
+    }
+    if !audit.incomplete.is_empty() {
+        return Ok(audit);
+    }
+    let partitions = records.div_ceil(PARTITION).max(1) as i64;
+    session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    for partition in 0..partitions {
+        let mut subjects = rows(session, schema, run, partition, partitions).await?;
+        ledger(session, schema, run, partition, partitions, &mut subjects).await?;
+        for path in histories {
+            if let Err(error) = history(path, run, partition, partitions, &mut subjects) {
+                audit.incomplete(error.to_string());
+            }
+        }
+        let mut subjects: Vec<Subject> = subjects.into_values().collect();
+        subjects.sort_unstable_by_key(|s| s.authorisation);
+        for subject in subjects {
+            audit.examine(&expectation, subject);
+        }
+    }
+    session.execute("COMMIT").await?;
+    Ok(audit)
+}
+
+type Subjects = HashMap<i64, Subject>;
+
+fn subject(subjects: &mut Subjects, authorisation: i64, run: i32) -> &mut Subject {
+    // A line or a record of a row that is not there is examined against a row of zeros, and found.
+    subjects.entry(authorisation).or_insert_with(|| Subject {
+        authorisation,
+        run,
+        last: Applied::default(),
+        ledger: Vec::new(),
+        records: Vec::new(),
+    })
+}
+
+fn number<T: std::str::FromStr + Default>(row: &[Option<String>], column: usize) -> T {
+    row.get(column).and_then(|v| v.as_deref()).and_then(|v| v.parse().ok()).unwrap_or_default()
+}
+
+async fn rows(session: &mut Session, schema: &str, run: i32, partition: i64, partitions: i64) -> Result<Subjects> {
+    let mut subjects = Subjects::new();
+    let sql = format!(
+        "SELECT id, version, total, used, scheduled FROM {schema}.authorisation WHERE run_id = {run} AND id % {partitions} = {partition}"
+    );
+    session
+        .stream(&sql, |row| {
+            let last = Applied { version: number(row, 1), total: number(row, 2), used: number(row, 3), scheduled: number(row, 4) };
+            subject(&mut subjects, number(row, 0), run).last = last;
+        })
+        .await?;
+    Ok(subjects)
+}
+
+async fn ledger(
+    session: &mut Session,
+    schema: &str,
+    run: i32,
+    partition: i64,
+    partitions: i64,
+    subjects: &mut Subjects,
+) -> Result<()> {
+    let sql = format!(
+        "SELECT authorisation_id, op_id, attempt, kind, units, version, total, used, scheduled, \
+           (extract(epoch FROM began) * 1000000)::bigint, (extract(epoch FROM wrote) * 1000000)::bigint \
+         FROM {schema}.unit_ledger WHERE run_id = {run} AND authorisation_id % {partitions} = {partition}"
+    );
+    session
+        .stream(&sql, |row| {
+            let entry = Entry {
+                op: OpId(number(row, 1)),
+                attempt: number(row, 2),
+                kind: row[3].as_deref().and_then(OperationKind::from_word),
+                units: number(row, 4),
+                applied: Applied {
+                    version: number(row, 5),
+                    total: number(row, 6),
+                    used: number(row, 7),
+                    scheduled: number(row, 8),
+                },
+                began: number(row, 9),
+                wrote: number(row, 10),
+            };
+            subject(subjects, number(row, 0), run).ledger.push(entry);
+        })
+        .await?;
+    Ok(())
+}
+
+fn history(path: &PathBuf, run: i32, partition: i64, partitions: i64, subjects: &mut Subjects) -> std::io::Result<()> {
+    for record in Reader::open(path)? {
+        let record: Record = record?;
+        if record.authorisation % partitions == partition {
+            subject(subjects, record.authorisation, run).records.push(record);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,48 @@
+//! Do the rules hold while the load runs? Checked in snapshots, now and then, without holding the hot rows up for long.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use crate::Result;
+use crate::invariant::{DEFAULT_SEARCH_PATH, Finding, Invariant, When, run_all};
+use crate::pg::ConnectOptions;
+use crate::pg::admin::Session;
+use crate::record::Live;
+
+/// How often. A snapshot that is held keeps versions of hot rows alive, which slows them down.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How long one statement may take; longer is a gap, not a finding.
+const TIMEOUT: Duration = Duration::from_millis(200);
+
+/// Checks those of `invariants` that hold in any snapshot, until `stop` turns true.
+///
+/// # Errors
+/// When the connection cannot be made; a check that fails later is a gap.
+pub async fn watch(options: &ConnectOptions, invariants: &[Invariant], mut stop: watch::Receiver<bool>) -> Result<Live> {
+    let mut session = Session::connect(options, "live invariants").await?;
+    let mut live = Live::default();
+    let began = Instant::now();
+    let mut held = Duration::ZERO;
+    loop {
+        let asked = Instant::now();
+        for checked in run_all(&mut session, invariants, &DEFAULT_SEARCH_PATH, When::Always, TIMEOUT).await {
+            match checked.finding {
+                Finding::Errored(_) => live.missed += 1,
+                Finding::Violated { .. } if live.first_breach.is_none() => {
+                    live.first_breach = Some((began.elapsed().as_secs_f64(), checked.name));
+                }
+                _ => {}
+            }
+        }
+        live.samples += 1;
+        held += asked.elapsed();
+        tokio::select! {
+            () = tokio::time::sleep(INTERVAL) => {}
+            _ = stop.wait_for(|stop| *stop) => break,
+        }
+    }
+    live.duty_cycle = held.as_secs_f64() / began.elapsed().as_secs_f64().max(f64::EPSILON);
+    session.close().await;
+    Ok(live)
+}

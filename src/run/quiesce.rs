@@ -1,0 +1,102 @@
+//! Has everything ended, and what became of the operations whose COMMIT was never answered?
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::drive::application_name;
+use crate::Result;
+use crate::history::{OpId, Reader};
+use crate::outcome::Outcome;
+use crate::pg::admin::{Session, SqlError, literal};
+
+/// How long sessions of the run may take to go by themselves.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often the server is asked meanwhile.
+const ASK_EVERY: Duration = Duration::from_millis(20);
+/// How often a marker is claimed before its operation counts as unresolved.
+const CLAIMS: u32 = 10;
+
+/// Waits until no session of the run is left and no prepared transaction exists; what does not go by itself is terminated.
+/// `None` if it is quiet, otherwise what is still there.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub async fn quiesce(session: &mut Session, run: i32) -> Result<Option<String>> {
+    let ours = format!(
+        "FROM pg_stat_activity WHERE starts_with(application_name, {}) AND pid <> pg_backend_pid()",
+        literal(&format!("{}/", application_name(run)))
+    );
+    let began = Instant::now();
+    let mut terminated = false;
+    loop {
+        let left = session.integer(&format!("SELECT count(*) {ours}")).await?;
+        if left == 0 {
+            break;
+        }
+        if began.elapsed() > PATIENCE {
+            if terminated {
+                return Ok(Some(format!("{left} sessions of the run do not end")));
+            }
+            session.rows(&format!("SELECT pg_terminate_backend(pid) {ours}")).await?;
+            terminated = true;
+        }
+        tokio::time::sleep(if terminated { PATIENCE / 10 } else { ASK_EVERY }).await;
+        if terminated && began.elapsed() > PATIENCE * 2 {
+            return Ok(Some(format!("{left} sessions of the run do not end")));
+        }
+    }
+    let prepared = session.integer("SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()").await?;
+    Ok((prepared > 0).then(|| format!("{prepared} prepared transactions are open")))
+}
+
+/// Resolves every unknown of the histories by claiming its marker: a fence with the key of the unanswered attempt. If the key is taken, the
+/// attempt committed; if the fence goes in, it did not and never can. How many remain unresolved is found by the audit.
+///
+/// # Errors
+/// When the server cannot be asked. A history that cannot be read has no unknowns here; the audit says so.
+pub async fn resolve(session: &mut Session, schema: &str, run: i32, strategy: &str, histories: &[PathBuf]) -> Result<()> {
+    for path in histories {
+        let Ok(reader) = Reader::open(path) else { continue };
+        for record in reader {
+            let Ok(record) = record else { break };
+            if record.outcome != Outcome::Unknown {
+                continue;
+            }
+            let op = OpId::new(run, record.vu, record.n);
+            let fence = format!(
+                "INSERT INTO {schema}.unit_ledger (op_id, attempt, line, run_id, vu, strategy, kind, authorisation_id, organisation_id, actor_id, units) \
+                 SELECT {}, {}, 0, {run}, {}, {}, 'fence', a.id, a.organisation_id, 0, 0 FROM {schema}.authorisation a WHERE a.id = {}",
+                op.0,
+                record.attempts,
+                record.vu,
+                literal(strategy),
+                record.authorisation
+            );
+            claim(session, &fence, run).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn claim(session: &mut Session, fence: &str, run: i32) -> Result<(), SqlError> {
+    for _ in 0..CLAIMS {
+        // The transaction of the unanswered attempt may still hold the key; it will not for long.
+        let claimed = session.execute(&format!("BEGIN; SET LOCAL lock_timeout = '500ms'; {fence}; COMMIT")).await;
+        let Err(error) = claimed else { return Ok(()) };
+        session.execute("ROLLBACK").await?;
+        match error.code.as_deref() {
+            Some("23505") => return Ok(()),
+            Some("55P03") => {
+                let holders = literal(&format!("{}/", application_name(run)));
+                session
+                    .rows(&format!(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                         WHERE starts_with(application_name, {holders}) AND pid <> pg_backend_pid()"
+                    ))
+                    .await?;
+            }
+            _ => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! Where do fresh authorisations come from? Inserted ahead of the load, outside it, a batch at a time.
+
+use tokio::sync::watch;
+
+use crate::Result;
+use crate::pg::admin::{Session, literal};
+use crate::workload::booking::{Actor, Place};
+
+/// Rows inserted at once, and how many are kept ahead of the load.
+const BATCH: u64 = 512;
+
+/// Whose authorisations are made: an organisation with a patient, a service and its practitioners.
+#[derive(Debug, Clone)]
+pub struct Clinic {
+    /// The organisation.
+    pub organisation: i64,
+    /// One of its patients.
+    pub patient: i64,
+    /// A service that it may use.
+    pub service_code: i64,
+    /// Its practitioners, who act.
+    pub actors: Vec<Actor>,
+}
+
+/// The organisations of the dataset that have both patients and practitioners, in the order of their ids.
+///
+/// # Errors
+/// When the dataset cannot be read.
+pub async fn clinics(session: &mut Session) -> Result<Vec<Clinic>> {
+    let rows = session
+        .rows(
+            "SELECT o.id, min(p.id), (SELECT min(id) FROM dbstress.service_code), \
+               (SELECT string_agg(id::text, ',' ORDER BY id) FROM dbstress.practitioner r WHERE r.organisation_id = o.id) \
+             FROM dbstress.organisation o JOIN dbstress.patient p ON p.organisation_id = o.id \
+             WHERE EXISTS (SELECT FROM dbstress.practitioner r WHERE r.organisation_id = o.id) \
+             GROUP BY o.id ORDER BY o.id LIMIT 64",
+        )
+        .await?;
+    Ok(rows
+        .iter()
+        .filter_map(|row| {
+            let id = |i: usize| row.get(i)?.as_deref()?.parse::<i64>().ok();
+            let organisation = id(0)?;
+            let actors = row[3].as_deref()?.split(',').filter_map(|a| Some(Actor { id: a.parse().ok()?, organisation })).collect();
+            Some(Clinic { organisation, patient: id(1)?, service_code: id(2)?, actors })
+        })
+        .collect())
+}
+
+/// The fresh authorisations of one run: consecutive ids from `base`, dealt to the clinics in turn.
+pub struct Stock {
+    session: Session,
+    place: Place,
+    base: i64,
+    total: i32,
+    guarded: bool,
+    clinics: String,
+    clinic_count: usize,
+    made: u64,
+    /// Never more than this many are needed.
+    most: u64,
+}
+
+impl Stock {
+    /// Makes the first batch.
+    ///
+    /// # Errors
+    /// When the rows cannot be inserted.
+    pub async fn open(
+        mut session: Session,
+        place: &Place,
+        clinics: &[Clinic],
+        total: i32,
+        guarded: bool,
+        most: Option<u64>,
+    ) -> Result<Self> {
+        let base = session.integer(&format!("SELECT coalesce(max(id), 0) + 1 FROM {}.authorisation", place.schema)).await?;
+        let values: Vec<String> = clinics
+            .iter()
+            .enumerate()
+            .map(|(i, c)| format!("({i}, {}, {}, {})", c.organisation, c.patient, c.service_code))
+            .collect();
+        let mut stock = Self {
+            session,
+            place: place.clone(),
+            base,
+            total,
+            guarded,
+            clinics: values.join(", "),
+            clinic_count: clinics.len(),
+            made: 0,
+            most: most.unwrap_or(u64::MAX),
+        };
+        stock.make(BATCH).await?;
+        Ok(stock)
+    }
+
+    /// The id of the first.
+    pub fn base(&self) -> i64 {
+        self.base
+    }
+
+    /// How many there are.
+    pub fn made(&self) -> u64 {
+        self.made
+    }
+
+    async fn make(&mut self, count: u64) -> Result<()> {
+        let until = self.made.saturating_add(count).min(self.most);
+        if until == self.made {
+            return Ok(());
+        }
+        let Place { schema, run, as_of, .. } = &self.place;
+        let as_of = literal(as_of);
+        let sql = format!(
+            "INSERT INTO {schema}.authorisation \
+               (id, organisation_id, patient_id, service_code_id, number, total, start_date, end_date, guarded, run_id) \
+             SELECT {} + g, c.organisation, c.patient, c.service, 'RUN-{run}-' || g, {}, \
+               (TIMESTAMP {as_of})::date - 1, (TIMESTAMP {as_of} + interval '6 months')::date, {}, {run} \
+             FROM generate_series({}::bigint, {}::bigint) g \
+             JOIN (VALUES {}) c (k, organisation, patient, service) ON c.k = g % {}",
+            self.base,
+            self.total,
+            self.guarded,
+            self.made,
+            until - 1,
+            self.clinics,
+            self.clinic_count,
+        );
+        self.session.execute(&sql).await?;
+        self.made = until;
+        Ok(())
+    }
+
+    /// Keeps ahead of the load until `position`'s sender is gone: whenever the load has moved on, says how many there are.
+    ///
+    /// # Errors
+    /// When rows cannot be inserted.
+    pub async fn feed(mut self, mut position: watch::Receiver<u64>, available: watch::Sender<u64>) -> Result<Self> {
+        while position.changed().await.is_ok() {
+            let at = *position.borrow_and_update();
+            while self.made < self.most && self.made < at.saturating_add(BATCH) {
+                self.make(BATCH).await?;
+                available.send_replace(self.made);
+            }
+        }
+        Ok(self)
+    }
+
+    /// Removes what was never used: everything from position `used` on.
+    ///
+    /// # Errors
+    /// When rows cannot be deleted.
+    pub async fn close(mut self, used: u64) -> Result<()> {
+        let first = self.base.saturating_add_unsigned(used);
+        let sql = format!(
+            "DELETE FROM {}.authorisation WHERE run_id = {} AND id >= {first} AND version = 0",
+            self.place.schema, self.place.run
+        );
+        self.session.execute(&sql).await?;
+        self.session.close().await;
+        Ok(())
+    }
+}

@@ -1,0 +1,133 @@
+//! Which keys and indexes does the dataset have? They are taken off before a load and put on after it: checking and indexing a million rows at
+//! once is several times cheaper than one by one, and tables can then be loaded in any order.
+
+use crate::pg::admin::Session;
+use crate::{Error, Result};
+
+/// What kind of object it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A table constraint: `ALTER TABLE … ADD CONSTRAINT`.
+    Constraint,
+    /// An index: `CREATE INDEX`.
+    Index,
+    /// A unique index that a constraint cannot express: `CREATE UNIQUE INDEX`.
+    UniqueIndex,
+}
+
+/// A key or an index on a table of schema `dbstress`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Constraint {
+    /// The table it is on.
+    pub table: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// What follows the name (constraint) or the table (index) in SQL.
+    pub definition: &'static str,
+}
+
+const fn constraint(table: &'static str, name: &'static str, definition: &'static str) -> Constraint {
+    Constraint { table, name, kind: Kind::Constraint, definition }
+}
+
+/// All of them, in the order in which they can be added; removed in reverse. Primary keys carry the names that the migration gives them.
+///
+/// No secondary index on a column that bookings change: it would end heap-only updates and change what is measured.
+/// A foreign key to a tenant's row includes the tenant, so that no row can refer to another organisation's.
+pub const ALL: &[Constraint] = &[
+    constraint("organisation", "organisation_pkey", "PRIMARY KEY (id)"),
+    constraint("service_code", "service_code_pkey", "PRIMARY KEY (id)"),
+    constraint("patient", "patient_pkey", "PRIMARY KEY (id)"),
+    constraint("practitioner", "practitioner_pkey", "PRIMARY KEY (id)"),
+    constraint("authorisation", "authorisation_pkey", "PRIMARY KEY (id)"),
+    // UNIQUE treats NULLs as different, and the global codes have no organisation.
+    Constraint {
+        table: "service_code",
+        name: "service_code_unique",
+        kind: Kind::UniqueIndex,
+        definition: "(coalesce(organisation_id, 0), code)",
+    },
+    constraint("patient", "patient_tenant", "UNIQUE (organisation_id, id)"),
+    constraint("patient", "patient_record_unique", "UNIQUE (organisation_id, medical_record_number)"),
+    constraint("practitioner", "practitioner_tenant", "UNIQUE (organisation_id, id)"),
+    constraint("practitioner", "practitioner_licence_unique", "UNIQUE (organisation_id, licence_number)"),
+    constraint("authorisation", "authorisation_number_unique", "UNIQUE (number)"),
+    Constraint {
+        table: "authorisation",
+        name: "authorisation_by_patient",
+        kind: Kind::Index,
+        definition: "(organisation_id, patient_id)",
+    },
+    // Seeded rows have no run and are not looked up by it.
+    Constraint {
+        table: "authorisation",
+        name: "authorisation_by_run",
+        kind: Kind::Index,
+        definition: "(run_id) WHERE run_id IS NOT NULL",
+    },
+    constraint("service_code", "service_code_organisation", "FOREIGN KEY (organisation_id) REFERENCES dbstress.organisation (id)"),
+    constraint("patient", "patient_organisation", "FOREIGN KEY (organisation_id) REFERENCES dbstress.organisation (id)"),
+    constraint("practitioner", "practitioner_organisation", "FOREIGN KEY (organisation_id) REFERENCES dbstress.organisation (id)"),
+    constraint(
+        "authorisation",
+        "authorisation_organisation",
+        "FOREIGN KEY (organisation_id) REFERENCES dbstress.organisation (id)",
+    ),
+    constraint(
+        "authorisation",
+        "authorisation_patient",
+        "FOREIGN KEY (organisation_id, patient_id) REFERENCES dbstress.patient (organisation_id, id)",
+    ),
+    constraint(
+        "authorisation",
+        "authorisation_service_code",
+        "FOREIGN KEY (service_code_id) REFERENCES dbstress.service_code (id)",
+    ),
+];
+
+impl Constraint {
+    /// Whether it is a foreign key.
+    pub fn is_foreign_key(&self) -> bool {
+        self.definition.starts_with("FOREIGN KEY")
+    }
+
+    fn add(&self) -> String {
+        let Self { table, name, definition, .. } = self;
+        match self.kind {
+            Kind::Constraint => format!("ALTER TABLE dbstress.{table} ADD CONSTRAINT {name} {definition}"),
+            Kind::Index => format!("CREATE INDEX {name} ON dbstress.{table} {definition}"),
+            Kind::UniqueIndex => format!("CREATE UNIQUE INDEX {name} ON dbstress.{table} {definition}"),
+        }
+    }
+
+    fn remove(&self) -> String {
+        match self.kind {
+            Kind::Constraint => format!("ALTER TABLE dbstress.{} DROP CONSTRAINT IF EXISTS {}", self.table, self.name),
+            Kind::Index | Kind::UniqueIndex => format!("DROP INDEX IF EXISTS dbstress.{}", self.name),
+        }
+    }
+}
+
+/// Takes all of them off, those that are there.
+pub(super) async fn remove(session: &mut Session) -> Result<()> {
+    // "does not exist, skipping" is what we asked for; the server need not say so.
+    session.execute("SET client_min_messages = warning").await?;
+    let statements: Vec<String> = ALL.iter().rev().map(Constraint::remove).collect();
+    session.execute(&statements.join("; ")).await?;
+    Ok(())
+}
+
+/// Adds all of them. `done` is told how many are made, of how many.
+pub(super) async fn add(session: &mut Session, done: impl Fn(usize, usize)) -> Result<()> {
+    for (count, constraint) in ALL.iter().enumerate() {
+        done(count, ALL.len());
+        session.execute(&constraint.add()).await.map_err(|e| {
+            let what = format!("{} could not be added to dbstress.{}", constraint.name, constraint.table);
+            Error::inconclusive(what).because(e).cure("dbstress seed --reset")
+        })?;
+    }
+    done(ALL.len(), ALL.len());
+    Ok(())
+}

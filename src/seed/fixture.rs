@@ -1,0 +1,262 @@
+//! What is in the database, for tools that do not ask it? A JSON file: which database, which rows, who may touch them.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::generate::{Generator, Table};
+use crate::pg::admin::{Loaded, Meta};
+use crate::{Error, Result};
+
+/// Version of the file's format.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// The file, read back.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Fixture {
+    /// Version of the format.
+    pub schema_version: u32,
+    /// Where the rows are.
+    pub database: Database,
+    /// Name of the dataset.
+    pub dataset: String,
+    /// What it was made from.
+    pub rng_seed: i64,
+    /// How many times the base size.
+    pub scale: i32,
+    /// SHA-256 of the generated rows, hexadecimal.
+    pub data_hash: String,
+    /// The clock of the domain, RFC 3339 in UTC.
+    pub as_of: String,
+    /// In order of their ids, as everything below.
+    pub organisations: Vec<Organisation>,
+    /// What can be booked.
+    pub authorisations: Vec<Authorisation>,
+    /// Ids of the authorisations that scenarios contend over; some in every organisation.
+    pub high_contention: Vec<i64>,
+    /// Who books.
+    pub practitioners: Vec<Practitioner>,
+}
+
+/// Identifies a database beyond its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Database {
+    /// The server's system identifier. Text: it has more digits than a JavaScript number can hold.
+    pub system_identifier: String,
+    /// Object id of the database.
+    pub oid: i64,
+    /// Its name.
+    pub name: String,
+}
+
+/// A tenant, and how many rows it has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the columns of the table of that name, then counts")]
+pub struct Organisation {
+    pub id: i64,
+    pub name: String,
+    pub patients: u32,
+    pub practitioners: u32,
+    pub authorisations: u32,
+}
+
+/// A bookable row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the columns of the table of that name")]
+pub struct Authorisation {
+    pub id: i64,
+    pub organisation_id: i64,
+    pub total: i32,
+}
+
+/// Somebody who books.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the columns of the table of that name")]
+pub struct Practitioner {
+    pub id: i64,
+    pub organisation_id: i64,
+}
+
+impl Fixture {
+    /// Reads the file and makes sure that it describes this database and what is loaded in it (`admin::require_loaded` gives both).
+    ///
+    /// # Errors
+    /// Usage, with the cure, when it cannot be read or describes another database or other data.
+    pub fn load(path: &Path, meta: &Meta, loaded: &Loaded) -> Result<Self> {
+        let shown = path.display();
+        let cure = format!("run the same `dbstress seed` again, on the same database: it rewrites the fixture ({shown})");
+        let text = std::fs::read(path).map_err(|e| Error::usage(format!("no fixture at {shown}")).because(e).cure(&*cure))?;
+        // The version first: a newer format is not a broken file.
+        #[derive(Deserialize)]
+        struct Version {
+            schema_version: u32,
+        }
+        let unreadable = |e: serde_json::Error| Error::usage(format!("{shown} is not a fixture")).because(e).cure(&*cure);
+        let Version { schema_version } = serde_json::from_slice(&text).map_err(unreadable)?;
+        if schema_version != SCHEMA_VERSION {
+            let message = format!("fixture {shown} has format {schema_version}; this dbstress reads format {SCHEMA_VERSION}");
+            return Err(Error::usage(message).cure(cure));
+        }
+        let fixture: Self = serde_json::from_slice(&text).map_err(unreadable)?;
+        let found = &fixture.database;
+        if found.system_identifier != meta.system_identifier.to_string() || found.oid != meta.database_oid {
+            let message = format!(
+                "fixture {shown} describes another database: `{}`, oid {} of server {}, not oid {} of server {}",
+                found.name, found.oid, found.system_identifier, meta.database_oid, meta.system_identifier
+            );
+            return Err(Error::usage(message).cure(cure));
+        }
+        let differs = |what: &str, file: &dyn std::fmt::Display, database: &dyn std::fmt::Display| {
+            Error::usage(format!("fixture {shown} describes {what} {file}, but the database holds {what} {database}")).cure(&*cure)
+        };
+        if fixture.dataset != loaded.dataset {
+            return Err(differs("dataset", &fixture.dataset, &loaded.dataset));
+        }
+        if fixture.rng_seed != loaded.rng_seed {
+            return Err(differs("rng_seed", &fixture.rng_seed, &loaded.rng_seed));
+        }
+        if fixture.scale != loaded.scale {
+            return Err(differs("scale", &fixture.scale, &loaded.scale));
+        }
+        if fixture.data_hash != loaded.data_hash {
+            return Err(differs("data hash", &fixture.data_hash, &loaded.data_hash));
+        }
+        Ok(fixture)
+    }
+}
+
+/// A fixture about to be written. Made before the load, so that a place that cannot be written to is found out before, not after, the work;
+/// the file of an earlier seed stays until the new one is complete.
+#[derive(Debug)]
+pub struct Draft {
+    path: PathBuf,
+    temporary: PathBuf,
+}
+
+impl Draft {
+    /// Makes the directories that `path` needs and tries to write there.
+    ///
+    /// # Errors
+    /// Usage, when nothing can be written there.
+    pub fn create(path: &Path) -> Result<Self> {
+        let refuse = |what: &str, e: std::io::Error| {
+            let message = format!("the fixture cannot be written to {}: {what}", path.display());
+            Error::usage(message).because(e).cure("--fixture FILE, or DBSTRESS_STATE_DIR, in a place that can be written to")
+        };
+        let name = path.file_name().filter(|_| !path.is_dir()).ok_or_else(|| {
+            Error::usage(format!("the fixture cannot be written to {}: that is a directory", path.display())).cure("--fixture FILE")
+        })?;
+        if let Some(directory) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
+            std::fs::create_dir_all(directory).map_err(|e| refuse("its directory cannot be made", e))?;
+        }
+        let mut temporary = name.to_owned();
+        temporary.push(format!(".{}.tmp", std::process::id()));
+        let temporary = path.with_file_name(temporary);
+        // Removed at once: a load that is killed leaves nothing behind here.
+        let tried = File::create(&temporary).and_then(|_| std::fs::remove_file(&temporary));
+        tried.map_err(|e| refuse("no file can be made there", e))?;
+        Ok(Self { path: path.to_owned(), temporary })
+    }
+
+    /// Writes the fixture of what `generator` made and moves it into place. Streams: memory does not grow with the scale.
+    ///
+    /// # Errors
+    /// Inconclusive, when writing fails; what was there before is untouched.
+    pub fn write(self, database: &str, meta: &Meta, loaded: &Loaded, generator: &Generator) -> Result<()> {
+        let failed = |e: std::io::Error| {
+            let message = format!("the database is seeded, but the fixture {} could not be written", self.path.display());
+            Error::inconclusive(message)
+                .because(e)
+                .cure("free some space and run `dbstress seed` again: it only rewrites the fixture")
+        };
+        let file = File::create(&self.temporary).map_err(failed)?;
+        let view = View {
+            schema_version: SCHEMA_VERSION,
+            database: Database {
+                system_identifier: meta.system_identifier.to_string(),
+                oid: meta.database_oid,
+                name: database.to_owned(),
+            },
+            dataset: &loaded.dataset,
+            rng_seed: loaded.rng_seed,
+            scale: loaded.scale,
+            data_hash: &loaded.data_hash,
+            as_of: generator.spec().as_of_rfc3339(),
+            organisations: generator,
+            authorisations: generator,
+            high_contention: generator,
+            practitioners: generator,
+        };
+        let mut out = BufWriter::new(file);
+        serde_json::to_writer(&mut out, &view).map_err(|e| failed(e.into()))?;
+        let file = out.write_all(b"\n").and_then(|()| out.into_inner().map_err(|e| e.into_error())).map_err(failed)?;
+        file.sync_all().map_err(failed)?;
+        std::fs::rename(&self.temporary, &self.path).map_err(failed)
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // After the rename it is no longer there; before it, nobody wants it.
+        let _ = std::fs::remove_file(&self.temporary);
+    }
+}
+
+/// The same shape as [`Fixture`], its lists made while they are written.
+#[derive(Serialize)]
+struct View<'a> {
+    schema_version: u32,
+    database: Database,
+    dataset: &'a str,
+    rng_seed: i64,
+    scale: i32,
+    data_hash: &'a str,
+    as_of: String,
+    #[serde(serialize_with = "organisations")]
+    organisations: &'a Generator,
+    #[serde(serialize_with = "authorisations")]
+    authorisations: &'a Generator,
+    #[serde(serialize_with = "high_contention")]
+    high_contention: &'a Generator,
+    #[serde(serialize_with = "practitioners")]
+    practitioners: &'a Generator,
+}
+
+fn organisations<S: Serializer>(generator: &&Generator, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq((0..generator.rows(Table::Organisation)).map(|row| {
+        let organisation = generator.organisation(row);
+        Organisation {
+            id: organisation.id,
+            name: organisation.name().iter().map(ToString::to_string).collect(),
+            patients: organisation.of.patients,
+            practitioners: organisation.of.practitioners,
+            authorisations: organisation.of.authorisations.iter().sum(),
+        }
+    }))
+}
+
+fn all_authorisations(generator: &Generator) -> impl Iterator<Item = Authorisation> {
+    (0..generator.rows(Table::Authorisation)).map(|row| {
+        let (id, organisation_id, total) = generator.authorisation(row);
+        Authorisation { id, organisation_id, total }
+    })
+}
+
+fn authorisations<S: Serializer>(generator: &&Generator, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(all_authorisations(generator))
+}
+
+fn high_contention<S: Serializer>(generator: &&Generator, to: S) -> Result<S::Ok, S::Error> {
+    let classes = &generator.spec().unit_classes;
+    let hot = |total| classes.iter().any(|c| c.high_contention && c.total == total);
+    to.collect_seq(all_authorisations(generator).filter(|a| hot(a.total)).map(|a| a.id))
+}
+
+fn practitioners<S: Serializer>(generator: &&Generator, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq((0..generator.rows(Table::Practitioner)).map(|row| {
+        let (id, organisation_id) = generator.practitioner(row);
+        Practitioner { id, organisation_id }
+    }))
+}

@@ -1,0 +1,251 @@
+//! Reserve, release and consume units of an authorisation: the rules, the statements, and the mix that keeps them contended.
+//!
+//! Rules, in this order: the actor's organisation is the authorisation's; for reserve and consume the authorisation is ACTIVE and has
+//! not ended by the clock of the domain; then capacity: reserve needs units free, release and consume need units scheduled.
+//! The status becomes EXHAUSTED with the update that makes used = total, and only then.
+
+use rand::{Rng, RngExt};
+
+use crate::Result;
+use crate::history::{Applied, OpId, OperationKind};
+use crate::outcome::Refusal;
+use crate::pg::load::{Connection, Failure, Statement, ToSql, Tx};
+use crate::strategy::{Operation, RowLock, Write};
+
+/// Where the rows are and who writes them; the same for every operation of a strategy's run.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Schema of the tables: `dbstress`, or the control's own.
+    pub schema: &'static str,
+    /// Number of the run, as in the ledger.
+    pub run: i32,
+    /// Name of the strategy, as in the ledger.
+    pub strategy: &'static str,
+    /// The clock of the domain, UTC, as PostgreSQL prints it.
+    pub as_of: String,
+}
+
+/// The statements, prepared on one connection.
+pub struct Statements {
+    read: Statement,
+    read_for_update: Statement,
+    read_for_update_nowait: Statement,
+    lock: Statement,
+    write_relative: Statement,
+    write_absolute: Statement,
+    write_if_version: Statement,
+    /// By operation kind.
+    write_if_allowed: [Statement; 3],
+}
+
+impl Statements {
+    /// Prepares them.
+    ///
+    /// # Errors
+    /// The server's answer.
+    pub async fn prepare(connection: &Connection, place: &Place) -> Result<Self> {
+        let Place { schema, as_of, .. } = place;
+        let select = format!(
+            "SELECT organisation_id, total, used, scheduled, status = 'ACTIVE', end_date >= (TIMESTAMP '{as_of}')::date, version \
+             FROM {schema}.authorisation WHERE id = $1"
+        );
+        let write_if_allowed = |kind: OperationKind| {
+            let rule = match kind {
+                OperationKind::Reserve => "total - used - scheduled >= $6",
+                OperationKind::Release | OperationKind::Consume => "scheduled >= $6",
+            };
+            let usable = match kind {
+                OperationKind::Release => String::new(),
+                _ => format!(" AND status = 'ACTIVE' AND end_date >= (TIMESTAMP '{as_of}')::date"),
+            };
+            write_sql(place, RELATIVE, &format!(" AND organisation_id = $7{usable} AND {rule}"))
+        };
+        Ok(Self {
+            read: connection.prepare(&select).await?,
+            read_for_update: connection.prepare(&format!("{select} FOR UPDATE")).await?,
+            read_for_update_nowait: connection.prepare(&format!("{select} FOR UPDATE NOWAIT")).await?,
+            lock: connection.prepare("SELECT pg_advisory_xact_lock($1)").await?,
+            write_relative: connection.prepare(&write_sql(place, RELATIVE, "")).await?,
+            write_absolute: connection.prepare(&write_sql(place, ABSOLUTE, "")).await?,
+            write_if_version: connection.prepare(&write_sql(place, RELATIVE, " AND version = $11")).await?,
+            write_if_allowed: [
+                connection.prepare(&write_if_allowed(OperationKind::Reserve)).await?,
+                connection.prepare(&write_if_allowed(OperationKind::Release)).await?,
+                connection.prepare(&write_if_allowed(OperationKind::Consume)).await?,
+            ],
+        })
+    }
+}
+
+const RELATIVE: &str =
+    "used = used + $2, scheduled = scheduled + $3, status = CASE WHEN used + $2 = total THEN 'EXHAUSTED' ELSE status END";
+const ABSOLUTE: &str = "used = $2, scheduled = $3, status = CASE WHEN $2 = total THEN 'EXHAUSTED' ELSE status END";
+
+/// Counters, version and ledger line in one statement, the line last: it is written once the row is locked and changed.
+fn write_sql(place: &Place, set: &str, condition: &str) -> String {
+    let Place { schema, run, strategy, as_of } = place;
+    format!(
+        "WITH changed AS ( \
+           UPDATE {schema}.authorisation SET {set}, version = version + 1 WHERE id = $1{condition} \
+           RETURNING version, total, used, scheduled \
+         ), entry AS ( \
+           INSERT INTO {schema}.unit_ledger (op_id, attempt, line, run_id, vu, strategy, kind, authorisation_id, organisation_id, \
+             actor_id, units, version, total, used, scheduled, decided_at) \
+           SELECT $4::bigint, $5::smallint, 0, {run}, $8::integer, '{strategy}', $9::text, $1::bigint, $7::bigint, $10::bigint, $6::integer, version, total, used, scheduled, TIMESTAMPTZ '{as_of}+00' \
+           FROM changed \
+         ) SELECT version, total, used, scheduled FROM changed"
+    )
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Actor {
+    /// A practitioner.
+    pub id: i64,
+    /// The organisation whose practitioner it is.
+    pub organisation: i64,
+}
+
+/// What a virtual user intends to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Proposal {
+    /// Reserve, release or consume.
+    pub kind: OperationKind,
+    /// How many units.
+    pub units: i32,
+    /// Of which authorisation.
+    pub authorisation: i64,
+    /// Who asks.
+    pub actor: Actor,
+    /// The actor belongs to another organisation: must be refused.
+    pub is_attack: bool,
+}
+
+/// One attempt at a proposal.
+pub struct Booking<'s> {
+    /// The intention; the same for every attempt.
+    pub proposal: Proposal,
+    /// Identifies the intention in the ledger.
+    pub op_id: OpId,
+    /// Which attempt this is, from 1.
+    pub attempt: i16,
+    /// The statements of the connection it runs on.
+    pub statements: &'s Statements,
+}
+
+/// An authorisation as it was read.
+#[derive(Debug, Clone, Copy)]
+pub struct State {
+    organisation: i64,
+    total: i32,
+    used: i32,
+    scheduled: i32,
+    is_active: bool,
+    is_current: bool,
+    version: i64,
+}
+
+impl Operation for Booking<'_> {
+    type State = State;
+
+    async fn lock(&self, tx: &Tx<'_>) -> Result<(), Failure> {
+        tx.query_opt(&self.statements.lock, &[&self.proposal.authorisation]).await.map(|_| ())
+    }
+
+    async fn read(&self, tx: &Tx<'_>, lock: RowLock) -> Result<Option<State>, Failure> {
+        let statement = match lock {
+            RowLock::None => &self.statements.read,
+            RowLock::ForUpdate => &self.statements.read_for_update,
+            RowLock::ForUpdateNowait => &self.statements.read_for_update_nowait,
+        };
+        let row = tx.query_opt(statement, &[&self.proposal.authorisation]).await?;
+        Ok(row.map(|row| State {
+            organisation: row.get(0),
+            total: row.get(1),
+            used: row.get(2),
+            scheduled: row.get(3),
+            is_active: row.get(4),
+            is_current: row.get(5),
+            version: row.get(6),
+        }))
+    }
+
+    fn decide(&self, state: &State) -> Result<(), Refusal> {
+        let Proposal { kind, units, actor, .. } = self.proposal;
+        if actor.organisation != state.organisation {
+            return Err(Refusal::WrongOrganisation);
+        }
+        if kind != OperationKind::Release {
+            if !state.is_active {
+                return Err(Refusal::Inactive);
+            }
+            if !state.is_current {
+                return Err(Refusal::Expired);
+            }
+        }
+        match kind {
+            OperationKind::Reserve if state.total - state.used - state.scheduled < units => Err(Refusal::InsufficientUnits),
+            OperationKind::Release | OperationKind::Consume if state.scheduled < units => Err(Refusal::NotScheduled),
+            _ => Ok(()),
+        }
+    }
+
+    fn refusal_by_constraint(&self) -> Refusal {
+        match self.proposal.kind {
+            OperationKind::Reserve => Refusal::InsufficientUnits,
+            OperationKind::Release | OperationKind::Consume => Refusal::NotScheduled,
+        }
+    }
+
+    async fn write(&self, tx: &Tx<'_>, state: Option<&State>, write: Write) -> Result<Option<Applied>, Failure> {
+        let Proposal { kind, units, authorisation, actor, .. } = self.proposal;
+        let (mut used, mut scheduled) = kind.deltas(units);
+        let mut version = 0;
+        if let Some(state) = state {
+            version = state.version;
+            if write == Write::Absolute {
+                used += state.used;
+                scheduled += state.scheduled;
+            }
+        }
+        let vu = i32::from(self.op_id.vu());
+        let parameters: [&(dyn ToSql + Sync); 11] = [
+            &authorisation,
+            &used,
+            &scheduled,
+            &self.op_id.0,
+            &self.attempt,
+            &units,
+            &actor.organisation,
+            &vu,
+            &kind.word(),
+            &actor.id,
+            &version,
+        ];
+        let (statement, parameters) = match write {
+            Write::Relative => (&self.statements.write_relative, &parameters[..10]),
+            Write::Absolute => (&self.statements.write_absolute, &parameters[..10]),
+            Write::IfVersionUnchanged => (&self.statements.write_if_version, &parameters[..]),
+            Write::IfAllowed => (&self.statements.write_if_allowed[kind as usize], &parameters[..10]),
+        };
+        let row = tx.query_opt(statement, parameters).await?;
+        Ok(row.map(|row| Applied { version: row.get(0), total: row.get(1), used: row.get(2), scheduled: row.get(3) }))
+    }
+}
+
+/// Percent of the churn that reserves; with the next two it keeps an authorisation near full, so that both success and refusal go on.
+const RESERVE_PERCENT: u32 = 55;
+/// Percent that releases; the rest consumes.
+const RELEASE_PERCENT: u32 = 33;
+/// One operation in this many comes from an actor of another organisation.
+const ATTACK_ONE_IN: u32 = 50;
+
+/// What churn does next: the kind, and whether a stranger asks.
+pub fn churn(rng: &mut impl Rng) -> (OperationKind, bool) {
+    let kind = match rng.random_range(0..100u32) {
+        roll if roll < RESERVE_PERCENT => OperationKind::Reserve,
+        roll if roll < RESERVE_PERCENT + RELEASE_PERCENT => OperationKind::Release,
+        _ => OperationKind::Consume,
+    };
+    (kind, rng.random_range(0..ATTACK_ONE_IN) == 0)
+}

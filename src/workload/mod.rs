@@ -1,0 +1,3 @@
+//! What is proposed? Pure in the random numbers and in what this virtual user has observed.
+
+pub mod booking;
