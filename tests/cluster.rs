@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -172,16 +173,21 @@ async fn after_kill_9_of_the_supervisor_nothing_is_left_and_the_next_start_works
 async fn an_orphan_is_known_to_status_and_cleared_away_by_stop() {
     let place = Place::new();
     let running = place.start().await;
-    let postmaster = place.identity("postmaster");
-    // Held, it cannot follow its supervisor: as on a system that has no parent-death signal.
-    postmaster.signal(Signal::SIGSTOP);
+    let name = cluster_name(&running).await;
+    let _client = Session::connect(&running.options, "test").await.unwrap();
+    let (postmaster, held) = (place.identity("postmaster"), backend(&name).await);
+    // The server cannot follow its supervisor while a backend is held: as on a system that has no parent-death signal.
+    held.signal(Signal::SIGSTOP);
     place.identity("supervisor").signal(Signal::SIGKILL);
     eventually("status sees the orphan", || place.state() == Some(State::Orphaned)).await;
     assert_eq!(place.status().unwrap().pid, Some(postmaster.pid));
     let (_, text, _) = run(&mut place.dbstress(&["db", "status"]));
     assert!(text.contains("without supervisor"), "{text}");
-    let stopping = place.dbstress(&["db", "stop"]).stdout(Stdio::piped()).spawn().unwrap();
-    postmaster.signal(Signal::SIGCONT);
+    let mut stopping = place.dbstress(&["db", "stop"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(stopping.stderr.take().unwrap()).read_line(&mut said).unwrap();
+    assert!(said.contains("waiting for PostgreSQL to shut down"), "{said}");
+    held.signal(Signal::SIGCONT);
     let output = stopping.wait_with_output().unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).contains("stopped"), "{output:?}");
     assert!(!postmaster.is_alive());
@@ -199,7 +205,7 @@ async fn after_kill_9_of_the_postmaster_the_next_start_works() {
     assert!(table.is_ok());
     let supervisor = place.identity("supervisor");
     // A backend that is held cannot notice that its postmaster has gone: it still holds the shared memory.
-    let held = children(&name).into_iter().find(|child| title(child.pid).contains(": dbstress dbstress [local]")).unwrap();
+    let held = backend(&name).await;
     held.signal(Signal::SIGSTOP);
     assert!(place.identity("postmaster").signal(Signal::SIGKILL));
     eventually("the supervisor has gone with its server", || !supervisor.is_alive()).await;
@@ -459,6 +465,18 @@ async fn cluster_name(running: &Running) -> String {
     let name = session.text("SHOW cluster_name").await.unwrap().unwrap();
     session.close().await;
     name
+}
+
+/// The backend of the one session that is connected through the socket; one that was closed just now may still be on its way out.
+async fn backend(cluster_name: &str) -> Identity {
+    let mut found = Vec::new();
+    eventually("one session is connected", || {
+        found = children(cluster_name);
+        found.retain(|child| title(child.pid).contains(": dbstress dbstress [local]"));
+        found.len() == 1
+    })
+    .await;
+    found.remove(0)
 }
 
 fn title(pid: i32) -> String {

@@ -161,11 +161,12 @@ pub(crate) fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> 
 /// `future`, given up at Ctrl-C or SIGTERM: what it has half-made is cleaned up as it is dropped.
 pub(crate) async fn interruptible<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
     use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate =
-        signal(SignalKind::terminate()).map_err(|e| Error::inconclusive("signals cannot be received").because(e))?;
+    // Both before the first step of `future`: until then a signal would end the process where it stands.
+    let listen = |kind| signal(kind).map_err(|e| Error::inconclusive("signals cannot be received").because(e));
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
     tokio::select! {
         done = future => done,
-        _ = tokio::signal::ctrl_c() => Err(Error::interrupted("interrupted")),
+        _ = interrupt.recv() => Err(Error::interrupted("interrupted")),
         _ = terminate.recv() => Err(Error::interrupted("terminated")),
     }
 }

@@ -16,6 +16,7 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -258,11 +259,12 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // A program that was killed may still have written into it; twice is enough.
-        for _ in 0..2 {
-            if std::fs::remove_dir_all(&self.0).is_ok() {
+        // A program that has just been killed may write into it for another moment.
+        for _ in 0..50 {
+            if std::fs::remove_dir_all(&self.0).is_ok() || self.0.symlink_metadata().is_err() {
                 break;
             }
+            std::thread::sleep(Duration::from_millis(2));
         }
     }
 }
