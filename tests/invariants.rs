@@ -4,9 +4,8 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::TestDatabase;
@@ -622,9 +621,13 @@ async fn stale_evidence_is_inconclusive_and_earlier_runs_are_mentioned() {
     let (code, out, _) = clinic.verify(&[]);
     assert_eq!(code, 3, "{out}");
     assert!(out.contains("ledger rows belong to run 77, which is not recorded here"), "{out}");
-    // A breach still beats it.
+    // A breach still beats it, and is found also when nothing is left that would explain it.
     clinic.run("UPDATE authorisation SET scheduled = 51 WHERE id = 30").await;
     assert_eq!(clinic.verify(&[]).0, 1);
+    clinic.run("DROP TABLE run, unit_ledger").await;
+    let (code, out, _) = clinic.verify(&[]);
+    assert_eq!(code, 1, "{out}");
+    assert!(out.contains("the recorded runs could not be read") && out.contains("could not be checked"), "{out}");
 }
 
 #[tokio::test]
