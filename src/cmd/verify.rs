@@ -1,15 +1,16 @@
 //! `dbstress verify`: do the rules hold in this database, and could the checks have found out if they did not?
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::json;
 
-use crate::invariant::evidence::{self, Runs};
+use crate::invariant::evidence::{self, Operations, Runs};
 use crate::invariant::run::Snapshot;
 use crate::invariant::{self, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, STRUCTURAL, Subject, parse, self_test};
 use crate::pg::ConnectOptions;
-use crate::pg::admin::{self, Loaded, Session};
+use crate::pg::admin::{self, Loaded, Session, SqlError};
 use crate::report::screen::Screen;
 use crate::report::verify::{self as report, Check, Dataset, SCHEMA_VERSION, Verification};
 use crate::verdict::{Exit, Verdict};
@@ -120,12 +121,23 @@ async fn verify(
 ) -> Result<Exit> {
     let (lease, busy) = evidence::quiesced(session, options, "verify").await?;
     let mut snapshot = Snapshot::begin(session, &DEFAULT_SEARCH_PATH, CHECK_TIMEOUT).await?;
-    let runs = evidence::runs(&mut snapshot).await?;
+    // What cannot be read leaves the question open, but must not keep a breach from being found.
+    let runs = evidence::runs(&mut snapshot)
+        .await
+        .unwrap_or_else(|error| Runs { stale: vec![format!("the recorded runs could not be read: {error}")], ..Runs::default() });
     let claimed = claims(args, &runs, here, elsewhere);
+    let mut notes = runs.notes;
     let mut checks = Vec::new();
+    let mut known = BTreeMap::new();
     for invariant in here {
         let checked = snapshot.check(invariant).await;
-        let (operations, subjects_left_out) = history(&mut snapshot, &checked).await?;
+        let (operations, subjects_left_out) = match history(&mut snapshot, &checked, &mut known).await {
+            Ok(found) => found,
+            Err(error) => {
+                notes.push(format!("the operations behind {} could not be read: {error}", checked.label()));
+                (Vec::new(), 0)
+            }
+        };
         checks.push(Check { claimed: claimed.contains(&checked.name), checked, operations, subjects_left_out });
     }
     snapshot.end().await;
@@ -144,7 +156,6 @@ async fn verify(
         verdict = Verdict::worst([verdict, Verdict::Inconclusive]);
         reasons.append(&mut open);
     }
-    let mut notes = runs.notes;
     if !args.only.is_empty() {
         notes.push(format!("only {} asked, as --invariant says", plural(here.len(), "invariant was", "invariants were")));
     } else if runs.count == 0 {
@@ -201,7 +212,12 @@ fn claims(args: &Args, runs: &Runs, here: &[Invariant], elsewhere: &[Invariant])
 }
 
 /// The operations on the first subjects of a broken rule, and how many more subjects there are among the rows kept.
-async fn history(snapshot: &mut Snapshot<'_>, checked: &Checked) -> Result<(Vec<evidence::Operations>, usize)> {
+/// `known` are those that were asked for before: a subject often breaks several rules.
+async fn history(
+    snapshot: &mut Snapshot<'_>,
+    checked: &Checked,
+    known: &mut BTreeMap<String, Option<Operations>>,
+) -> Result<(Vec<Operations>, usize), SqlError> {
     let (Some(Subject::Authorisation), Finding::Violated { rows, .. }) = (checked.subject, &checked.finding) else {
         return Ok((Vec::new(), 0));
     };
@@ -213,7 +229,11 @@ async fn history(snapshot: &mut Snapshot<'_>, checked: &Checked) -> Result<(Vec<
     }
     let mut shown = Vec::new();
     for subject in subjects.iter().take(SUBJECTS_SHOWN) {
-        shown.extend(evidence::operations(snapshot, subject).await?);
+        if !known.contains_key(*subject) {
+            let operations = evidence::operations(snapshot, subject).await?;
+            known.insert((*subject).to_owned(), operations);
+        }
+        shown.extend(known.get(*subject).cloned().flatten());
     }
     Ok((shown, subjects.len().saturating_sub(SUBJECTS_SHOWN)))
 }

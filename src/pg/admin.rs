@@ -465,8 +465,11 @@ impl Lease {
         self.session.integer(&held).await.is_ok_and(|n| n == 1)
     }
 
-    /// Gives the lease back.
-    pub async fn release(self) {
+    /// Gives the lease back. When this returns the next command can take it, which closing the connection alone does not promise:
+    /// the server notices that in its own time.
+    pub async fn release(mut self) {
+        // A connection that is lost has given it back already.
+        let _ = self.session.text(&format!("SELECT pg_advisory_unlock({LEASE_KEY})")).await;
         self.session.close().await;
     }
 }
