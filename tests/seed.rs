@@ -1,7 +1,10 @@
 //! Does seeding keep its promises on a real server: the same rows however loaded, nothing half done unseen, nothing of others touched?
 
+mod common;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+
+use common::database;
 
 use dbstress::cmd;
 use dbstress::pg::ConnectOptions;
@@ -12,46 +15,6 @@ use dbstress::seed::fixture::{Draft, Fixture};
 use dbstress::seed::{self, Generator, Progress, Request, Seeded, Spec, Table};
 use dbstress::verdict::Exit;
 use dbstress::{Error, Result};
-
-/// A database of its own for one test; dropped with it.
-struct Database {
-    server: ConnectOptions,
-    options: ConnectOptions,
-}
-
-impl Database {
-    async fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let url = std::env::var("DBSTRESS_TEST_DATABASE_URL").expect("DBSTRESS_TEST_DATABASE_URL names a server to test on");
-        let server = ConnectOptions::from_url(&url, &|name| std::env::var(name).ok()).expect("a usable URL");
-        let name = format!("b_seed_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let mut session = Session::connect(&server, "test").await.expect("connects");
-        session.execute(&format!("CREATE DATABASE {name}")).await.expect("creates a database");
-        session.close().await;
-        Self { options: server.with_database(&name), server }
-    }
-}
-
-impl Drop for Database {
-    fn drop(&mut self) {
-        let (server, name) = (self.server.clone(), self.options.database.clone());
-        // On a thread of its own: the test's runtime is busy with the test.
-        let dropped = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async {
-                if let Ok(mut session) = Session::connect(&server, "test").await {
-                    let _ = session.execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
-                }
-            });
-        });
-        let _ = dropped.join();
-    }
-}
-
-/// The one place that knows where databases come from.
-async fn database() -> Database {
-    Database::new().await
-}
 
 fn clinic(rng_seed: i64, scale: u64) -> Arc<Generator> {
     Arc::new(Generator::new(Spec::built_in("clinic").expect("built in"), rng_seed, scale).expect("a usable size"))

@@ -126,7 +126,7 @@ fn compact(duration: Duration) -> String {
 }
 
 /// The server runs on the same machine and needs the other half.
-fn default_threads() -> usize {
+pub(super) fn default_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |n| (n.get() / 2).max(1))
 }
 
@@ -167,7 +167,7 @@ pub async fn run(args: Args, global: &Global, screen: Screen) -> Result<Exit> {
     seed_if_empty(&target, &state, screen).await?;
     let command = args.command(&plan);
     let record = execute(plan, &target, "contention", command, &state, screen).await?;
-    Ok(conclude(&record, &state, args.summary_export.as_deref(), screen)?)
+    conclude(&record, &state, args.summary_export.as_deref(), screen)
 }
 
 /// A private database that nobody has seeded yet is seeded first: there is nothing of the user's in it.

@@ -2,6 +2,7 @@
 
 pub mod contention;
 pub mod db;
+pub mod demo;
 mod interrupt;
 pub mod seed;
 mod target;
@@ -101,6 +102,8 @@ pub enum Command {
     ///
     /// The same dataset, rng-seed and scale always make the same rows. Running it twice is safe: the second time nothing changes.
     Seed(seed::Args),
+    /// The sixty-second tour: a private PostgreSQL, seed, controls, every safe strategy, verify, verdict
+    Demo(demo::Args),
     /// Let virtual users contend for the same units, and prove that the rules held
     ///
     /// Each strategy has a turn. Unsafe twins of them run before and after, and must be caught: a test that cannot fail proves nothing.
@@ -130,6 +133,7 @@ impl Cli {
                 let target = target::resolve(global, screen).await?;
                 seed::run(args, &target.options, &state, screen).await
             }),
+            Command::Demo(args) => block_on(demo::run(args, global, screen)),
             Command::Contention(args) => block_on(contention::run(args, global, screen)),
             Command::Verify(args) => {
                 if let Some(exit) = verify::offline(&args, screen)? {

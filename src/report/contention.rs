@@ -1,6 +1,6 @@
 //! How does a contention run read on a terminal? One row per strategy, then what broke, then the verdict and what it rests on.
 
-use comfy_table::{Cell, CellAlignment, Color, Table};
+use comfy_table::{Cell, CellAlignment, Color};
 
 use super::text::{Paint, finish, grid, grouped, mark, shorten, wrap};
 use crate::invariant::Finding;
@@ -70,7 +70,7 @@ const LOAD: &[Column] = &[
 ];
 
 const PROOF: &[Column] = &[
-    ("strategy ", |t| t.strategy.name().into()),
+    ("strategy", |t| t.strategy.name().into()),
     ("aborted", aborted),
     ("unknown", |t| grouped(t.counts.of(OutcomeClass::Unknown))),
     ("invariants", invariants),
@@ -81,10 +81,9 @@ const PROOF: &[Column] = &[
 
 fn table(record: &RunRecord, width: u16, colour: bool, columns: &[Column]) -> String {
     // In one wide table, the second part's strategy column would repeat the first's.
-    let columns: Vec<&Column> =
-        columns.iter().enumerate().filter(|(i, c)| *i == 0 || c.0.trim() != "strategy").map(|(_, c)| c).collect();
-    let mut table: Table = grid([""; 0], width, colour);
-    table.set_header(columns.iter().map(|c| Cell::new(c.0.trim())));
+    let columns: Vec<&Column> = columns.iter().enumerate().filter(|(i, c)| *i == 0 || c.0 != "strategy").map(|(_, c)| c).collect();
+    let names: Vec<&str> = columns.iter().map(|c| c.0).collect();
+    let mut table = grid(&names, width, colour);
     for turn in &record.turns {
         table.add_row(columns.iter().map(|(name, fill)| {
             let text = fill(turn);
@@ -188,13 +187,7 @@ fn findings(record: &RunRecord, width: u16) -> String {
 }
 
 fn verdict(record: &RunRecord, record_path: Option<&str>, width: u16, paint: Paint) -> String {
-    let word = record.verdict.word().to_uppercase();
-    let word = match record.verdict {
-        Verdict::Pass => paint.green(&word),
-        Verdict::Violated => paint.red(&word),
-        Verdict::Missed | Verdict::Inconclusive => paint.yellow(&word),
-    };
-    let mut lines = vec![word];
+    let mut lines = vec![paint.verdict(record.verdict)];
     if record.verdict == Verdict::Pass {
         lines.push(wrap(&record.claim, width, "  "));
     }

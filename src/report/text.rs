@@ -6,18 +6,13 @@ use crate::verdict::Verdict;
 
 /// The verdict in one word, then why.
 pub fn conclusion(verdict: Verdict, reasons: &[String], width: u16, paint: Paint) -> String {
-    let word = verdict.word().to_uppercase();
-    let word = match verdict {
-        Verdict::Pass => paint.green(&word),
-        Verdict::Violated => paint.red(&word),
-        Verdict::Missed | Verdict::Inconclusive => paint.yellow(&word),
-    };
+    let word = paint.verdict(verdict);
     let reasons = reasons.iter().map(|reason| wrap(&shorten(reason, 400), width, "  "));
     std::iter::once(word).chain(reasons).collect::<Vec<_>>().join("\n")
 }
 
 /// A table without borders, as wide as the screen at most; its first row is the header.
-pub fn grid<const N: usize>(header: [&str; N], width: u16, colour: bool) -> Table {
+pub fn grid(header: &[&str], width: u16, colour: bool) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
     if colour {
@@ -25,7 +20,7 @@ pub fn grid<const N: usize>(header: [&str; N], width: u16, colour: bool) -> Tabl
     } else {
         table.force_no_tty();
     }
-    table.set_header(header.map(|h| Cell::new(h).add_attribute(Attribute::Bold)));
+    table.set_header(header.iter().map(|h| Cell::new(h).add_attribute(Attribute::Bold)).collect::<Vec<_>>());
     for column in table.column_iter_mut() {
         column.set_padding((0, 1));
     }
@@ -53,6 +48,16 @@ impl Paint {
     /// In the terminal colour of that code, bold.
     pub fn with(self, code: u8, text: &str) -> String {
         if self.colour { format!("\x1b[1;{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    /// The verdict in capitals: green, red, or yellow for what leaves the question open.
+    pub fn verdict(self, verdict: Verdict) -> String {
+        let word = verdict.word().to_uppercase();
+        match verdict {
+            Verdict::Pass => self.green(&word),
+            Verdict::Violated => self.red(&word),
+            Verdict::Missed | Verdict::Inconclusive => self.yellow(&word),
+        }
     }
 
     /// Red, bold.

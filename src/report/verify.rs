@@ -1,8 +1,9 @@
 //! How does a reader see within a minute which rule broke, on which rows, and by which operations?
 
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
+use comfy_table::{Cell, CellAlignment, Color};
 use serde::Serialize;
 
+use super::text::{Paint, conclusion, finish, grid, mark, shorten, wrap};
 use crate::invariant::evidence::{OperationLine, Operations};
 use crate::invariant::self_test::{Outcome, Tried};
 use crate::invariant::{Breach, Checked, Finding, Invariant};
@@ -205,90 +206,6 @@ fn operations_table(operations: &Operations, width: u16, paint: Paint) -> String
     let by = if mixed { String::new() } else { format!(", strategy {first}") };
     let heading = format!("operations on authorisation {id}: {how_many}{by}");
     format!("{}\n{}", wrap(&heading, width, ""), finish(&table))
-}
-
-fn conclusion(verdict: Verdict, reasons: &[String], width: u16, paint: Paint) -> String {
-    let word = verdict.word().to_uppercase();
-    let word = match verdict {
-        Verdict::Pass => paint.green(&word),
-        Verdict::Violated => paint.red(&word),
-        Verdict::Missed | Verdict::Inconclusive => paint.yellow(&word),
-    };
-    let reasons = reasons.iter().map(|reason| wrap(&shorten(reason, 400), width, "  "));
-    std::iter::once(word).chain(reasons).collect::<Vec<_>>().join("\n")
-}
-
-fn grid(header: &[&str], width: u16, colour: bool) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
-    if colour {
-        table.enforce_styling();
-    } else {
-        table.force_no_tty();
-    }
-    table.set_header(header.iter().map(|h| Cell::new(h).add_attribute(Attribute::Bold)).collect::<Vec<_>>());
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 1));
-    }
-    table
-}
-
-fn finish(table: &Table) -> String {
-    table.trim_fmt()
-}
-
-fn mark(word: &str, colour: Color) -> Cell {
-    Cell::new(word).fg(colour)
-}
-
-/// Colours for whole words outside tables; every word carries its meaning without them.
-#[derive(Clone, Copy)]
-struct Paint {
-    colour: bool,
-}
-
-impl Paint {
-    fn with(self, code: u8, text: &str) -> String {
-        if self.colour { format!("\x1b[1;{code}m{text}\x1b[0m") } else { text.to_owned() }
-    }
-
-    fn red(self, text: &str) -> String {
-        self.with(31, text)
-    }
-
-    fn green(self, text: &str) -> String {
-        self.with(32, text)
-    }
-
-    fn yellow(self, text: &str) -> String {
-        self.with(33, text)
-    }
-}
-
-fn shorten(text: &str, most: usize) -> String {
-    match text.char_indices().nth(most) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.to_owned(),
-    }
-}
-
-/// `text` in lines of at most `width` columns, each behind `indent`; a longer word keeps a line to itself.
-fn wrap(text: &str, width: u16, indent: &str) -> String {
-    let mut lines: Vec<String> = Vec::new();
-    for paragraph in text.lines() {
-        let mut line = indent.to_owned();
-        for word in paragraph.split_whitespace() {
-            if line.len() > indent.len() && line.chars().count() + 1 + word.chars().count() > usize::from(width) {
-                lines.push(std::mem::replace(&mut line, indent.to_owned()));
-            }
-            if line.len() > indent.len() {
-                line.push(' ');
-            }
-            line.push_str(word);
-        }
-        lines.push(line);
-    }
-    lines.join("\n")
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! How do history, ledger and rows come together in bounded memory? Partition by authorisation, stream each witness once per partition.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::Result;
 use crate::audit::{Audit, Entry, Expectation, Subject};
@@ -125,7 +125,7 @@ async fn ledger(
     Ok(())
 }
 
-fn history(path: &PathBuf, run: i32, partition: i64, partitions: i64, subjects: &mut Subjects) -> std::io::Result<()> {
+fn history(path: &Path, run: i32, partition: i64, partitions: i64, subjects: &mut Subjects) -> std::io::Result<()> {
     for record in Reader::open(path)? {
         let record: Record = record?;
         if record.authorisation % partitions == partition {

@@ -1,0 +1,114 @@
+//! `dbstress demo`: the whole idea in a minute, on a private server, in a database of its own.
+
+use std::time::Duration;
+
+use super::target::{self, Target};
+use super::{Global, contention, interruptible, seed, verify};
+use crate::Result;
+use crate::pg::admin::{Session, identifier};
+use crate::pg::cluster::Running;
+use crate::plan::{CONTROL, HAZARD, Limit, Mode, Plan};
+use crate::report::screen::Screen;
+use crate::strategy::Strategy;
+use crate::verdict::Exit;
+
+/// The demo's own database; nothing of the user's is in it.
+const DATABASE: &str = "dbstress_demo";
+
+/// Flags of `demo`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Virtual users
+    #[arg(short = 'u', long, value_name = "N", default_value_t = 50)]
+    pub vus: u32,
+    /// How long each strategy has
+    #[arg(short, long, value_name = "TIME", default_value = "4s", value_parser = humantime::parse_duration)]
+    pub duration: Duration,
+}
+
+/// Runs the tour, and stops the private server if it was started for it.
+///
+/// # Errors
+/// What kept it from reaching a verdict.
+pub async fn run(args: Args, global: &Global, screen: Screen) -> Result<Exit> {
+    let plan = Plan { vus: args.vus, limit: Limit::Duration(args.duration), ..plan() };
+    plan.validate()?;
+    // Whatever DATABASE_URL says: a tour has no business there.
+    let running = interruptible(target::private(global, screen)).await?;
+    let toured = tour(plan, global, &running, screen).await;
+    let passed = toured.as_ref().is_ok_and(|exit| *exit == Exit::Pass);
+    if !passed {
+        screen.note(&format!(
+            "the demo's database is kept: dbstress --database-url \"$(dbstress db url)\" … with the name {DATABASE}"
+        ));
+    }
+    let started_here = running.started_here;
+    if passed {
+        // Not worth failing for: the next demo starts over anyway.
+        let _ = remove(&running).await;
+    }
+    if started_here && running.stop_if_unused().await? {
+        screen.note("stopped the private PostgreSQL");
+    }
+    toured
+}
+
+fn plan() -> Plan {
+    Plan {
+        strategies: Strategy::safe(HAZARD).collect(),
+        mode: Mode::Contest,
+        vus: 50,
+        limit: Limit::Duration(Duration::from_secs(4)),
+        units: 10,
+        total: 50,
+        think: Duration::ZERO,
+        retry: Default::default(),
+        threads: contention::default_threads(),
+        rng_seed: 42,
+    }
+}
+
+async fn tour(plan: Plan, global: &Global, running: &Running, screen: Screen) -> Result<Exit> {
+    let state = global.cluster()?.state;
+    let options = interruptible(async {
+        let options = running.ensure_database(DATABASE).await?;
+        screen.note("seeding three clinics: 20 patients, 10 practitioners, 55 authorisations");
+        let seed = seed::Args { reset: true, fixture: Some(state.join("demo-fixture.json")), ..seed::Args::default() };
+        seed::load(seed, &options, &state, Screen { quiet: true, ..screen }).await?;
+        Ok(options)
+    })
+    .await?;
+    screen.note(&format!(
+        "{} VUs will reserve 10 units each from authorisations of 50: five can win a round.\n\
+         First {}, which checks and then writes: it must overbook, or this machine proves nothing.",
+        plan.vus,
+        CONTROL.name()
+    ));
+    let mut command = format!("dbstress demo --duration {}", humantime::format_duration(duration(&plan)));
+    if plan.vus != 50 {
+        command += &format!(" --vus {}", plan.vus);
+    }
+    let target = Target { options, private: None };
+    let record = contention::execute(plan, &target, "demo", command, &state, screen).await?;
+    let exit = contention::conclude(&record, &state, None, screen)?;
+    if exit == Exit::Interrupted {
+        return Ok(exit);
+    }
+    screen.out("");
+    let verified = interruptible(verify::run(&verify::Args::default(), &target.options, screen)).await?;
+    Ok(if exit == Exit::Pass { verified } else { exit })
+}
+
+fn duration(plan: &Plan) -> Duration {
+    match plan.limit {
+        Limit::Duration(duration) => duration,
+        Limit::Rounds(_) => Duration::ZERO,
+    }
+}
+
+async fn remove(running: &Running) -> Result<()> {
+    let mut session = Session::connect(&running.options, "demo").await?;
+    session.execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", identifier(DATABASE))).await?;
+    session.close().await;
+    Ok(())
+}
