@@ -123,6 +123,8 @@ pub struct Record {
     pub outcome: Outcome,
     /// BEGIN…COMMIT tries, at least 1.
     pub attempts: u16,
+    /// Attempts that the server turned down because of a concurrent transaction; 255 stands for more.
+    pub conflicts: u8,
     /// The actor belonged to another organisation: must be refused.
     pub is_attack: bool,
     /// The authorisation asked.
@@ -172,7 +174,7 @@ impl Record {
         put(&self.applied.scheduled.to_le_bytes());
         put(&self.vu.to_le_bytes());
         put(&self.attempts.to_le_bytes());
-        put(&[class, reason, self.kind as u8, u8::from(self.is_attack)]);
+        put(&[class, reason, self.kind as u8 | u8::from(self.is_attack) << 7, self.conflicts]);
         bytes
     }
 
@@ -199,8 +201,9 @@ impl Record {
             vu: short(72),
             attempts: short(74),
             outcome: Outcome::decode([bytes[76], bytes[77]])?,
-            kind: *OperationKind::ALL.get(usize::from(bytes[78]))?,
-            is_attack: bytes[79] != 0,
+            kind: *OperationKind::ALL.get(usize::from(bytes[78] & 0x7F))?,
+            is_attack: bytes[78] & 0x80 != 0,
+            conflicts: bytes[79],
         })
     }
 }
@@ -349,6 +352,7 @@ mod tests {
             kind: OperationKind::Consume,
             outcome,
             attempts: 7,
+            conflicts: 6,
             is_attack: n.is_multiple_of(2),
             authorisation: -5,
             units: i32::MAX,

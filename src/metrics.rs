@@ -215,6 +215,7 @@ mod tests {
             kind: OperationKind::Reserve,
             outcome,
             attempts: 2,
+            conflicts: 0,
             is_attack: false,
             authorisation: 1,
             units: 1,

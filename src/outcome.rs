@@ -193,6 +193,11 @@ impl Abort {
         )
     }
 
+    /// Whether it can only happen because another transaction was at the same row at the same time: the server's own word for overlap.
+    pub fn is_conflict(self) -> bool {
+        matches!(self, Self::SerializationFailure | Self::Deadlock | Self::LockNotAvailable | Self::VersionConflict)
+    }
+
     /// The words for it.
     pub fn words(self) -> &'static str {
         match self {

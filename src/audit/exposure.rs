@@ -1,7 +1,11 @@
 //! Did operations really meet on the server?
 //!
-//! A handover of a row from one version to the next is contested if the later transaction had begun before the earlier one wrote its line.
-//! Both stamps are the server's: overlap seen by clients may be nothing but a queue in front of a pool.
+//! Two signs count, and both are the server's; overlap seen by clients may be nothing but a queue in front of a pool.
+//!
+//! * A *contested handover*: of two consecutive versions of a row, the later transaction had begun before the earlier one wrote its line.
+//!   Strategies that wait for each other show this.
+//! * A *conflict*: an attempt that the server turned down because of a concurrent transaction (40001, 40P01, 55P03, a version that moved on).
+//!   Strategies that abort show this, and hardly ever the other: whoever overlapped has aborted, and won later, alone.
 
 use std::collections::BTreeSet;
 
@@ -16,22 +20,42 @@ pub struct Exposure {
     pub handovers: u64,
     /// Those of them in which the later transaction had begun before the earlier one wrote.
     pub contested: u64,
-    /// Independent blocks (a round; an authorisation in one second) with at least one contested handover.
+    /// Attempts turned down because of a concurrent transaction.
+    pub conflicts: u64,
+    /// Independent blocks examined: a round; an authorisation in one second.
     pub blocks: u64,
+    /// Those of them with at least one contested handover or conflict.
+    pub contested_blocks: u64,
 }
 
 impl Exposure {
-    /// Upper bound of the share of blocks in which the fault that was looked for occurs, at 95 % confidence, after none was seen:
-    /// the rule of three, 3 ÷ n. `None` without a block.
+    /// Upper bound of the share of contested blocks in which the fault that was looked for occurs, at 95 % confidence, after none was seen:
+    /// the rule of three, 3 ÷ n. `None` without a contested block.
     pub fn bound(&self) -> Option<f64> {
-        (self.blocks > 0).then(|| 3.0 / self.blocks as f64)
+        (self.contested_blocks > 0).then(|| 3.0 / self.contested_blocks as f64)
     }
 }
 
-const MICROSECONDS_PER_SECOND: i64 = 1_000_000;
+const NANOSECONDS_PER_SECOND: u64 = 1_000_000_000;
 
 pub(super) fn measure(audit: &mut Audit, expectation: &Expectation, subject: &Subject) {
+    if subject.records.is_empty() {
+        return; // prepared and never used
+    }
+    // A round is one block, however long it took. Elsewhere a second of the clients' clock is: it only groups, it proves nothing.
+    let block = |finished: u64| if expectation.contest_units.is_some() { 0 } else { finished / NANOSECONDS_PER_SECOND };
     let mut blocks = BTreeSet::new();
+    let mut contested = BTreeSet::new();
+    let mut finished = std::collections::HashMap::new();
+    for record in &subject.records {
+        let block = block(record.finished);
+        blocks.insert(block);
+        finished.insert((record.vu, record.n), block);
+        audit.exposure.conflicts += u64::from(record.conflicts);
+        if record.conflicts > 0 {
+            contested.insert(block);
+        }
+    }
     for pair in subject.ledger.windows(2) {
         let [earlier, later] = pair else { continue };
         if later.applied.version != earlier.applied.version + 1 {
@@ -40,9 +64,9 @@ pub(super) fn measure(audit: &mut Audit, expectation: &Expectation, subject: &Su
         audit.exposure.handovers += 1;
         if later.began < earlier.wrote {
             audit.exposure.contested += 1;
-            // A round is one block, however long it took.
-            blocks.insert(if expectation.contest_units.is_some() { 0 } else { later.wrote / MICROSECONDS_PER_SECOND });
+            contested.extend(finished.get(&(later.op.vu(), later.op.n())));
         }
     }
     audit.exposure.blocks += blocks.len() as u64;
+    audit.exposure.contested_blocks += contested.len() as u64;
 }

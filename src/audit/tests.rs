@@ -15,6 +15,7 @@ fn round() -> (Expectation, Subject) {
         kind: OperationKind::Reserve,
         outcome,
         attempts: 1,
+        conflicts: 0,
         is_attack: false,
         authorisation: AUTHORISATION,
         units: 20,
@@ -65,15 +66,25 @@ fn a_right_round_has_no_finding_and_every_operation_its_class() {
     assert!(audit.incomplete.is_empty());
     assert_eq!((audit.rounds, audit.versions, audit.refusals_judged), (1, 2, 2));
     assert_eq!(audit.classes, Classes { acknowledged_present: 2, refused: 2, ..Classes::default() });
-    assert_eq!(audit.exposure, Exposure { handovers: 1, contested: 1, blocks: 1 });
+    let exposure = Exposure { handovers: 1, contested: 1, conflicts: 0, blocks: 1, contested_blocks: 1 };
+    assert_eq!(audit.exposure, exposure);
     assert_eq!(audit.exposure.bound(), Some(3.0));
 }
 
 #[test]
 fn a_handover_is_contested_only_if_the_server_saw_both_at_once() {
     let audit = examine(|_, s| s.ledger[0].began = 101);
-    assert_eq!(audit.exposure, Exposure { handovers: 1, contested: 0, blocks: 0 });
-    assert_eq!(audit.exposure.bound(), None);
+    assert_eq!(audit.exposure, Exposure { handovers: 1, contested: 0, conflicts: 0, blocks: 1, contested_blocks: 0 });
+    assert_eq!(audit.exposure.bound(), None, "50 clients that never met have shown nothing");
+}
+
+#[test]
+fn an_attempt_that_the_server_turned_down_is_contention_too() {
+    let audit = examine(|_, s| {
+        s.ledger[0].began = 101;
+        s.records[1].conflicts = 3;
+    });
+    assert_eq!(audit.exposure, Exposure { handovers: 1, contested: 0, conflicts: 3, blocks: 1, contested_blocks: 1 });
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub struct Args {
     #[arg(short = 'u', long, value_name = "N", default_value_t = 50)]
     pub vus: u32,
     /// How long each strategy has
-    #[arg(short, long, value_name = "TIME", default_value = "4s", value_parser = humantime::parse_duration)]
+    #[arg(short, long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
     pub duration: Duration,
 }
 
@@ -58,7 +58,7 @@ fn plan() -> Plan {
         strategies: Strategy::safe(HAZARD).collect(),
         mode: Mode::Contest,
         vus: 50,
-        limit: Limit::Duration(Duration::from_secs(4)),
+        limit: Limit::Duration(Duration::from_secs(5)),
         units: 10,
         total: 50,
         think: Duration::ZERO,

@@ -74,7 +74,7 @@ const PROOF: &[Column] = &[
     ("aborted", aborted),
     ("unknown", |t| grouped(t.counts.of(OutcomeClass::Unknown))),
     ("invariants", invariants),
-    ("contested", |t| grouped(t.audit.exposure.contested)),
+    ("contested", |t| grouped(t.audit.exposure.contested_blocks)),
     ("bound", |t| if t.verdict == Verdict::Pass { t.bound.map_or("-".into(), percent) } else { "-".into() }),
     ("verdict", |t| t.verdict.word().into()),
 ];

@@ -80,6 +80,7 @@ impl Vu {
         let started = Instant::now();
         let retry = self.shared.plan.retry;
         let mut attempts: u16 = 0;
+        let mut conflicts: u8 = 0;
         let (outcome, applied, phase) = loop {
             attempts = attempts.saturating_add(1);
             let phase = Phase::default();
@@ -94,6 +95,7 @@ impl Vu {
                 }
                 Attempt::Failed(failure) => failure,
             };
+            conflicts = conflicts.saturating_add(u8::from(failure.abort.is_conflict()));
             let server = failure.server.as_ref().map(|(code, routine)| (*code, routine.as_str()));
             self.thread.recorder.borrow_mut().failed_attempt(failure.abort, server);
             if self.session.as_ref().is_some_and(|s| !s.connection.is_open()) {
@@ -111,6 +113,7 @@ impl Vu {
             kind: proposal.kind,
             outcome,
             attempts,
+            conflicts,
             is_attack: proposal.is_attack,
             authorisation: proposal.authorisation,
             units: proposal.units,
