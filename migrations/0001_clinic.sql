@@ -18,6 +18,10 @@ CREATE TABLE dbstress.meta (
     seeded_at          timestamptz
 );
 
+-- In the same transaction as the tables: there is no moment at which they are there and nobody knows whose they are.
+INSERT INTO dbstress.meta (system_identifier, database_oid)
+SELECT s.system_identifier, d.oid::bigint FROM pg_control_system() s, pg_database d WHERE d.datname = current_database();
+
 CREATE TABLE dbstress.organisation (
     id      bigint PRIMARY KEY,
     name    text NOT NULL,

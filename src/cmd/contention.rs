@@ -167,7 +167,9 @@ pub async fn run(args: Args, global: &Global, screen: Screen) -> Result<Exit> {
     seed_if_empty(&target, &state, screen).await?;
     let command = args.command(&plan);
     let record = execute(plan, &target, "contention", command, &state, screen).await?;
-    conclude(&record, &state, args.summary_export.as_deref(), screen)
+    let kept = keep(&record, &state, args.summary_export.as_deref())?;
+    screen.out(&report::text(&record, kept.as_deref(), screen.width, screen.colour));
+    Ok(exit(&record, screen))
 }
 
 /// A private database that nobody has seeded yet is seeded first: there is nothing of the user's in it.
@@ -241,26 +243,28 @@ pub async fn execute(
     .await
 }
 
-/// Keeps the record, prints the report, and says how to exit.
+/// Keeps the record beside its histories, and where the user wants it; says where it is.
 ///
 /// # Errors
-/// Usage, when the record cannot be written where the user wants it.
-pub fn conclude(record: &RunRecord, state: &Path, export: Option<&Path>, screen: Screen) -> Result<Exit> {
+/// Usage, when the record cannot be written there.
+pub fn keep(record: &RunRecord, state: &Path, export: Option<&Path>) -> Result<Option<String>> {
     let json = record.to_json()?;
-    let kept = state.join("runs").join(&record.id).join("record.json");
-    let kept = kept.parent().is_some_and(Path::is_dir).then_some(kept);
-    if let Some(kept) = &kept {
-        record::write_whole(kept, &json)?;
+    // A run that was over before it began has no histories, and no folder for them.
+    let folder = state.join("runs").join(&record.id);
+    let kept = folder.is_dir().then(|| folder.join("record.json"));
+    for path in kept.as_deref().into_iter().chain(export) {
+        record::write_whole(path, &json)?;
     }
-    if let Some(export) = export {
-        record::write_whole(export, &json)?;
-    }
-    let shown = export.map(Path::to_owned).or(kept).map(|p| p.display().to_string());
-    screen.out(&report::text(record, shown.as_deref(), screen.width, screen.colour));
+    Ok(export.map(Path::to_owned).or(kept).map(|p| p.display().to_string()))
+}
+
+/// How a run's end is told to the shell. Nothing was run: whoever looks only at stderr must not miss why.
+pub fn exit(record: &RunRecord, screen: Screen) -> Exit {
     if record.turns.is_empty() {
-        // Nothing was run: whoever looks only at stderr must not miss why.
         screen.error(&format!("{}: {}", record.verdict.word(), record.reasons.join("; ")));
     }
-    let exit = record.verdict.exit();
-    Ok(if record.interrupted && exit == Exit::Inconclusive { Exit::Interrupted } else { exit })
+    match record.verdict.exit() {
+        Exit::Inconclusive if record.interrupted => Exit::Interrupted,
+        exit => exit,
+    }
 }

@@ -8,6 +8,7 @@ use crate::Result;
 use crate::pg::admin::{Session, identifier};
 use crate::pg::cluster::Running;
 use crate::plan::{CONTROL, HAZARD, Limit, Mode, Plan};
+use crate::report::contention as report;
 use crate::report::screen::Screen;
 use crate::strategy::Strategy;
 use crate::verdict::Exit;
@@ -37,15 +38,12 @@ pub async fn run(args: Args, global: &Global, screen: Screen) -> Result<Exit> {
     let running = interruptible(target::private(global, screen)).await?;
     let toured = tour(plan, global, &running, screen).await;
     let passed = toured.as_ref().is_ok_and(|exit| *exit == Exit::Pass);
-    if !passed {
-        screen.note(&format!(
-            "the demo's database is kept: dbstress --database-url \"$(dbstress db url)\" … with the name {DATABASE}"
-        ));
-    }
     let started_here = running.started_here;
     if passed {
         // Not worth failing for: the next demo starts over anyway.
         let _ = remove(&running).await;
+    } else {
+        screen.note(&format!("kept for a closer look: dbstress verify --managed --database {DATABASE}"));
     }
     if started_here && running.stop_if_unused().await? {
         screen.note("stopped the private PostgreSQL");
@@ -90,12 +88,18 @@ async fn tour(plan: Plan, global: &Global, running: &Running, screen: Screen) ->
     }
     let target = Target { options, private: None };
     let record = contention::execute(plan, &target, "demo", command, &state, screen).await?;
-    let exit = contention::conclude(&record, &state, None, screen)?;
-    if exit == Exit::Interrupted {
-        return Ok(exit);
-    }
+    let kept = contention::keep(&record, &state, None)?;
+    screen.out(&report::results(&record, screen.width, screen.colour));
+    let exit = contention::exit(&record, screen);
+    let verified = if exit == Exit::Interrupted {
+        exit
+    } else {
+        screen.out("");
+        let args = verify::Args { again: Some("dbstress demo".into()), ..Default::default() };
+        interruptible(verify::run(&args, &target.options, screen)).await?
+    };
     screen.out("");
-    let verified = interruptible(verify::run(&verify::Args::default(), &target.options, screen)).await?;
+    screen.out(&report::verdict(&record, kept.as_deref(), screen.width, screen.colour));
     Ok(if exit == Exit::Pass { verified } else { exit })
 }
 

@@ -42,6 +42,9 @@ pub struct Global {
     /// Use the private server, whatever DATABASE_URL and PGHOST say
     #[arg(long, global = true, help_heading = "Database")]
     pub managed: bool,
+    /// Database on the private server
+    #[arg(long, global = true, value_name = "NAME", default_value = cluster::DATABASE, env = "DBSTRESS_DATABASE", help_heading = "Private server")]
+    pub database: String,
     /// No remarks and no progress, only results
     #[arg(short, long, global = true, help_heading = "Output")]
     pub quiet: bool,

@@ -30,7 +30,8 @@ pub async fn resolve(global: &Global, screen: Screen) -> Result<Target> {
         }
     }
     let running = private(global, screen).await?;
-    Ok(Target { options: running.options.clone(), private: Some(running) })
+    let options = running.ensure_database(&global.database).await?;
+    Ok(Target { options, private: Some(running) })
 }
 
 /// The private server, started if need be.

@@ -272,6 +272,7 @@ pub async fn inspect(session: &mut Session) -> Result<Sentinel> {
             .integer(
                 "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
                  WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%' \
+                 AND NOT (n.nspname = 'dbstress' AND c.relname = '_migrations') \
                  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')",
             )
             .await?;
@@ -361,13 +362,6 @@ pub async fn claim(session: &mut Session, options: &ConnectOptions, disposable: 
         .run(&mut session.connection)
         .await
         .map_err(|e| Error::inconclusive("the schema could not be brought up to date").because(e).cure("dbstress seed --reset"))?;
-    session
-        .execute(
-            "INSERT INTO dbstress.meta (system_identifier, database_oid) \
-             SELECT s.system_identifier, d.oid::bigint FROM pg_control_system() s, pg_database d WHERE d.datname = current_database() \
-             ON CONFLICT DO NOTHING",
-        )
-        .await?;
     match inspect(session).await? {
         Sentinel::Ours(meta) => Ok(meta),
         other => Err(refusal(&other, options, "dbstress seed --reset")),

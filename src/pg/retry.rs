@@ -23,7 +23,7 @@ impl Default for Retry {
 
 /// First and largest pause with full jitter: short, since a contest on one row is decided within milliseconds.
 const JITTER_BASE_MS: u64 = 2;
-const JITTER_CAP_MS: u64 = 32;
+const JITTER_CAP_MS: u64 = 16;
 /// The schedule of a bounded policy: 10, 20, 40, 80 ms … at most one second, ±5 %.
 const DOUBLING_BASE_MS: u64 = 10;
 const DOUBLING_CAP_MS: u64 = 1_000;

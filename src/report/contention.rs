@@ -7,11 +7,13 @@ use crate::invariant::Finding;
 use crate::metrics::Percentiles;
 use crate::outcome::OutcomeClass;
 use crate::record::{Control, Moment, RunRecord, TurnRecord};
-use crate::run::evidence::percent;
+use crate::run::evidence::{blocks_in_words, percent};
 use crate::verdict::Verdict;
 
 /// Below this many columns the table is shown in two parts.
 const WIDE: u16 = 118;
+/// From this many columns on, columns of a table are two blanks apart instead of one.
+const ROOMY: u16 = 90;
 /// Findings shown; the record holds more.
 const FINDINGS_SHOWN: usize = 5;
 /// Reasons shown; the record holds all.
@@ -19,7 +21,13 @@ const REASONS_SHOWN: usize = 8;
 
 /// The whole report; `record_path` is where the record was kept.
 pub fn text(record: &RunRecord, record_path: Option<&str>, width: u16, colour: bool) -> String {
-    let paint = Paint { colour };
+    let results = results(record, width, colour);
+    let verdict = verdict(record, record_path, width, colour);
+    if results.is_empty() { verdict } else { format!("{results}\n\n{verdict}") }
+}
+
+/// What was measured and what was found, without the verdict; empty if nothing was run.
+pub fn results(record: &RunRecord, width: u16, colour: bool) -> String {
     let mut parts = Vec::new();
     if !record.turns.is_empty() {
         parts.push(heading(record, width));
@@ -37,7 +45,6 @@ pub fn text(record: &RunRecord, record_path: Option<&str>, width: u16, colour: b
     if !findings.is_empty() {
         parts.push(findings);
     }
-    parts.push(verdict(record, record_path, width, paint));
     parts.join("\n\n")
 }
 
@@ -91,7 +98,7 @@ fn table(record: &RunRecord, width: u16, colour: bool, columns: &[Column]) -> St
         }));
     }
     for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 2));
+        column.set_padding((0, if width < ROOMY { 1 } else { 2 }));
         if index > 0 && columns[index].0 != "verdict" {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -186,16 +193,19 @@ fn findings(record: &RunRecord, width: u16) -> String {
     parts.join("\n\n")
 }
 
-fn verdict(record: &RunRecord, record_path: Option<&str>, width: u16, paint: Paint) -> String {
-    let mut lines = vec![paint.verdict(record.verdict)];
+/// The verdict, what it rests on, and the command that runs it again.
+pub fn verdict(record: &RunRecord, record_path: Option<&str>, width: u16, colour: bool) -> String {
+    let mut lines = vec![Paint { colour }.verdict(record.verdict)];
     if record.verdict == Verdict::Pass {
         lines.push(wrap(&record.claim, width, "  "));
-    }
-    for reason in record.reasons.iter().take(REASONS_SHOWN) {
-        lines.push(wrap(&shorten(reason, 500), width, "  "));
-    }
-    if record.reasons.len() > REASONS_SHOWN {
-        lines.push(format!("  and {} more reasons, in the record", record.reasons.len() - REASONS_SHOWN));
+        lines.push(wrap(&bounds(record), width, "  "));
+    } else {
+        for reason in record.reasons.iter().take(REASONS_SHOWN) {
+            lines.push(wrap(&shorten(reason, 500), width, "  "));
+        }
+        if record.reasons.len() > REASONS_SHOWN {
+            lines.push(format!("  and {} more reasons, in the record", record.reasons.len() - REASONS_SHOWN));
+        }
     }
     lines.extend(controls(&record.controls, width));
     lines.push(wrap(&format!("again:  {}", record.command), width, "  "));
@@ -203,6 +213,17 @@ fn verdict(record: &RunRecord, record_path: Option<&str>, width: u16, paint: Pai
         lines.push(format!("  record: {path}"));
     }
     lines.join("\n")
+}
+
+/// How much a pass of these turns says; each turn's own reason is in the record.
+fn bounds(record: &RunRecord) -> String {
+    let blocks = blocks_in_words(record.plan.mode);
+    match &record.turns[..] {
+        [turn] => turn.reasons.join("; "),
+        _ => format!(
+            "no breach in any of the contested {blocks}; the bound is the share of them that may have one all the same, at 95 % confidence"
+        ),
+    }
 }
 
 /// What showed that this test can fail.

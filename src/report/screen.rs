@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::text::wrap;
+
 /// The two streams of the terminal and what they can do.
 #[derive(Debug, Clone, Copy)]
 pub struct Screen {
@@ -41,6 +43,7 @@ impl Screen {
     /// A remark on the way, to stderr.
     pub fn note(&self, text: &str) {
         if !self.quiet {
+            let text = if self.interactive { wrap(text, self.width, "") } else { text.to_owned() };
             let _ = writeln!(std::io::stderr().lock(), "{text}");
         }
     }

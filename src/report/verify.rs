@@ -69,10 +69,11 @@ pub struct Check {
 /// The report for a terminal of `width` columns. The verdict comes last, since that is where one looks.
 pub fn text(v: &Verification, width: u16, colour: bool) -> String {
     let paint = Paint { colour };
-    let mut parts = vec![format!(
-        "{} with seed {} and scale {} in {}, as of {}",
+    let heading = format!(
+        "{} with rng_seed {} and scale {} in {}, as of {}",
         v.dataset.name, v.dataset.rng_seed, v.dataset.scale, v.database, v.dataset.as_of
-    )];
+    );
+    let mut parts = vec![wrap(&heading, width, "")];
     parts.push(checks_table(v, width, paint));
     let mut shown = Vec::new();
     for check in &v.checks {

@@ -70,8 +70,6 @@ pub struct Driven {
     pub used: u64,
     /// The user stopped it.
     pub interrupted: bool,
-    /// A client was told that an authorisation is overbooked.
-    pub breach_seen: bool,
     /// Why it ended before its time, if it did.
     pub failure: Option<Error>,
 }
@@ -100,6 +98,8 @@ pub(super) struct Everyone {
     first_released: AtomicU64,
     /// VUs that have not finished the round.
     playing: AtomicU32,
+    /// VUs that have won the present round.
+    winners: AtomicU32,
     /// VUs that are not ready yet.
     preparing: AtomicU32,
     /// How far the load has come in the stock.
@@ -218,6 +218,7 @@ pub async fn drive(turn: Turn, stock: Stock, progress: Arc<Progress>) -> Result<
         released: AtomicU64::new(0),
         first_released: AtomicU64::new(0),
         playing: AtomicU32::new(vus),
+        winners: AtomicU32::new(0),
         preparing: AtomicU32::new(vus),
         position,
         available,
@@ -268,7 +269,6 @@ pub async fn drive(turn: Turn, stock: Stock, progress: Arc<Progress>) -> Result<
         elapsed: Duration::ZERO,
         used: 0,
         interrupted,
-        breach_seen: false,
         failure: None,
     };
     let joined =
@@ -286,7 +286,6 @@ pub async fn drive(turn: Turn, stock: Stock, progress: Arc<Progress>) -> Result<
         }
     }
     driven.used = *everyone.position.borrow() + 1;
-    driven.breach_seen = everyone.breach.load(Ordering::Relaxed);
     if let Ok(mut failure) = everyone.failure.lock() {
         driven.failure = driven.failure.or(failure.take());
     }
@@ -428,12 +427,18 @@ async fn contest(everyone: &Everyone, vu: &mut Vu, round: &mut watch::Receiver<u
             actor: everyone.actor(everyone.clinic(position), vu.number),
             is_attack: false,
         };
-        vu.perform(proposal, everyone.released.load(Ordering::Acquire)).await?;
+        let record = vu.perform(proposal, everyone.released.load(Ordering::Acquire)).await?;
+        if record.outcome == Outcome::Committed && everyone.winners.fetch_add(1, Ordering::Relaxed) >= everyone.turn.plan.winners()
+        {
+            // Even if the row looks right: an update was lost.
+            everyone.breach.store(true, Ordering::Relaxed);
+        }
         if everyone.playing.fetch_sub(1, Ordering::AcqRel) == 1 {
             if everyone.is_over(now) || everyone.authorisation(position + 1).await.is_none() {
                 everyone.stop();
                 return Ok(());
             }
+            everyone.winners.store(0, Ordering::Relaxed);
             everyone.playing.store(everyone.turn.plan.vus, Ordering::Release);
             everyone.released.store(everyone.epoch.elapsed().as_nanos() as u64, Ordering::Release);
             // Unless somebody has stopped everything meanwhile.

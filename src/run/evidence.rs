@@ -141,7 +141,8 @@ pub(super) fn judge(
     }
 }
 
-fn blocks_in_words(mode: Mode) -> &'static str {
+/// What a block of exposure is in this mode, in the plural.
+pub fn blocks_in_words(mode: Mode) -> &'static str {
     match mode {
         Mode::Contest => "rounds",
         Mode::Churn => "seconds of an authorisation",

@@ -19,6 +19,7 @@ use crate::plan::{Limit, Mode};
 use crate::probe::{self, Sessions};
 use crate::record::{Live, TurnRecord};
 use crate::strategy::Strategy;
+use crate::verdict::Verdict;
 use crate::workload::booking::Place;
 use crate::{Error, Result};
 
@@ -201,7 +202,7 @@ fn record(context: &Context<'_>, strategy: Strategy, run: i32, judged: Judged, s
         timing,
         sessions,
         live,
-        bound: judged.audit.exposure.bound(),
+        bound: judged.audit.exposure.bound().filter(|_| verdict == Verdict::Pass),
         audit: judged.audit,
         invariants: judged.invariants,
         gates,
