@@ -123,8 +123,8 @@ pub struct Finding {
     pub detail: String,
 }
 
-/// How many findings are kept in full; all are counted.
-const KEPT: usize = 20;
+/// How many findings of a kind are kept in full; all are counted.
+const KEPT: usize = 10;
 
 /// What an audit found.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -137,7 +137,7 @@ pub struct Audit {
     pub classes: Classes,
     /// Findings by kind: how many.
     pub breaches: BTreeMap<Breach, u64>,
-    /// The first findings, in full.
+    /// The first findings of each kind, in full.
     pub findings: Vec<Finding>,
     /// Rounds judged by their winners.
     pub rounds: u64,
@@ -198,7 +198,7 @@ impl Audit {
 
     fn find(&mut self, breach: Breach, authorisation: i64, operations: impl IntoIterator<Item = OpId>, detail: String) {
         *self.breaches.entry(breach).or_default() += 1;
-        if self.findings.len() < KEPT {
+        if self.findings.iter().filter(|f| f.breach == breach).count() < KEPT {
             let operations = operations.into_iter().map(|op| op.to_string()).collect();
             self.findings.push(Finding { breach, authorisation, operations, detail });
         }

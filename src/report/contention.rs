@@ -14,8 +14,8 @@ use crate::verdict::Verdict;
 const WIDE: u16 = 118;
 /// From this many columns on, columns of a table are two blanks apart instead of one.
 const ROOMY: u16 = 90;
-/// Findings shown; the record holds more.
-const FINDINGS_SHOWN: usize = 5;
+/// Findings of a kind that are shown; the record holds more.
+const FINDINGS_SHOWN: usize = 2;
 /// Reasons shown; the record holds all.
 const REASONS_SHOWN: usize = 8;
 
@@ -174,7 +174,13 @@ fn findings(record: &RunRecord, width: u16) -> String {
     for turn in record.turns.iter().filter(|t| t.audit.is_violated()) {
         let total: u64 = turn.audit.breaches.values().sum();
         let mut lines = vec![format!("what {} broke: {} findings", turn.strategy.name(), grouped(total))];
-        for finding in turn.audit.findings.iter().take(FINDINGS_SHOWN) {
+        let mut shown = Vec::new();
+        for finding in &turn.audit.findings {
+            // A few of each kind: the first kind alone would hide what followed from it.
+            if shown.iter().filter(|breach| **breach == finding.breach).count() == FINDINGS_SHOWN {
+                continue;
+            }
+            shown.push(finding.breach);
             let line = format!(
                 "{} on authorisation {} by {}: {}",
                 finding.breach.words(),
@@ -184,9 +190,8 @@ fn findings(record: &RunRecord, width: u16) -> String {
             );
             lines.push(wrap(&line, width, "  "));
         }
-        if total > FINDINGS_SHOWN as u64 {
-            lines.push(format!("  and {} more; operations are named run.vu.n", grouped(total - FINDINGS_SHOWN as u64)));
-        }
+        let more = total - shown.len() as u64;
+        lines.push(format!("  and {} more; operations are named run.vu.n", grouped(more)));
         lines.push("  the rows: dbstress verify".into());
         parts.push(lines.join("\n"));
     }

@@ -95,11 +95,7 @@ pub(super) fn judge(
     let mut violated = Vec::new();
     let mut open = Vec::new();
     for (breach, count) in &judged.audit.breaches {
-        let example = judged.audit.findings.iter().find(|f| f.breach == *breach);
-        let example = example.map_or(String::new(), |f| {
-            format!(": authorisation {}, {} (operation {})", f.authorisation, f.detail, f.operations.join(" after "))
-        });
-        violated.push(format!("{} ({count}){example}", breach.words()));
+        violated.push(format!("{} ({count})", breach.words()));
     }
     let claimed: Vec<String> = plan.claims().into_iter().map(str::to_owned).collect();
     let (verdict, reasons) = invariant::judge(&judged.invariants, &claimed);
@@ -132,10 +128,8 @@ pub(super) fn judge(
         open.push(format!("required: {}; measured: {}; to change that: {}", gate.name, gate.measured, gate.cure));
     }
     match (violated.is_empty(), open.is_empty()) {
-        (false, _) => {
-            violated.extend(open);
-            (Verdict::Violated, violated)
-        }
+        // What is missing for a pass no longer matters; the gates are in the record.
+        (false, _) => (Verdict::Violated, violated),
         (true, false) => (Verdict::Inconclusive, open),
         (true, true) => (Verdict::Pass, vec![bound_in_words(plan.mode, &judged.audit)]),
     }
