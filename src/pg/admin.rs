@@ -205,6 +205,10 @@ fn connect_error(options: &ConnectOptions, error: sqlx::Error) -> Error {
             (format!("PostgreSQL at {options} has no connection left"), "raise max_connections, or close other clients")
         }
         Some("57P03") => (format!("PostgreSQL at {options} is starting up or shutting down"), "try again in a moment"),
+        _ if error.to_string().contains("certificate") => (
+            format!("the certificate of PostgreSQL at {options} is not trusted"),
+            "sslrootcert=FILE names the authority to trust; sslmode=require trusts whoever answers",
+        ),
         _ => (
             format!("could not connect to PostgreSQL at {options}"),
             "start the server or correct the address; without --database-url, DATABASE_URL and PGHOST dbstress runs a private one",

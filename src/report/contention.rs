@@ -185,7 +185,7 @@ fn findings(record: &RunRecord, width: u16) -> String {
                 "{} on authorisation {} by {}: {}",
                 finding.breach.words(),
                 finding.authorisation,
-                shorten(&finding.operations.join(" after "), 60),
+                shorten(&finding.operations.join(", "), 60),
                 finding.detail
             );
             lines.push(wrap(&line, width, "  "));

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use tokio_postgres::{CancelToken, Client, Config, NoTls, Statement};
+use tokio_postgres::{CancelToken, Client, Config, Statement};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::Isolation;
+use super::{Isolation, tls};
 use crate::outcome::{Abort, Sqlstate};
 use crate::pg::{ConnectOptions, Host, SslMode};
 use crate::{Error, Result};
@@ -46,6 +47,7 @@ fn is_io(error: &tokio_postgres::Error) -> bool {
 pub struct Connection {
     pub(super) client: Client,
     cancel: CancelToken,
+    tls: MakeRustlsConnect,
 }
 
 impl Connection {
@@ -55,7 +57,7 @@ impl Connection {
     /// The failure of the connection or of the check.
     pub async fn open(options: &ConnectOptions, application_name: &str, isolation: Isolation) -> Result<Self> {
         let client = connect(options, application_name).await?;
-        let connection = Self { cancel: client.cancel_token(), client };
+        let connection = Self { cancel: client.cancel_token(), client, tls: tls::connector(options)? };
         connection.check_isolation(isolation).await?;
         Ok(connection)
     }
@@ -92,7 +94,7 @@ impl Connection {
     /// Gives it up while a statement may still run: asks the server to cancel it, then lets go.
     /// The cancel request can hit the next statement, which is why the connection is not used again.
     pub async fn discard(self) {
-        let _ = tokio::time::timeout(Duration::from_secs(1), self.cancel.cancel_query(NoTls)).await;
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.cancel.cancel_query(self.tls)).await;
     }
 }
 
@@ -102,7 +104,7 @@ impl Connection {
 /// Inconclusive when nobody answers or the server refuses.
 pub async fn connect(options: &ConnectOptions, application_name: &str) -> Result<Client> {
     let config = config(options, application_name);
-    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, config.connect(NoTls));
+    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, config.connect(tls::connector(options)?));
     let (client, driver) = connecting
         .await
         .map_err(|_| Error::inconclusive(format!("no answer from PostgreSQL at {options} within {} s", CONNECT_TIMEOUT.as_secs())))?
@@ -118,8 +120,9 @@ fn config(options: &ConnectOptions, application_name: &str) -> Config {
     let mut config = Config::new();
     config.port(options.port).user(&options.user).dbname(&options.database).application_name(application_name);
     config.ssl_mode(match options.ssl_mode {
-        SslMode::Disable | SslMode::Prefer => tokio_postgres::config::SslMode::Prefer,
-        _ => tokio_postgres::config::SslMode::Require,
+        SslMode::Disable => tokio_postgres::config::SslMode::Disable,
+        SslMode::Prefer => tokio_postgres::config::SslMode::Prefer,
+        SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => tokio_postgres::config::SslMode::Require,
     });
     match &options.host {
         Host::Tcp(host) => config.host(host),

@@ -4,6 +4,7 @@
 
 mod connect;
 pub mod copy;
+mod tls;
 mod tx;
 
 pub use connect::{Connection, Failure, connect};
