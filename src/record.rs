@@ -151,9 +151,9 @@ pub struct Gate {
 /// Invariants checked while the load ran.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Live {
-    /// Snapshots taken.
+    /// Snapshots in which every check was made.
     pub samples: u64,
-    /// Checks that could not be made in time: gaps.
+    /// Snapshots in which one could not be made in time: gaps.
     pub missed: u64,
     /// Share of the time for which a snapshot was held; holding one slows a hot row down.
     pub duty_cycle: f64,

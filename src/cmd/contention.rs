@@ -16,12 +16,13 @@ use crate::report::contention as report;
 use crate::report::screen::Screen;
 use crate::report::text::grouped;
 use crate::run::{self, Event, Request, turn};
-use crate::strategy::Strategy;
+use crate::strategy::{Claim, Strategy};
 use crate::verdict::Exit;
 use crate::{Error, Result};
 
 /// Flags of `contention`.
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_help = strategies_help())]
 pub struct Args {
     /// Virtual users, each with a connection of its own
     #[arg(short = 'u', long, value_name = "N", default_value_t = 50)]
@@ -119,6 +120,14 @@ impl Args {
         }
         command
     }
+}
+
+fn strategies_help() -> String {
+    let line = |s: &Strategy| {
+        let mark = if s.claim(HAZARD) == Claim::Unsafe { " (unsafe)" } else { "" };
+        format!("  {:<18} {}{mark}", s.name(), s.summary())
+    };
+    format!("Strategies:\n{}", Strategy::ALL.iter().map(line).collect::<Vec<_>>().join("\n"))
 }
 
 fn compact(duration: Duration) -> String {

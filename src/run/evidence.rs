@@ -64,7 +64,7 @@ pub(super) fn gates(
         name: "the rules were checked during the load".into(),
         met: live.samples > 0,
         measured: format!(
-            "{} snapshots, {} checks missed, {:.1} % of the time",
+            "in {} snapshots, {} missed, held {:.1} % of the time",
             live.samples,
             live.missed,
             live.duty_cycle * 100.0

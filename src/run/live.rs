@@ -26,16 +26,20 @@ pub async fn watch(options: &ConnectOptions, invariants: &[Invariant], mut stop:
     let mut held = Duration::ZERO;
     loop {
         let asked = Instant::now();
+        let mut complete = true;
         for checked in run_all(&mut session, invariants, &DEFAULT_SEARCH_PATH, When::Always, TIMEOUT).await {
             match checked.finding {
-                Finding::Errored(_) => live.missed += 1,
+                Finding::Errored(_) => complete = false,
                 Finding::Violated { .. } if live.first_breach.is_none() => {
                     live.first_breach = Some((began.elapsed().as_secs_f64(), checked.name));
                 }
                 _ => {}
             }
         }
-        live.samples += 1;
+        match complete {
+            true => live.samples += 1,
+            false => live.missed += 1,
+        }
         held += asked.elapsed();
         tokio::select! {
             () = tokio::time::sleep(INTERVAL) => {}

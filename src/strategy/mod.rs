@@ -114,6 +114,22 @@ impl Strategy {
         Self::ALL.into_iter().find(|s| s.name() == name)
     }
 
+    /// How it protects, in a few words.
+    pub fn summary(self) -> &'static str {
+        match self {
+            Self::Naive => "read, decide, add: overbooks",
+            Self::NaiveSet => "read, decide, overwrite: loses updates",
+            Self::Atomic => "one UPDATE whose WHERE holds the rule",
+            Self::ForUpdate => "SELECT … FOR UPDATE",
+            Self::ForUpdateNowait => "SELECT … FOR UPDATE NOWAIT, tried again on 55P03",
+            Self::Optimistic => "UPDATE … WHERE version = the one read, tried again",
+            Self::Advisory => "pg_advisory_xact_lock, then read",
+            Self::RepeatableRead => "snapshot isolation, tried again on 40001",
+            Self::Serializable => "serializable snapshot isolation, tried again on 40001",
+            Self::CheckConstraint => "write, and let a CHECK constraint refuse",
+        }
+    }
+
     /// The level every transaction of it names.
     pub fn isolation(self) -> Isolation {
         match self {
