@@ -93,7 +93,8 @@ pub(super) fn judge(
     gates: &[Gate],
 ) -> (Verdict, Vec<String>) {
     let mut violated = Vec::new();
-    let mut open = Vec::new();
+    // What ended the load comes first: most of what is missing besides is missing because of it.
+    let mut open: Vec<String> = judged.driven.failure.iter().map(ToString::to_string).collect();
     for (breach, count) in &judged.audit.breaches {
         let example = judged.audit.findings.iter().find(|f| f.breach == *breach);
         let example = example.map_or(String::new(), |f| {
@@ -117,9 +118,6 @@ pub(super) fn judge(
             counts.failed(Abort::CheckViolation),
             strategy.name()
         ));
-    }
-    if let Some(error) = &judged.driven.failure {
-        open.push(error.to_string());
     }
     if judged.driven.interrupted {
         open.push("interrupted".into());
