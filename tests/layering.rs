@@ -5,8 +5,25 @@ use std::path::Path;
 
 /// From the words that need nothing to the faces that need everything; a module imports only from those before it.
 const LAYERS: [&str; 19] = [
-    "error", "outcome", "history", "metrics", "audit", "verdict", "state", "pg", "seed", "strategy", "workload", "invariant", "probe",
-    "plan", "record", "run", "report", "cmd", "main",
+    "error",
+    "outcome",
+    "history",
+    "metrics",
+    "audit",
+    "verdict",
+    "state",
+    "pg",
+    "seed",
+    "strategy",
+    "workload",
+    "invariant",
+    "probe",
+    "plan",
+    "record",
+    "run",
+    "report",
+    "cmd",
+    "main",
 ];
 
 /// Arrows that point the wrong way and are known: `state` takes the type of an environment from `pg::options`.
@@ -33,7 +50,9 @@ fn faults(path: &str, source: &str) -> Vec<String> {
     if module != "lib" {
         let rank = |name: &str| LAYERS.iter().position(|layer| *layer == name);
         let own = rank(module).unwrap_or_else(|| panic!("{path}: `{module}` has no layer"));
-        faults.extend(imports(&code).into_iter().filter(|name| rank(name).is_some_and(|r| r > own)).map(|name| format!("{module} → {name}")));
+        faults.extend(
+            imports(&code).into_iter().filter(|name| rank(name).is_some_and(|r| r > own)).map(|name| format!("{module} → {name}")),
+        );
     }
     for (what, places) in ALONE {
         let said = code.match_indices(what).any(|(at, _)| !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'));

@@ -174,12 +174,8 @@ struct Row {
 impl Desk {
     async fn open(database: &TestDatabase, strategy: Strategy, total: i32) -> Self {
         static RUN: AtomicI32 = AtomicI32::new(1);
-        let place = Place {
-            schema: "dbstress",
-            run: RUN.fetch_add(1, Ordering::Relaxed),
-            strategy: strategy.name(),
-            as_of: AS_OF.into(),
-        };
+        let place =
+            Place { schema: "dbstress", run: RUN.fetch_add(1, Ordering::Relaxed), strategy: strategy.name(), as_of: AS_OF.into() };
         let mut session = database.session().await;
         let clinics = clinics(&mut session).await.unwrap();
         let stock = Stock::open(database.session().await, &place, &clinics[..1], total, strategy.needs_guard(), Some(1)).await;
