@@ -12,6 +12,7 @@ pub mod error;
 pub mod history;
 pub mod invariant;
 pub mod metrics;
+pub mod milliseconds;
 pub mod outcome;
 pub mod pg;
 pub mod plan;

@@ -185,12 +185,16 @@ pub struct Percentiles {
     /// How many samples there are.
     pub samples: u64,
     /// Half were at most this.
+    #[serde(rename = "p50_ms")]
     pub p50: Option<f64>,
     /// 95 % were at most this.
+    #[serde(rename = "p95_ms")]
     pub p95: Option<f64>,
     /// 99 % were at most this.
+    #[serde(rename = "p99_ms")]
     pub p99: Option<f64>,
     /// The largest.
+    #[serde(rename = "max_ms")]
     pub max: Option<f64>,
 }
 

@@ -5,79 +5,18 @@ mod common;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{eventually, run};
+use common::{Place, eventually, run};
 use dbstress::error::Kind;
 use dbstress::pg::ConnectOptions;
 use dbstress::pg::admin::Session;
 use dbstress::pg::cluster::process::{Identity, children};
-use dbstress::pg::cluster::{self, Running, Settings, State, Status};
+use dbstress::pg::cluster::{self, Running, Settings, State};
 use nix::sys::signal::Signal;
 use nix::unistd::{Uid, User};
-
-/// A state directory of one test; at its end, whatever happened, nothing of it runs or is left.
-struct Place(PathBuf, PathBuf);
-
-impl Place {
-    fn new() -> Self {
-        Self::named("s")
-    }
-
-    fn named(name: &str) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let unique = format!("cluster-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let place = common::base().join(unique);
-        std::fs::create_dir_all(place.join(name)).unwrap();
-        Self(place.join(name), place)
-    }
-
-    fn settings(&self) -> Settings {
-        common::settings(self.0.clone())
-    }
-
-    async fn start(&self) -> Running {
-        cluster::start(&self.settings(), &|_| {}).await.unwrap()
-    }
-
-    fn dbstress(&self, arguments: &[&str]) -> Command {
-        let mut command = common::dbstress();
-        command.args(arguments).env("DBSTRESS_STATE_DIR", &self.0);
-        command
-    }
-
-    fn status(&self) -> Option<Status> {
-        cluster::status(&self.0).into_iter().next()
-    }
-
-    fn state(&self) -> Option<State> {
-        self.status().map(|status| status.state)
-    }
-
-    fn cluster(&self) -> PathBuf {
-        self.status().unwrap().data.parent().unwrap().to_path_buf()
-    }
-
-    /// The processes of its server, as far as the supervisor wrote them down.
-    fn identity(&self, who: &str) -> Identity {
-        let record = std::fs::read(self.cluster().join("server.json")).unwrap();
-        let mut record: serde_json::Value = serde_json::from_slice(&record).unwrap();
-        serde_json::from_value(record[who].take()).unwrap()
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let stopped = run(&mut self.dbstress(&["db", "stop"]));
-        let _ = std::fs::remove_dir_all(&self.1);
-        if !std::thread::panicking() {
-            assert_eq!(stopped.0, 0, "{stopped:?}");
-        }
-    }
-}
 
 async fn answers(options: &ConnectOptions) -> String {
     let mut session = Session::connect(options, "test").await.unwrap();

@@ -12,7 +12,7 @@ use common::TestDatabase;
 use dbstress::invariant::self_test::{self, Outcome};
 use dbstress::invariant::{self, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, When, parse, run_all};
 use dbstress::pg::admin::{self, Lease, Session};
-use dbstress::seed::{self, Generator, Request, Spec, constraints};
+use dbstress::seed::constraints;
 use dbstress::verdict::Verdict;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -63,10 +63,7 @@ impl Clinic {
 
     /// What `dbstress seed` makes.
     async fn seeded() -> Self {
-        let database = common::database().await;
-        let generator = Arc::new(Generator::new(Spec::built_in("clinic").unwrap(), 42, 1).unwrap());
-        let request = Request { reset: false, disposable: None, connections: 2 };
-        seed::seed(&database.options, &generator, &request, &|_| {}).await.unwrap();
+        let database = common::seeded().await;
         let mut clinic = Self { session: database.session().await, database, operations: 0 };
         clinic.run("SET search_path TO dbstress").await;
         clinic

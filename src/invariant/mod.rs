@@ -179,7 +179,7 @@ pub struct Checked {
     #[serde(flatten)]
     pub finding: Finding,
     /// How long it took.
-    #[serde(rename = "elapsed_ms", with = "millis")]
+    #[serde(rename = "elapsed_ms", with = "crate::milliseconds")]
     pub elapsed: Duration,
 }
 
@@ -229,21 +229,6 @@ pub fn judge(checked: &[Checked], claimed: &[String]) -> (Verdict, Vec<String>) 
     };
     violated.append(&mut open);
     (verdict, violated)
-}
-
-/// Durations as whole milliseconds.
-mod millis {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub fn serialize<S: Serializer>(elapsed: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u64(elapsed.as_millis() as u64)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        u64::deserialize(deserializer).map(Duration::from_millis)
-    }
 }
 
 #[cfg(test)]

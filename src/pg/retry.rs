@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retry {
     /// From the start of the iteration to the last moment at which an attempt may begin.
+    #[serde(rename = "deadline_ms", with = "crate::milliseconds")]
     pub deadline: Duration,
     /// Largest number of attempts; `None` = as many as the deadline allows.
     pub attempts: Option<u16>,

@@ -7,7 +7,7 @@ use crate::Result;
 use crate::audit::Breach;
 use crate::invariant::{Finding, Invariant};
 use crate::pg::admin::Session;
-use crate::plan::{CONTROL_LIMIT, Limit};
+use crate::plan::{CONTROL_LIMIT, Limit, OF_COUNTERS};
 use crate::record::{Control, Moment};
 use crate::strategy::Strategy;
 
@@ -30,16 +30,6 @@ pub struct Twin {
 pub const TWINS: [Twin; 2] = [
     Twin { strategy: Strategy::Naive, breach: Breach::Overbooked, invariants: &["units-within-total"] },
     Twin { strategy: Strategy::NaiveSet, breach: Breach::LostUpdate, invariants: &["ledger-replays", "counters-match-ledger"] },
-];
-
-/// Invariants that make sense on the controls' copy: those about counters and ledger.
-const JUDGED_BY: [&str; 6] = [
-    "units-within-total",
-    "counters-in-range",
-    "counters-match-ledger",
-    "ledger-replays",
-    "status-matches-counters",
-    "applied-once",
 ];
 
 /// Makes the schema anew, empty.
@@ -73,7 +63,7 @@ pub async fn remove(session: &mut Session) -> Result<()> {
 /// When it could not be run; one that ran and was not caught is a result.
 pub async fn run(context: &Context<'_>, session: &mut Session, twin: &Twin, moment: Moment) -> Result<Control> {
     let began = Instant::now();
-    let judged_by: Vec<Invariant> = context.invariants.iter().filter(|i| JUDGED_BY.contains(&i.name.as_str())).cloned().collect();
+    let judged_by: Vec<Invariant> = context.invariants.iter().filter(|i| OF_COUNTERS.contains(&i.name.as_str())).cloned().collect();
     let expected = twin.breach.words().to_owned();
     let mut control =
         Control { strategy: twin.strategy, moment, expected, fired: false, detail: String::new(), seconds: 0.0, iterations: 0 };

@@ -171,6 +171,18 @@ impl Everyone {
         self.round.send_replace(OVER);
     }
 
+    /// Lets the present round be finished and none be begun. Before the first, those who are ready would wait for others who will not come.
+    fn finish_round(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.round.send_if_modified(|r| {
+            let waits = *r == BEFORE;
+            if waits {
+                *r = OVER;
+            }
+            waits
+        });
+    }
+
     /// Whether no further iteration should begin, `done` of them being done.
     fn is_over(&self, done: u64) -> bool {
         let limit = match self.turn.limit {
@@ -255,10 +267,9 @@ pub async fn drive(turn: Turn, stock: Stock, progress: Arc<Progress>) -> Result<
     loop {
         tokio::select! {
             _ = is_over.changed() => break,
-            // The present round is finished, none is begun.
             _ = interrupt.wait_for(|stop| *stop), if !interrupted => {
                 interrupted = true;
-                everyone.stopping.store(true, Ordering::Relaxed);
+                everyone.finish_round();
             }
         }
     }

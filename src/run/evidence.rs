@@ -93,7 +93,8 @@ pub(super) fn judge(
     gates: &[Gate],
 ) -> (Verdict, Vec<String>) {
     let mut violated = Vec::new();
-    let mut open = Vec::new();
+    // What ended the load comes first: most of what is missing besides is missing because of it.
+    let mut open: Vec<String> = judged.driven.failure.iter().map(ToString::to_string).collect();
     for (breach, count) in &judged.audit.breaches {
         violated.push(format!("{} ({count})", breach.words()));
     }
@@ -113,9 +114,6 @@ pub(super) fn judge(
             counts.failed(Abort::CheckViolation),
             strategy.name()
         ));
-    }
-    if let Some(error) = &judged.driven.failure {
-        open.push(error.to_string());
     }
     if judged.driven.interrupted {
         open.push("interrupted".into());

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,8 @@ use dbstress::pg::ConnectOptions;
 use dbstress::pg::admin::{Session, identifier};
 use dbstress::pg::cluster::account::Account;
 use dbstress::pg::cluster::process::Identity;
-use dbstress::pg::cluster::{self, Running, Settings};
+use dbstress::pg::cluster::{self, Running, Settings, State, Status};
+use dbstress::seed::{self, Generator, Spec};
 use tokio::sync::OnceCell;
 
 /// Names a server to test on instead of a private one; its role may create databases.
@@ -58,13 +60,31 @@ impl Drop for TestDatabase {
 
 /// A fresh, empty database with a name of its own.
 pub async fn database() -> TestDatabase {
+    create("").await
+}
+
+/// A fresh database with the clinic in it, at scale 1.
+pub async fn seeded() -> TestDatabase {
+    let database = database().await;
+    let generator = Arc::new(Generator::new(Spec::built_in("clinic").unwrap(), 42, 1).unwrap());
+    let request = seed::Request { reset: false, disposable: None, connections: 2 };
+    seed::seed(&database.options, &generator, &request, &|_| {}).await.unwrap();
+    database
+}
+
+/// A copy of `database` on the same server, as a restored dump would be. Nobody may be connected to it.
+pub async fn copy(database: &TestDatabase) -> TestDatabase {
+    create(&format!(" TEMPLATE {}", identifier(&database.options.database))).await
+}
+
+async fn create(how: &str) -> TestDatabase {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let server = server().await;
     let pid = std::process::id();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
     let name = format!("test_{pid}_{}_{now}", NUMBER.fetch_add(1, Ordering::Relaxed));
     let mut session = Session::connect(&server, "test").await.unwrap();
-    session.execute(&format!("CREATE DATABASE {}", identifier(&name))).await.unwrap();
+    session.execute(&format!("CREATE DATABASE {}{how}", identifier(&name))).await.unwrap();
     session.close().await;
     TestDatabase { options: server.with_database(&name), server }
 }
@@ -144,6 +164,68 @@ pub fn scrub(command: &mut Command) {
     command.env("NO_COLOR", "1").env("DBSTRESS_IDLE_STOP", format!("{}s", IDLE_STOP.as_secs())).stdin(Stdio::null());
 }
 
+/// A state directory of one test; at its end, whatever happened, nothing of it runs or is left.
+pub struct Place(pub PathBuf, PathBuf);
+
+impl Place {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::named("s")
+    }
+
+    /// An empty one whose last part is `name`.
+    pub fn named(name: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let unique = format!("cluster-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let place = base().join(unique);
+        std::fs::create_dir_all(place.join(name)).unwrap();
+        Self(place.join(name), place)
+    }
+
+    pub fn settings(&self) -> Settings {
+        settings(self.0.clone())
+    }
+
+    pub async fn start(&self) -> Running {
+        cluster::start(&self.settings(), &|_| {}).await.unwrap()
+    }
+
+    pub fn dbstress(&self, arguments: &[&str]) -> Command {
+        let mut command = dbstress();
+        command.args(arguments).env("DBSTRESS_STATE_DIR", &self.0);
+        command
+    }
+
+    pub fn status(&self) -> Option<Status> {
+        cluster::status(&self.0).into_iter().next()
+    }
+
+    pub fn state(&self) -> Option<State> {
+        self.status().map(|status| status.state)
+    }
+
+    pub fn cluster(&self) -> PathBuf {
+        self.status().unwrap().data.parent().unwrap().to_path_buf()
+    }
+
+    /// The processes of its server, as far as the supervisor wrote them down.
+    pub fn identity(&self, who: &str) -> Identity {
+        let record = std::fs::read(self.cluster().join("server.json")).unwrap();
+        let mut record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+        serde_json::from_value(record[who].take()).unwrap()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let stopped = run(&mut self.dbstress(&["db", "stop"]));
+        let _ = std::fs::remove_dir_all(&self.1);
+        if !std::thread::panicking() {
+            assert_eq!(stopped.0, 0, "{stopped:?}");
+        }
+    }
+}
+
 /// Runs to the end: exit code, standard output, standard error. A program ended by a signal has code -1.
 pub fn run(command: &mut Command) -> (i32, String, String) {
     let output = command.output().unwrap();
@@ -152,10 +234,15 @@ pub fn run(command: &mut Command) -> (i32, String, String) {
 }
 
 /// Waits until `condition` holds; fails, saying what was waited for, when it does not within 30 s.
-pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+pub async fn eventually(what: &str, condition: impl FnMut() -> bool) {
+    within(Duration::from_secs(30), what, condition).await;
+}
+
+/// Waits until `condition` holds; fails, saying what was waited for, when it does not in time.
+pub async fn within(patience: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + patience;
     while !condition() {
-        assert!(Instant::now() < deadline, "still not so after 30 s: {what}");
+        assert!(Instant::now() < deadline, "still not so after {} s: {what}", patience.as_secs());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

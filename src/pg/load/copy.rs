@@ -31,7 +31,7 @@ impl Loader {
     /// Connects. `role` shows as `dbstress/ROLE` in `pg_stat_activity`.
     ///
     /// # Errors
-    /// As [`connect`].
+    /// As [`connect()`].
     pub async fn connect(options: &ConnectOptions, role: &str) -> Result<Self> {
         let client = connect(options, &format!("dbstress/{role}")).await?;
         // A load counts as done only when a later, synchronous commit says so; until then no commit needs to wait for the disk.

@@ -20,8 +20,13 @@ use crate::{Error, Result};
 pub fn connector(options: &ConnectOptions) -> Result<MakeRustlsConnect> {
     let provider = Arc::new(ring::default_provider());
     let trust: Arc<dyn ServerCertVerifier> = match options.ssl_mode {
-        SslMode::Disable | SslMode::Prefer | SslMode::Require => Arc::new(Anybody(provider.clone())),
-        SslMode::VerifyCa => Arc::new(AnyHost(authorities(options, &provider)?)),
+        SslMode::Disable | SslMode::Prefer | SslMode::Require => {
+            Arc::new(Lenient { provider: provider.clone(), authorities: None })
+        }
+        SslMode::VerifyCa => {
+            let authorities = Some(authorities(options, &provider)?);
+            Arc::new(Lenient { provider: provider.clone(), authorities })
+        }
         SslMode::VerifyFull => authorities(options, &provider)?,
     };
     let config = ClientConfig::builder_with_provider(provider)
@@ -66,50 +71,14 @@ fn system_authorities() -> Arc<RootCertStore> {
     SYSTEM.get_or_init(read).clone()
 }
 
-/// `prefer` and `require`: encryption without asking who answers.
+/// Encryption without asking for the host's name, and without asking who answers at all unless there are authorities to ask.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-/// `verify-ca`: the certificate must lead to a trusted authority, whatever host it names.
-#[derive(Debug)]
-struct AnyHost(Arc<WebPkiServerVerifier>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+struct Lenient {
+    provider: Arc<CryptoProvider>,
+    authorities: Option<Arc<WebPkiServerVerifier>>,
 }
 
-impl ServerCertVerifier for AnyHost {
+impl ServerCertVerifier for Lenient {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
@@ -118,8 +87,9 @@ impl ServerCertVerifier for AnyHost {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        let Some(authorities) = &self.authorities else { return Ok(ServerCertVerified::assertion()) };
         // The name is looked at last: whatever else is wrong has been found by then.
-        match self.0.verify_server_cert(certificate, intermediates, name, ocsp, now) {
+        match authorities.verify_server_cert(certificate, intermediates, name, ocsp, now) {
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),
@@ -133,7 +103,7 @@ impl ServerCertVerifier for AnyHost {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, certificate, signature)
+        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -142,10 +112,10 @@ impl ServerCertVerifier for AnyHost {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, certificate, signature)
+        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -1,0 +1,219 @@
+//! Everything that is asked of PostgreSQL outside the measured load: migrations, the sentinel, the lease, invariants, probes.
+//!
+//! One connection at a time, simple protocol, values as text: the questions are rare and their types are the user's own.
+
+mod lease;
+mod sentinel;
+
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection, Row, ValueRef};
+
+use crate::pg::{ConnectOptions, Host, SslMode};
+use crate::{Error, Result};
+
+pub use lease::Lease;
+pub use sentinel::{Loaded, Meta, Sentinel, check_disposable, claim, inspect, require_loaded, wipe};
+
+/// How long a connection attempt may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A statement that failed: the server's code, when it was the server that said no.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}{}", code.as_deref().map(|c| format!(" (SQLSTATE {c})")).unwrap_or_default())]
+pub struct SqlError {
+    /// SQLSTATE; `None` when the connection failed, not the statement.
+    pub code: Option<String>,
+    /// What was said.
+    pub message: String,
+}
+
+impl From<sqlx::Error> for SqlError {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Database(e) => Self { code: e.code().map(|c| c.into_owned()), message: e.message().to_owned() },
+            other => Self { code: None, message: other.to_string() },
+        }
+    }
+}
+
+impl From<SqlError> for Error {
+    fn from(error: SqlError) -> Self {
+        match error.code.as_deref() {
+            None => Error::inconclusive("PostgreSQL went away").because(error),
+            Some("42501") => Error::inconclusive("PostgreSQL refuses this role")
+                .because(error)
+                .cure("connect as the owner of the database, or grant what is missing"),
+            Some(_) => Error::inconclusive("PostgreSQL refused a statement of dbstress").because(error),
+        }
+    }
+}
+
+/// One row, every value as PostgreSQL prints it; `None` is NULL.
+pub type TextRow = Vec<Option<String>>;
+
+/// One administrative connection.
+pub struct Session {
+    connection: PgConnection,
+}
+
+impl Session {
+    /// Connects. `role` tells what the connection is for; it shows as `dbstress/ROLE` in `pg_stat_activity`.
+    ///
+    /// # Errors
+    /// Inconclusive, with the cure, when nobody answers, the password is wrong, or the database does not exist.
+    pub async fn connect(options: &ConnectOptions, role: &str) -> Result<Self> {
+        let driver = driver_options(options, role);
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, driver.connect());
+        match connecting.await {
+            Ok(Ok(connection)) => Ok(Self { connection }),
+            Ok(Err(error)) => Err(connect_error(options, error)),
+            Err(_) => {
+                Err(Error::inconclusive(format!("no answer from PostgreSQL at {options} within {} s", CONNECT_TIMEOUT.as_secs()))
+                    .cure("check host, port and firewall"))
+            }
+        }
+    }
+
+    /// Runs one or more statements; the number of rows affected by all of them.
+    ///
+    /// # Errors
+    /// The server's answer, or the loss of the connection.
+    pub async fn execute(&mut self, sql: &str) -> Result<u64, SqlError> {
+        let done = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut self.connection).await?;
+        Ok(done.rows_affected())
+    }
+
+    /// All rows of a query.
+    ///
+    /// # Errors
+    /// The server's answer, or the loss of the connection.
+    pub async fn rows(&mut self, sql: &str) -> Result<Vec<TextRow>, SqlError> {
+        let mut rows = Vec::new();
+        self.stream(sql, |row| rows.push(row.to_vec())).await?;
+        Ok(rows)
+    }
+
+    /// Calls `visit` for each row of a query as it arrives; memory does not grow with their number.
+    ///
+    /// # Errors
+    /// The server's answer, or the loss of the connection.
+    pub async fn stream(&mut self, sql: &str, mut visit: impl FnMut(&[Option<String>])) -> Result<(), SqlError> {
+        let mut rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch(&mut self.connection);
+        let mut values: TextRow = Vec::new();
+        while let Some(row) = rows.try_next().await? {
+            values.clear();
+            for index in 0..row.len() {
+                let value = row.try_get_raw(index)?;
+                values.push(if value.is_null() { None } else { Some(value.as_str().map_err(sqlx::Error::Decode)?.to_owned()) });
+            }
+            visit(&values);
+        }
+        Ok(())
+    }
+
+    /// The names of the columns a query returns, whether or not it returns rows.
+    ///
+    /// # Errors
+    /// The server's answer, or the loss of the connection.
+    pub async fn columns(&mut self, sql: &str) -> Result<Vec<String>, SqlError> {
+        use sqlx::{Column, Executor, SqlSafeStr};
+        let described = self.connection.describe(AssertSqlSafe(sql).into_sql_str()).await?;
+        Ok(described.columns.iter().map(|c| c.name().to_owned()).collect())
+    }
+
+    /// The first column of the first row; `None` for NULL or no row.
+    ///
+    /// # Errors
+    /// The server's answer, or the loss of the connection.
+    pub async fn text(&mut self, sql: &str) -> Result<Option<String>, SqlError> {
+        Ok(self.rows(sql).await?.into_iter().next().and_then(|row| row.into_iter().next().flatten()))
+    }
+
+    /// The first column of the first row as an integer; NULL or no row is an error.
+    ///
+    /// # Errors
+    /// Also when the value is not an integer.
+    pub async fn integer(&mut self, sql: &str) -> Result<i64, SqlError> {
+        let text = self.text(sql).await?;
+        text.as_deref()
+            .and_then(|t| t.parse().ok())
+            .ok_or_else(|| SqlError { code: None, message: format!("expected one integer, got {text:?} from: {sql}") })
+    }
+
+    /// Says goodbye to the server.
+    pub async fn close(self) {
+        // Nothing is lost when the server has already gone.
+        let _ = self.connection.close().await;
+    }
+}
+
+/// `text` as an SQL literal.
+pub fn literal(text: &str) -> String {
+    // E'' so that the answer does not depend on standard_conforming_strings.
+    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+/// `name` as an SQL identifier.
+pub fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn driver_options(options: &ConnectOptions, role: &str) -> PgConnectOptions {
+    let mut driver = PgConnectOptions::new_without_pgpass()
+        .port(options.port)
+        .username(&options.user)
+        .database(&options.database)
+        .application_name(&format!("dbstress/{role}"))
+        .ssl_mode(match options.ssl_mode {
+            SslMode::Disable => PgSslMode::Disable,
+            SslMode::Prefer => PgSslMode::Prefer,
+            SslMode::Require => PgSslMode::Require,
+            SslMode::VerifyCa => PgSslMode::VerifyCa,
+            SslMode::VerifyFull => PgSslMode::VerifyFull,
+        })
+        .disable_statement_logging();
+    driver = match &options.host {
+        Host::Tcp(host) => driver.host(host),
+        Host::Socket(directory) => driver.socket(directory),
+    };
+    if let Some(password) = &options.password {
+        driver = driver.password(password);
+    }
+    if let Some(file) = &options.ssl_root_cert {
+        driver = driver.ssl_root_cert(file);
+    }
+    driver
+}
+
+fn connect_error(options: &ConnectOptions, error: sqlx::Error) -> Error {
+    let code = match &error {
+        sqlx::Error::Database(e) => e.code().map(|c| c.into_owned()),
+        _ => None,
+    };
+    let (message, cure) = match code.as_deref() {
+        Some("28P01" | "28000") => (
+            format!("PostgreSQL at {options} does not let `{}` in", options.user),
+            "give the right password in the URL, in PGPASSWORD or in ~/.pgpass",
+        ),
+        Some("3D000") => (
+            format!("there is no database `{}` at {options}", options.database),
+            "create it (createdb), or name another in the URL",
+        ),
+        Some("53300") => {
+            (format!("PostgreSQL at {options} has no connection left"), "raise max_connections, or close other clients")
+        }
+        Some("57P03") => (format!("PostgreSQL at {options} is starting up or shutting down"), "try again in a moment"),
+        _ if error.to_string().contains("certificate") => (
+            format!("the certificate of PostgreSQL at {options} is not trusted"),
+            "sslrootcert=FILE names the authority to trust; sslmode=require trusts whoever answers",
+        ),
+        _ => (
+            format!("could not connect to PostgreSQL at {options}"),
+            "start the server or correct the address; without --database-url, DATABASE_URL and PGHOST dbstress runs a private one",
+        ),
+    };
+    Error::inconclusive(message).because(error).cure(cure)
+}

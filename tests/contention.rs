@@ -1,0 +1,485 @@
+//! Does `dbstress contention` say what is true, with the right exit code, whatever is typed, missing or killed on the way?
+
+mod common;
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use common::{Place, TestDatabase, eventually, run, within};
+use dbstress::outcome::Abort;
+use dbstress::pg::admin::{Lease, Session};
+use dbstress::pg::cluster::process::{Identity, children};
+use dbstress::pg::{ConnectOptions, Host};
+use dbstress::plan::{HAZARD, Mode};
+use dbstress::record::{Moment, RunRecord};
+use dbstress::strategy::Strategy;
+use dbstress::verdict::Verdict;
+use nix::sys::signal::Signal;
+
+/// How long anything that a program does may take on a machine that is busy with other things.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A seeded database, and a place for what the program writes.
+struct Bench {
+    database: TestDatabase,
+    place: Place,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        Self { database: common::seeded().await, place: Place::new() }
+    }
+
+    /// `dbstress ARGUMENTS` on the database.
+    fn dbstress(&self, arguments: &str) -> Command {
+        on(&self.place, &self.database.options, arguments)
+    }
+
+    /// The file that `--summary-export` names in these tests.
+    fn export(&self) -> PathBuf {
+        self.place.0.join("r.json")
+    }
+
+    fn record(&self) -> RunRecord {
+        RunRecord::from_json(&std::fs::read_to_string(self.export()).unwrap()).unwrap()
+    }
+
+    /// Nothing of the controls is left.
+    async fn assert_swept(&self) {
+        assert_eq!(self.database.session().await.text("SELECT to_regnamespace('dbstress_control')::text").await.unwrap(), None);
+    }
+}
+
+fn on(place: &Place, options: &ConnectOptions, arguments: &str) -> Command {
+    let mut command = place.dbstress(&arguments.split(' ').collect::<Vec<_>>());
+    // So that files are named without a directory.
+    command.env("DATABASE_URL", options.url(true)).current_dir(&place.0);
+    command
+}
+
+/// The program at work.
+struct Started {
+    child: Child,
+    out: Option<JoinHandle<String>>,
+    err: Arc<Mutex<String>>,
+    listening: Option<JoinHandle<()>>,
+}
+
+impl Started {
+    fn new(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (mut stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let err = Arc::new(Mutex::new(String::new()));
+        let heard = err.clone();
+        let listening = std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines() {
+                heard.lock().unwrap().push_str(&format!("{}\n", line.unwrap()));
+            }
+        });
+        let out = std::thread::spawn(move || {
+            let mut text = String::new();
+            stdout.read_to_string(&mut text).unwrap();
+            text
+        });
+        Self { child, out: Some(out), err, listening: Some(listening) }
+    }
+
+    /// Waits until it has said `text` on stderr.
+    async fn says(&self, text: &str) {
+        within(PATIENCE, text, || self.err.lock().unwrap().contains(text)).await;
+    }
+
+    fn signal(&self, signal: Signal) {
+        assert!(Identity::of(self.child.id().cast_signed()).unwrap().signal(signal));
+    }
+
+    /// Waits for its end: exit code, stdout, stderr.
+    async fn ended(mut self) -> (i32, String, String) {
+        let mut status = None;
+        within(PATIENCE, "the program has ended", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        })
+        .await;
+        self.listening.take().unwrap().join().unwrap();
+        let out = self.out.take().unwrap().join().unwrap();
+        let err = self.err.lock().unwrap().clone();
+        (status.unwrap().code().unwrap_or(-1), out, err)
+    }
+}
+
+impl Drop for Started {
+    /// A test that failed leaves nothing running.
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+fn assert_no_panic(out: &str, err: &str) {
+    for word in ["panicked", "RUST_BACKTRACE", "this is a bug"] {
+        assert!(!out.contains(word) && !err.contains(word), "{out}{err}");
+    }
+}
+
+#[tokio::test]
+async fn a_safe_strategy_passes_and_verify_agrees() {
+    let bench = Bench::new().await;
+    let (code, _, err) = run(&mut bench.dbstress("seed --reset"));
+    assert_eq!(code, 0, "{err}");
+    let (code, out, err) = run(&mut bench.dbstress("contention --vus 20 --rounds 60 --summary-export r.json"));
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(out.contains("PASS") && out.contains("serializable") && out.contains("no overbooking"), "{out}");
+    // Results on one stream, progress on the other.
+    for progress in ["invariants before", "controls before", "control before: naive caught", "serializable …", "controls after"] {
+        assert!(err.contains(progress) && !out.contains(progress), "{progress}:\n{out}\n{err}");
+    }
+    assert!(!err.contains("PASS"), "{err}");
+
+    let text = std::fs::read_to_string(bench.export()).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&json["schema_version"], &json["verdict"]), (&1.into(), &"pass".into()));
+    let record = RunRecord::from_json(&text).unwrap();
+    assert_eq!(RunRecord::from_json(&record.to_json().unwrap()).unwrap(), record);
+    assert_eq!((record.plan.vus, record.plan.mode), (20, Mode::Contest));
+    let turn = &record.turns[0];
+    assert!(turn.gates.iter().all(|g| g.met) && turn.audit.rounds == 60 && turn.bound.is_some(), "{turn:?}");
+    for moment in [Moment::Before, Moment::After] {
+        assert_eq!(record.controls.iter().filter(|c| c.moment == moment && c.fired).count(), 2, "{:?}", record.controls);
+    }
+    let kept = bench.place.0.join("runs").join(&record.id).join("record.json");
+    assert_eq!(std::fs::read_to_string(kept).unwrap(), text);
+    bench.assert_swept().await;
+
+    let (code, out, err) = run(&mut bench.dbstress("verify"));
+    assert_eq!(code, 0, "{out}{err}");
+    let claims = "SELECT claims::text FROM dbstress.run WHERE verdict = 'pass' AND strategy = 'serializable' AND ended IS NOT NULL";
+    let claims = bench.database.session().await.text(claims).await.unwrap().unwrap();
+    assert!(record.plan.claims().iter().all(|claim| claims.contains(claim)), "{claims}");
+}
+
+#[tokio::test]
+async fn an_unsafe_strategy_is_violated_until_the_data_is_made_anew() {
+    let bench = Bench::new().await;
+    let (code, out, err) =
+        run(&mut bench
+            .dbstress("contention --vus 20 --rounds 40 --think 2ms --strategy naive,serializable --summary-export r.json"));
+    assert_eq!(code, 1, "{out}{err}");
+    assert!(out.contains("VIOLATED") && out.contains("overbooked") && out.contains("serializable was not run"), "{out}");
+    let record = bench.record();
+    assert_eq!((record.verdict, record.turns.len()), (Verdict::Violated, 1));
+    assert_eq!(record.not_run[0].strategy, Strategy::Serializable);
+    assert!(record.not_run[0].why.contains("seed --reset"), "{:?}", record.not_run);
+    bench.assert_swept().await;
+
+    let (code, out, err) = run(&mut bench.dbstress("verify"));
+    assert_eq!(code, 1, "{out}{err}");
+    let mut session = bench.database.session().await;
+    let overbooked = "SELECT min(id) FROM dbstress.authorisation WHERE used + scheduled > total";
+    let row = session.text(overbooked).await.unwrap().unwrap();
+    assert!(out.contains("units-within-total") && out.contains(&row), "authorisation {row} is not named: {out}");
+
+    let runs = session.integer("SELECT count(*) FROM dbstress.run").await.unwrap();
+    let (code, out, err) = run(&mut bench.dbstress("contention --vus 20 --rounds 5"));
+    assert_eq!(code, 3, "{out}{err}");
+    assert!(out.contains("INCONCLUSIVE") && out.contains("seed --reset") && err.contains("seed --reset"), "{out}{err}");
+    assert_eq!(session.integer("SELECT count(*) FROM dbstress.run").await.unwrap(), runs);
+    session.close().await;
+
+    let (code, _, err) = run(&mut bench.dbstress("seed --reset"));
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(run(&mut bench.dbstress("verify")).0, 0);
+    let (code, out, err) = run(&mut bench.dbstress("contention --vus 1"));
+    assert_eq!(code, 3, "{out}{err}");
+    assert!(err.contains("there is no contention with 1 VU") && out.contains("INCONCLUSIVE"), "{out}{err}");
+    let (code, _, err) = run(&mut bench.dbstress("contention --vus 5 --total 50 --units 10"));
+    assert!(code == 3 && err.contains("--vus above 5"), "{err}");
+    bench.assert_swept().await;
+}
+
+#[tokio::test]
+async fn all_means_those_that_claim_to_be_safe_and_quiet_means_quiet() {
+    let bench = Bench::new().await;
+    let command = "-q contention --vus 12 --rounds 20 --strategy all --summary-export r.json";
+    let (code, out, err) = run(bench.dbstress(command).env_remove("NO_COLOR").env("TERM", "xterm-256color"));
+    // Whether every gate was met is the machine's affair.
+    assert!(matches!(code, 0 | 3), "{code}: {out}{err}");
+    assert_eq!(err, "");
+    let ran: Vec<Strategy> = bench.record().turns.iter().map(|t| t.strategy).collect();
+    assert_eq!(ran, Strategy::safe(HAZARD).collect::<Vec<_>>());
+    assert!(ran.iter().all(|s| out.contains(s.name())), "{out}");
+    assert!(!out.contains('\x1b'), "not a terminal: {out:?}");
+    bench.assert_swept().await;
+}
+
+#[tokio::test]
+async fn there_are_no_escapes_in_anything_that_is_not_a_terminal() {
+    let bench = Bench::new().await;
+    for no_colour in [None, Some("1")] {
+        let mut command = bench.dbstress("contention --vus 8 --rounds 2 --strategy for-update");
+        command.env_remove("NO_COLOR").env("TERM", "xterm-256color").env("CLICOLOR_FORCE", "1");
+        command.envs(no_colour.map(|value| ("NO_COLOR", value)));
+        let (code, out, err) = run(&mut command);
+        assert!(matches!(code, 0 | 3) && !out.contains('\x1b') && !err.contains('\x1b') && !err.contains('\r'), "{out:?}{err:?}");
+    }
+}
+
+/// What is there, by name and file: a table that was made, emptied or rewritten shows, and so does a recorded run.
+async fn contents(options: &ConnectOptions) -> String {
+    let mut session = Session::connect(options, "test").await.unwrap();
+    let relations = "SELECT string_agg(c.oid::regclass || ':' || c.relfilenode, ',' ORDER BY c.oid) FROM pg_class c \
+                     WHERE c.relnamespace NOT IN ('pg_catalog'::regnamespace, 'pg_toast'::regnamespace)";
+    let mut found = session.text(relations).await.unwrap().unwrap_or_default();
+    if found.contains("dbstress.run") {
+        let rows = "SELECT (SELECT count(*) FROM dbstress.run) || '/' || (SELECT max(id) FROM dbstress.authorisation)";
+        found += &session.text(rows).await.unwrap().unwrap_or_default();
+    }
+    session.close().await;
+    found
+}
+
+/// `dbstress contention ARGUMENTS` is refused with `code`, in words that contain all of `words`, and nothing is written.
+async fn refused(place: &Place, options: &ConnectOptions, arguments: &str, code: i32, words: &[&str]) {
+    let (found, out, err) = run(&mut on(place, options, &format!("contention {arguments}")));
+    assert_eq!((found, &*out), (code, ""), "{arguments}: {err}");
+    for word in words {
+        assert!(err.contains(word), "{arguments}: `{word}` is missing from: {err}");
+    }
+    assert_no_panic(&out, &err);
+}
+
+#[tokio::test]
+async fn what_was_mistyped_is_refused_with_its_cure() {
+    let bench = Bench::new().await;
+    let before = contents(&bench.database.options).await;
+    let typed: [(&str, &[&str]); 14] = [
+        ("--vus 0", &["--vus 0", "2 is the least"]),
+        ("--units 0", &["--units 0", "at least 1"]),
+        ("--units -5", &["--units -5"]),
+        ("--total 0", &["--total 0"]),
+        ("--units 60", &["--units 60 of --total 50"]),
+        ("--rounds 0", &["--rounds 0"]),
+        ("--duration 0s", &["--duration 0s"]),
+        ("--duration soon", &["--duration", "soon"]),
+        ("--retry-attempts 0", &["--retry-attempts 0", "1 means no retry"]),
+        ("--think 1m", &["--think", "deadline"]),
+        ("--strategy serialisable", &["there is no strategy `serialisable`", "did you mean `serializable`?"]),
+        ("--strategy nonsense", &["naive-set, atomic", "or all"]),
+        ("--vus 30000", &["30000 virtual users", "max_connections", "or fewer", "ALTER SYSTEM SET max_connections"]),
+        ("--summary-export /nonexistent/r.json", &["cannot write /nonexistent/r.json", "directory that you may write to"]),
+    ];
+    for (arguments, words) in typed {
+        refused(&bench.place, &bench.database.options, arguments, 2, words).await;
+    }
+    let mut below_a_file = bench.dbstress("contention --vus 20 --rounds 5");
+    std::fs::write(bench.place.0.join("file"), "").unwrap();
+    let (code, out, err) = run(below_a_file.env("DBSTRESS_STATE_DIR", bench.place.0.join("file/state")));
+    assert!(code == 2 && out.is_empty() && err.contains("file/state is not usable") && err.contains("--state-dir"), "{out}{err}");
+    assert_eq!(contents(&bench.database.options).await, before);
+    assert!(!bench.place.0.join("runs").exists());
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_there_or_not_ours_is_refused_with_its_cure() {
+    let bench = Bench::new().await;
+    let ours = &bench.database.options;
+    let (place, arguments) = (&bench.place, "--vus 20 --rounds 5");
+    let tcp = ConnectOptions { host: Host::Tcp("127.0.0.1".into()), password: Some("wrong".into()), ..ours.clone() };
+    let unreachable = ConnectOptions { port: 1, ..tcp.clone() };
+    refused(place, &unreachable, arguments, 3, &["could not connect to PostgreSQL at", "start the server or correct the address"])
+        .await;
+    refused(place, &ours.with_database("no_such_database"), arguments, 3, &["no_such_database", "createdb"]).await;
+    if matches!(ours.host, Host::Socket(_)) {
+        // The private server asks for a password on TCP alone.
+        refused(place, &tcp, arguments, 3, &["does not let", "right password"]).await;
+    }
+
+    let plain = common::database().await;
+    refused(place, &plain.options, arguments, 2, &["no dbstress sentinel", "dbstress seed"]).await;
+    plain.session().await.execute("CREATE TABLE theirs ()").await.unwrap();
+    let before = contents(&plain.options).await;
+    refused(place, &plain.options, arguments, 2, &["not ours", "nothing was written"]).await;
+    assert_eq!(contents(&plain.options).await, before);
+
+    let copy = common::copy(&bench.database).await;
+    let before = contents(&copy.options).await;
+    refused(place, &copy.options, arguments, 2, &["this is a copy", "--disposable"]).await;
+    assert_eq!(contents(&copy.options).await, before);
+
+    let newer =
+        "INSERT INTO dbstress._migrations (version, description, success, checksum, execution_time) VALUES (9999, '', true, '', 0)";
+    bench.database.session().await.execute(newer).await.unwrap();
+    let before = contents(ours).await;
+    refused(place, ours, arguments, 2, &["is version 9999", "use the newer dbstress"]).await;
+    assert_eq!(contents(ours).await, before);
+}
+
+#[tokio::test]
+async fn two_at_once_on_one_database_would_be_each_others_noise() {
+    let bench = Bench::new().await;
+    let before = contents(&bench.database.options).await;
+    let lease = Lease::take(&bench.database.options, "seed").await.unwrap();
+    let holder = format!("seed of process {}", std::process::id());
+    let words = ["another dbstress is at work", &holder, "use another database"];
+    refused(&bench.place, &bench.database.options, "--vus 20 --rounds 5", 3, &words).await;
+    lease.release().await;
+    assert_eq!(contents(&bench.database.options).await, before);
+}
+
+#[tokio::test]
+async fn an_interrupted_run_finishes_its_round_and_keeps_its_record() {
+    let bench = Bench::new().await;
+    let run = Started::new(bench.dbstress("contention --vus 10 --duration 1h --summary-export r.json"));
+    run.says("serializable …").await;
+    let mut session = bench.database.session().await;
+    committed(&mut session, 50).await;
+    run.signal(Signal::SIGINT);
+    let (code, out, err) = run.ended().await;
+    assert_eq!(code, 130, "{out}{err}");
+    assert!(err.contains("finishing the round") && out.contains("INCONCLUSIVE"), "{out}{err}");
+    assert_no_panic(&out, &err);
+    let record = bench.record();
+    assert_eq!((record.verdict, record.interrupted), (Verdict::Inconclusive, true));
+    let turn = &record.turns[0];
+    assert!(turn.audit.rounds > 0 && turn.audit.incomplete.is_empty() && turn.audit.breaches.is_empty(), "{turn:?}");
+    assert_eq!(turn.counts.iterations(), turn.audit.rounds * 10, "every round that was begun was finished");
+    assert!(record.controls.iter().all(|c| c.moment == Moment::Before));
+    bench.assert_swept().await;
+    let verdict = session.text("SELECT verdict FROM dbstress.run").await.unwrap();
+    assert_eq!(verdict.as_deref(), Some("inconclusive"));
+}
+
+/// Waits until the tested strategies have committed at least `least` operations.
+async fn committed(session: &mut Session, least: i64) {
+    at_least(session, least, "SELECT count(*) FROM dbstress.unit_ledger").await;
+}
+
+/// Waits until the answer to `sql` is at least `least`.
+async fn at_least(session: &mut Session, least: i64, sql: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while session.integer(sql).await.unwrap() < least {
+        assert!(Instant::now() < deadline, "still less than {least}: {sql}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_interrupt_while_the_virtual_users_still_connect_ends_the_run_too() {
+    let bench = Bench::new().await;
+    let (mut gate, mut ledger) = (bench.database.session().await, bench.database.session().await);
+    // The turn cannot be registered until the ledger is locked, and the statements that are prepared first name the ledger.
+    gate.execute("BEGIN; LOCK TABLE dbstress.run IN SHARE MODE").await.unwrap();
+    let run = Started::new(bench.dbstress("contention --vus 40 --duration 1h --strategy for-update --summary-export r.json"));
+    run.says("for-update …").await;
+    ledger.execute("BEGIN; LOCK TABLE dbstress.unit_ledger IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    gate.execute("COMMIT").await.unwrap();
+    at_least(&mut gate, 10, "SELECT count(*) FROM pg_locks WHERE relation = 'dbstress.unit_ledger'::regclass AND NOT granted")
+        .await;
+    run.signal(Signal::SIGINT);
+    run.says("finishing the round").await;
+    ledger.execute("COMMIT").await.unwrap();
+    let (code, out, err) = run.ended().await;
+    assert_eq!(code, 130, "{out}{err}");
+    assert_no_panic(&out, &err);
+    assert_eq!((bench.record().verdict, bench.record().interrupted), (Verdict::Inconclusive, true));
+    bench.assert_swept().await;
+}
+
+#[tokio::test]
+async fn a_second_interrupt_gives_up_at_once() {
+    let bench = Bench::new().await;
+    let run = Started::new(bench.dbstress("contention --vus 10 --duration 1h --strategy for-update --retry-deadline 10m"));
+    run.says("for-update …").await;
+    let mut session = bench.database.session().await;
+    committed(&mut session, 10).await;
+    // Nobody gets on with the round.
+    session.execute("BEGIN; LOCK TABLE dbstress.unit_ledger IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    run.signal(Signal::SIGINT);
+    run.says("finishing the round").await;
+    run.signal(Signal::SIGINT);
+    let (code, out, err) = run.ended().await;
+    assert!(code == 130 && out.is_empty() && err.contains("interrupted twice"), "{code}: {out}{err}");
+    assert_no_panic(&out, &err);
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_leaves_the_question_open() {
+    let place = Place::new();
+    let running = place.start().await;
+    let name = {
+        let mut session = Session::connect(&running.options, "test").await.unwrap();
+        let name = session.text("SHOW cluster_name").await.unwrap().unwrap();
+        session.close().await;
+        name
+    };
+    let (code, _, err) = run(&mut on(&place, &running.options, "seed"));
+    assert_eq!(code, 0, "{err}");
+    let contention = "contention --vus 10 --duration 1h --retry-deadline 2s --summary-export r.json";
+    let run = Started::new(on(&place, &running.options, contention));
+    run.says("serializable …").await;
+    let mut session = Session::connect(&running.options, "test").await.unwrap();
+    committed(&mut session, 20).await;
+    session.close().await;
+    assert!(place.identity("postmaster").signal(Signal::SIGKILL));
+    let (code, out, err) = run.ended().await;
+    assert_eq!(code, 3, "{out}{err}");
+    let lines = out.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(lines.contains("went away and did not come back within 2 s"), "{out}{err}");
+    assert_no_panic(&out, &err);
+    whole_or_not_at_all(&place.0.join("r.json"));
+    eventually("nothing of the server is left", || children(&name).is_empty()).await;
+    drop(running);
+}
+
+/// A record that is there can be read and says inconclusive, and no part of one lies about.
+fn whole_or_not_at_all(path: &Path) {
+    if path.exists() {
+        let record = RunRecord::from_json(&std::fs::read_to_string(path).unwrap()).unwrap();
+        assert_eq!(record.verdict, Verdict::Inconclusive, "{:?}", record.reasons);
+        assert!(record.turns.iter().all(|t| t.verdict == Verdict::Inconclusive));
+    }
+    let parts: Vec<_> = std::fs::read_dir(path.parent().unwrap()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(!parts.iter().any(|name| name.to_string_lossy().starts_with('.')), "{parts:?}");
+}
+
+#[tokio::test]
+async fn sessions_that_are_killed_are_replaced_and_every_unanswered_operation_is_resolved() {
+    let bench = Bench::new().await;
+    let contention = "contention --vus 8 --mode churn --duration 1h --strategy for-update --summary-export r.json";
+    let run = Started::new(bench.dbstress(contention));
+    run.says("for-update …").await;
+    let mut session = bench.database.session().await;
+    committed(&mut session, 50).await;
+    for _ in 0..5 {
+        let kill = "SELECT pid, pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity WHERE datname = current_database() \
+                    AND application_name LIKE 'dbstress/run%/vu%' LIMIT 4) victim";
+        let killed = session.rows(kill).await.unwrap();
+        let pids: Vec<String> =
+            killed.into_iter().filter(|row| row[1].as_deref() == Some("t")).map(|row| row[0].clone().unwrap()).collect();
+        assert!(!pids.is_empty());
+        let replaced = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'dbstress/run%/vu%' \
+             AND pid NOT IN ({})",
+            pids.join(", ")
+        );
+        at_least(&mut session, 8, &replaced).await;
+    }
+    run.signal(Signal::SIGINT);
+    let (code, out, err) = run.ended().await;
+    assert_eq!(code, 130, "{out}{err}");
+    let record = bench.record();
+    let turn = &record.turns[0];
+    let unknown = turn.audit.classes.unknown_committed + turn.audit.classes.unknown_absent;
+    assert!(turn.counts.failed(Abort::ConnectionLost) + unknown >= 5, "{:?}", turn.counts);
+    assert_eq!((turn.audit.classes.unknown_unresolved, &turn.audit.incomplete[..]), (0, &[][..]));
+    assert!(turn.audit.breaches.is_empty(), "{:?}", turn.audit.findings);
+    assert_eq!(record.verdict, Verdict::Inconclusive, "{:?}", record.reasons);
+    let (code, out, err) = self::run(&mut bench.dbstress("verify"));
+    assert_ne!(code, 1, "{out}{err}");
+}
