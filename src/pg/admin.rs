@@ -2,7 +2,7 @@
 //!
 //! One connection at a time, simple protocol, values as text: the questions are rare and their types are the user's own.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
@@ -16,6 +16,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Key of the advisory lock that makes one run per database: the bytes of "dbstress".
 const LEASE_KEY: i64 = i64::from_be_bytes(*b"dbstress");
+
+/// How long a lease may still seem taken after its holder has ended without giving it back: the server notices in its own time.
+const LEASE_LINGERS: Duration = Duration::from_secs(1);
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
@@ -431,9 +434,16 @@ impl Lease {
     /// Inconclusive, naming the holder, when another dbstress works on this database.
     pub async fn take(options: &ConnectOptions, command: &str) -> Result<Self> {
         let mut session = Session::connect(options, &format!("{command} of process {}", std::process::id())).await?;
-        let taken = session.text(&format!("SELECT pg_try_advisory_lock({LEASE_KEY})")).await?;
-        if taken.as_deref() == Some("t") {
-            return Ok(Self { session });
+        let asked = Instant::now();
+        loop {
+            let taken = session.text(&format!("SELECT pg_try_advisory_lock({LEASE_KEY})")).await?;
+            if taken.as_deref() == Some("t") {
+                return Ok(Self { session });
+            }
+            if asked.elapsed() > LEASE_LINGERS {
+                break;
+            }
+            tokio::time::sleep(LEASE_LINGERS / 50).await;
         }
         let holder = session
             .rows(&format!(
