@@ -1,11 +1,16 @@
 //! Who else is at work on this database? One run at a time.
 
+use std::time::{Duration, Instant};
+
 use super::Session;
 use crate::pg::ConnectOptions;
 use crate::{Error, Result};
 
 /// Key of the advisory lock that makes one run per database: the bytes of "dbstress".
 const LEASE_KEY: i64 = i64::from_be_bytes(*b"dbstress");
+
+/// How long a lease may still seem taken after its holder has ended without giving it back: the server notices in its own time.
+const LEASE_LINGERS: Duration = Duration::from_secs(1);
 
 /// The right to run on a database; nobody else has it while this lives. Released with its connection, even by `kill -9`.
 pub struct Lease {
@@ -19,9 +24,16 @@ impl Lease {
     /// Inconclusive, naming the holder, when another dbstress works on this database.
     pub async fn take(options: &ConnectOptions, command: &str) -> Result<Self> {
         let mut session = Session::connect(options, &format!("{command} of process {}", std::process::id())).await?;
-        let taken = session.text(&format!("SELECT pg_try_advisory_lock({LEASE_KEY})")).await?;
-        if taken.as_deref() == Some("t") {
-            return Ok(Self { session });
+        let asked = Instant::now();
+        loop {
+            let taken = session.text(&format!("SELECT pg_try_advisory_lock({LEASE_KEY})")).await?;
+            if taken.as_deref() == Some("t") {
+                return Ok(Self { session });
+            }
+            if asked.elapsed() > LEASE_LINGERS {
+                break;
+            }
+            tokio::time::sleep(LEASE_LINGERS / 50).await;
         }
         let holder = session
             .rows(&format!(
