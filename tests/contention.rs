@@ -355,6 +355,21 @@ async fn an_interrupted_run_finishes_its_round_and_keeps_its_record() {
     assert_eq!(verdict.as_deref(), Some("inconclusive"));
 }
 
+#[tokio::test]
+async fn an_interrupt_during_the_controls_leaves_nothing_of_them() {
+    let bench = Bench::new().await;
+    let run = Started::new(bench.dbstress("contention --vus 10 --duration 1h --summary-export r.json"));
+    run.says("controls before …").await;
+    run.signal(Signal::SIGINT);
+    let (code, out, err) = run.ended().await;
+    assert_eq!(code, 130, "{out}{err}");
+    assert_no_panic(&out, &err);
+    let record = bench.record();
+    assert_eq!((record.verdict, record.interrupted, record.turns.len()), (Verdict::Inconclusive, true, 0));
+    assert_eq!((record.not_run.len(), &*record.not_run[0].why), (1, "interrupted"));
+    bench.assert_swept().await;
+}
+
 /// Waits until the tested strategies have committed at least `least` operations.
 async fn committed(session: &mut Session, least: i64) {
     at_least(session, least, "SELECT count(*) FROM dbstress.unit_ledger").await;
