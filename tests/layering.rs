@@ -28,7 +28,9 @@ const LAYERS: [&str; 20] = [
 ];
 
 /// Who alone may say it: (what, path prefixes).
-const ALONE: [(&str, &[&str]); 9] = [
+const ALONE: [(&str, &[&str]); 10] = [
+    // Rendering knows the record of a run, never the run.
+    ("crate::run", &["run/", "cmd/"]),
     ("tokio_postgres", &["pg/load/"]),
     ("sqlx", &["pg/admin/"]),
     ("println!", &["report/", "main.rs"]),
@@ -133,5 +135,6 @@ fn a_planted_fault_is_found() {
     assert_eq!(one("run/vu.rs", "use tokio_postgres::Client;"), "run/vu.rs says tokio_postgres");
     assert_eq!(one("pg/load/tx.rs", "let e: sqlx::Error;"), "pg/load/tx.rs says sqlx");
     assert_eq!(one("cmd/db.rs", "println!();"), "cmd/db.rs says println!");
+    assert_eq!(one("report/mod.rs", "use crate::run::Event;"), "report/mod.rs says crate::run");
     assert_eq!(one("report/screen.rs", "println!(); std::process::exit(1)"), "report/screen.rs says process::exit");
 }
