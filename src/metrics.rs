@@ -207,6 +207,18 @@ impl Percentiles {
     }
 }
 
+/// A share as a percentage with two significant digits.
+pub fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    if percent >= 10.0 {
+        format!("{percent:.0} %")
+    } else if percent >= 1.0 {
+        format!("{percent:.1} %")
+    } else {
+        format!("{percent:.2} %")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

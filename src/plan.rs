@@ -20,6 +20,16 @@ pub enum Mode {
     Churn,
 }
 
+impl Mode {
+    /// What exposure is counted in, in the plural.
+    pub fn blocks(self) -> &'static str {
+        match self {
+            Self::Contest => "rounds",
+            Self::Churn => "seconds of an authorisation",
+        }
+    }
+}
+
 /// When a strategy's turn is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

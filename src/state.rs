@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, Uid, User, access};
 
-use crate::pg::options::Env;
 use crate::{Error, Result};
+
+/// Reads an environment variable; a parameter so that tests need not touch the real environment.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// The state directory: `explicit` (`--state-dir`), else `DBSTRESS_STATE_DIR`, else `$XDG_STATE_HOME/dbstress`, else the platform's
 /// default. Absolute; looks at nothing and makes nothing.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::state::Env;
 use crate::{Error, Result};
 
 /// Where the server listens.
@@ -65,9 +66,6 @@ pub struct ConnectOptions {
 
 /// Stands for the host that a URL leaves out.
 const NO_HOST: &str = "host.invalid";
-
-/// Reads an environment variable; a parameter so that tests need not touch the real environment.
-pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 impl ConnectOptions {
     /// Parses `postgres://user:password@host:port/database?sslmode=…`; what it leaves out comes from the `PG*` variables,

@@ -4,10 +4,9 @@ use comfy_table::{Cell, CellAlignment, Color};
 
 use super::text::{Paint, finish, grid, grouped, mark, shorten, wrap};
 use crate::invariant::Finding;
-use crate::metrics::Percentiles;
+use crate::metrics::{Percentiles, percent};
 use crate::outcome::OutcomeClass;
 use crate::record::{Control, Moment, RunRecord, TurnRecord};
-use crate::run::evidence::{blocks_in_words, percent};
 use crate::verdict::Verdict;
 
 /// Below this many columns the table is shown in two parts.
@@ -222,7 +221,7 @@ pub fn verdict(record: &RunRecord, record_path: Option<&str>, width: u16, colour
 
 /// How much a pass of these turns says; each turn's own reason is in the record.
 fn bounds(record: &RunRecord) -> String {
-    let blocks = blocks_in_words(record.plan.mode);
+    let blocks = record.plan.mode.blocks();
     match &record.turns[..] {
         [turn] => turn.reasons.join("; "),
         _ => format!(

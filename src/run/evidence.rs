@@ -3,7 +3,7 @@
 use super::Judged;
 use crate::audit::Audit;
 use crate::invariant::{self};
-use crate::metrics::Counts;
+use crate::metrics::{Counts, percent};
 use crate::outcome::{Abort, OutcomeClass, Refusal};
 use crate::plan::{Mode, Plan};
 use crate::probe::Sessions;
@@ -26,7 +26,7 @@ pub(super) fn gates(
     let exposure = &audit.exposure;
     let longer = "run longer (--duration), or raise --vus".to_owned();
     let mut gates = vec![Gate {
-        name: format!("contention in at least {LEAST_CONTESTED} {}", blocks_in_words(plan.mode)),
+        name: format!("contention in at least {LEAST_CONTESTED} {}", plan.mode.blocks()),
         met: exposure.contested_blocks >= LEAST_CONTESTED,
         measured: format!(
             "in {} of {}: {} of {} handovers contested, {} attempts turned down by concurrent ones",
@@ -101,6 +101,8 @@ pub(super) fn judge(
     let claimed: Vec<String> = plan.claims().into_iter().map(str::to_owned).collect();
     let (verdict, reasons) = invariant::judge(&judged.invariants, &claimed);
     match verdict {
+        // The server was gone; that is said already, and once is enough.
+        _ if judged.invariants.is_empty() && judged.driven.failure.is_some() => {}
         Verdict::Violated => violated.extend(reasons),
         Verdict::Pass => {}
         Verdict::Inconclusive | Verdict::Missed => open.extend(reasons),
@@ -133,34 +135,14 @@ pub(super) fn judge(
     }
 }
 
-/// What a block of exposure is in this mode, in the plural.
-pub fn blocks_in_words(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Contest => "rounds",
-        Mode::Churn => "seconds of an authorisation",
-    }
-}
-
 fn bound_in_words(mode: Mode, audit: &Audit) -> String {
     match audit.exposure.bound() {
         Some(bound) => format!(
             "no breach in {} contested {}; at 95 % confidence, fewer than {} of them have one",
             audit.exposure.contested_blocks,
-            blocks_in_words(mode),
+            mode.blocks(),
             percent(bound)
         ),
         None => "no breach".into(),
-    }
-}
-
-/// A share as a percentage with two significant digits.
-pub fn percent(share: f64) -> String {
-    let percent = share * 100.0;
-    if percent >= 10.0 {
-        format!("{percent:.0} %")
-    } else if percent >= 1.0 {
-        format!("{percent:.1} %")
-    } else {
-        format!("{percent:.2} %")
     }
 }

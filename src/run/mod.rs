@@ -328,9 +328,9 @@ async fn check_connections(session: &mut Session, plan: &Plan) -> Result<()> {
     .cure(format!("--vus {} or fewer\nor ALTER SYSTEM SET max_connections = {needed}, and restart the server", left.max(1))))
 }
 
-/// `20261121-053301-1234`: when, and which process.
+/// `20261121-053301250-1234`: when, to the millisecond, and which process.
 fn identify(now: SystemTime) -> String {
-    let text = humantime::format_rfc3339_seconds(now).to_string();
+    let text = humantime::format_rfc3339_millis(now).to_string();
     let digits: String = text
         .chars()
         .filter_map(|c| match c {
