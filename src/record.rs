@@ -37,6 +37,8 @@ pub struct RunRecord {
     pub dbstress: String,
     /// The command that runs it again.
     pub command: String,
+    /// The command that shows the rows it left.
+    pub verify: String,
     /// When it began, UTC.
     pub began: String,
     /// How long it took, everything included.
@@ -66,7 +68,7 @@ pub struct Server {
     pub address: String,
     /// What it says it is.
     pub version: String,
-    /// Settings in force for the load sessions.
+    /// Settings in force for a session of the same role in the same database, as the load's are.
     pub settings: BTreeMap<String, String>,
 }
 

@@ -57,6 +57,7 @@ async fn run_on(database: &TestDatabase, plan: Plan) -> RunRecord {
         options: database.options.clone(),
         command_name: "contention",
         command: "dbstress contention".into(),
+        verify: "dbstress verify".into(),
         state: place.0.clone(),
         interrupt,
     };

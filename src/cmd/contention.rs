@@ -174,8 +174,9 @@ pub async fn run(args: Args, global: &Global, screen: Screen) -> Result<Exit> {
     let state = global.cluster()?.state;
     let target = target::resolve(global, screen).await?;
     seed_if_empty(&target, &state, screen).await?;
-    let command = args.command(&plan);
-    let record = execute(plan, &target, "contention", command, &state, screen).await?;
+    let flags = global.again();
+    let commands = Commands { name: "contention", again: args.command(&plan) + &flags, verify: format!("dbstress verify{flags}") };
+    let record = execute(plan, &target, commands, &state, screen).await?;
     let kept = keep(&record, &state, args.summary_export.as_deref())?;
     screen.out(&report::text(&record, kept.as_deref(), screen.width, screen.colour));
     Ok(exit(&record, screen))
@@ -196,21 +197,32 @@ async fn seed_if_empty(target: &Target, state: &Path, screen: Screen) -> Result<
     Ok(())
 }
 
+/// What is run, and what a reader may type afterwards.
+pub struct Commands {
+    /// The subcommand.
+    pub name: &'static str,
+    /// Runs it again.
+    pub again: String,
+    /// Shows the rows it left.
+    pub verify: String,
+}
+
 /// Runs a plan with progress on the screen.
 ///
 /// # Errors
 /// What kept it from beginning.
-pub async fn execute(
-    plan: Plan,
-    target: &Target,
-    command_name: &'static str,
-    command: String,
-    state: &Path,
-    screen: Screen,
-) -> Result<RunRecord> {
+pub async fn execute(plan: Plan, target: &Target, commands: Commands, state: &Path, screen: Screen) -> Result<RunRecord> {
     interrupt::graceful(screen, |interrupt| async {
         let limit = plan.limit;
-        let request = Request { plan, options: target.options.clone(), command_name, command, state: state.to_owned(), interrupt };
+        let request = Request {
+            plan,
+            options: target.options.clone(),
+            command_name: commands.name,
+            command: commands.again,
+            verify: commands.verify,
+            state: state.to_owned(),
+            interrupt,
+        };
         let mut bar = None;
         run::run(request, |event| match event {
             Event::Phase(name) => screen.note(&format!("{name} …")),

@@ -23,7 +23,7 @@ pub struct Args {
     #[arg(short = 'u', long, value_name = "N", default_value_t = 50)]
     pub vus: u32,
     /// How long each strategy has
-    #[arg(short, long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    #[arg(short, long, value_name = "TIME", default_value = "6s", value_parser = humantime::parse_duration)]
     pub duration: Duration,
 }
 
@@ -56,7 +56,7 @@ fn plan() -> Plan {
         strategies: Strategy::safe(HAZARD).collect(),
         mode: Mode::Contest,
         vus: 50,
-        limit: Limit::Duration(Duration::from_secs(5)),
+        limit: Limit::Duration(Duration::from_secs(6)),
         units: 10,
         total: 50,
         think: Duration::ZERO,
@@ -87,18 +87,20 @@ async fn tour(plan: Plan, global: &Global, running: &Running, screen: Screen) ->
         command += &format!(" --vus {}", plan.vus);
     }
     let target = Target { options, private: None };
-    let record = contention::execute(plan, &target, "demo", command, &state, screen).await?;
+    let verify = format!("dbstress verify --managed --database {DATABASE}");
+    let commands = contention::Commands { name: "demo", again: command, verify };
+    let record = contention::execute(plan, &target, commands, &state, screen).await?;
     let kept = contention::keep(&record, &state, None)?;
     screen.out(&report::results(&record, screen.width, screen.colour));
     let exit = contention::exit(&record, screen);
     let verified = if exit == Exit::Interrupted {
         exit
     } else {
-        screen.out("");
-        let args = verify::Args { again: Some("dbstress demo".into()), ..Default::default() };
+        screen.out("\nverify:");
+        let args = verify::Args { again: Some(record.command.clone()), ..Default::default() };
         interruptible(verify::run(&args, &target.options, screen)).await?
     };
-    screen.out("");
+    screen.out("\nthe run:");
     screen.out(&report::verdict(&record, kept.as_deref(), screen.width, screen.colour));
     Ok(if exit == Exit::Pass { verified } else { exit })
 }

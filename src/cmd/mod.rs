@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::pg::cluster;
+use crate::pg::{ConnectOptions, cluster};
 use crate::report::screen::Screen;
 use crate::verdict::Exit;
 use crate::{Error, Result, state};
@@ -98,6 +98,30 @@ impl Global {
     }
 }
 
+impl Global {
+    /// What a command that does the same again must add to lead to the same database. What the environment says it says again; a password
+    /// is never repeated.
+    pub fn again(&self) -> String {
+        let mut flags = String::new();
+        if self.managed {
+            flags.push_str(" --managed");
+        }
+        if let Some(url) = self.database_url.as_deref().filter(|url| !self.managed && env("DATABASE_URL").as_deref() != Some(*url))
+            && let Ok(options) = ConnectOptions::from_url(url, &env)
+        {
+            flags.push_str(&format!(" --database-url '{}'", options.url(false)));
+        }
+        if self.database != cluster::DATABASE && env("DBSTRESS_DATABASE").as_ref() != Some(&self.database) {
+            flags.push_str(&format!(" --database {}", self.database));
+        }
+        let state_dir = self.state_dir.as_ref().map(|d| d.display().to_string());
+        if let Some(state_dir) = state_dir.filter(|d| env("DBSTRESS_STATE_DIR").as_ref() != Some(d)) {
+            flags.push_str(&format!(" --state-dir '{state_dir}'"));
+        }
+        flags
+    }
+}
+
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -144,6 +168,7 @@ impl Cli {
                 }
                 block_on(interruptible(async {
                     let target = target::resolve(global, screen).await?;
+                    let args = verify::Args { flags: global.again(), ..args };
                     verify::run(&args, &target.options, screen).await
                 }))
             }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 
+use super::interruptible;
+use crate::error::Kind;
 use crate::pg::ConnectOptions;
 use crate::report::screen::Screen;
 use crate::report::text::grouped;
@@ -72,10 +74,12 @@ pub async fn load(args: Args, options: &ConnectOptions, state_dir: &Path, screen
     let bar = screen.bar("seed", generator.rows_in_all());
     let began = Instant::now();
     let report = |step| show(&bar, step, began.elapsed());
-    let seeded = tokio::select! {
-        seeded = seed::seed(options, &generator, &request, &report) => seeded,
-        _ = tokio::signal::ctrl_c() => Err(Error::interrupted("interrupted; what was loaded stays marked as incomplete").cure("dbstress seed --reset")),
-    };
+    let seeded = interruptible(seed::seed(options, &generator, &request, &report)).await.map_err(|error| match error.kind() {
+        Kind::Interrupted => {
+            Error::interrupted("interrupted; what was loaded stays marked as incomplete").cure("dbstress seed --reset")
+        }
+        _ => error,
+    });
     bar.finish_and_clear();
     let seeded = seeded?;
     draft.write(&options.database, &seeded.meta, &seeded.loaded, &generator)?;

@@ -46,6 +46,9 @@ pub struct Args {
     /// The command that does this again, where it is another one.
     #[arg(skip)]
     pub again: Option<String>,
+    /// What that command must add to lead to the same database.
+    #[arg(skip)]
+    pub flags: String,
 }
 
 /// What can be answered without a database: `--list` and `--show`; `None` when one is needed. Also refuses what the user mistyped.
@@ -269,7 +272,7 @@ fn again(args: &Args) -> String {
     for name in &args.only {
         command.push_str(&format!(" --invariant {name}"));
     }
-    command
+    command + &args.flags
 }
 
 fn plural(n: usize, one: &str, many: &str) -> String {

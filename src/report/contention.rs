@@ -191,7 +191,7 @@ fn findings(record: &RunRecord, width: u16) -> String {
         }
         let more = total - shown.len() as u64;
         lines.push(format!("  and {} more; operations are named run.vu.n", grouped(more)));
-        lines.push("  the rows: dbstress verify".into());
+        lines.push(format!("  the rows: {}", record.verify));
         parts.push(lines.join("\n"));
     }
     parts.join("\n\n")

@@ -43,6 +43,8 @@ pub struct Request {
     pub command_name: &'static str,
     /// The command that runs it again.
     pub command: String,
+    /// The command that shows the rows it leaves.
+    pub verify: String,
     /// The state directory; histories go to `runs/<id>/` in it.
     pub state: PathBuf,
     /// Turns true when the user wants to stop.
@@ -101,7 +103,7 @@ pub struct Judged {
 /// What kept it from beginning; what goes wrong later is in the record.
 pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<RunRecord> {
     let began = Instant::now();
-    let Request { plan, options, command_name, command, state, interrupt } = request;
+    let Request { plan, options, command_name, command, verify, state, interrupt } = request;
     let wall_clock = SystemTime::now();
     let mut session = Session::connect(&options, command_name).await?;
     let (_, loaded) = admin::require_loaded(&mut session, &options).await?;
@@ -117,6 +119,7 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
         id: id.clone(),
         dbstress: env!("CARGO_PKG_VERSION").into(),
         command: command.clone(),
+        verify: verify.clone(),
         began: humantime::format_rfc3339_seconds(wall_clock).to_string(),
         seconds: 0.0,
         interrupted: false,
@@ -139,7 +142,7 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
     record.before = run_all(&mut session, &invariants, &DEFAULT_SEARCH_PATH, When::Quiesced, CHECK_TIMEOUT).await;
     if let Some(broken) = record.before.iter().find(|c| matches!(c.finding, Finding::Violated { .. } | Finding::Errored(_))) {
         record.reasons.push(format!(
-            "{} did not hold before the run began, so nothing could be said about the run (dbstress verify shows the rows; \
+            "{} did not hold before the run began, so nothing could be said about the run ({verify} shows the rows; \
              dbstress seed --reset starts over)",
             broken.label()
         ));
@@ -296,7 +299,7 @@ async fn server(session: &mut Session, options: &ConnectOptions) -> Result<Serve
     let version = session.text("SHOW server_version").await?.unwrap_or_default();
     let rows = session
         .rows(
-            "SELECT name, setting || coalesce(unit, '') FROM pg_settings WHERE name IN ('synchronous_commit', 'fsync', 'full_page_writes', \
+            "SELECT name, current_setting(name) FROM pg_settings WHERE name IN ('synchronous_commit', 'fsync', 'full_page_writes', \
              'shared_buffers', 'max_connections', 'max_wal_size', 'deadlock_timeout', 'default_transaction_isolation')",
         )
         .await?;
