@@ -109,6 +109,13 @@ impl Applied {
     }
 }
 
+/// `version 3: used 0, scheduled 30 of 50`.
+impl std::fmt::Display for Applied {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "version {}: used {}, scheduled {} of {}", self.version, self.used, self.scheduled, self.total)
+    }
+}
+
 /// One iteration. Times are nanoseconds since the run's clock started; a stamp before a send is taken before its first byte,
 /// a stamp after an answer once its last byte is read, so that true overlap is never missed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

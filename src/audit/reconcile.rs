@@ -73,7 +73,7 @@ pub(super) fn reconcile(audit: &mut Audit, expectation: &Expectation, subject: &
             (Outcome::Committed, Some(entry)) => {
                 classes.acknowledged_present += 1;
                 if !present.iter().any(|e| e.applied == record.applied) {
-                    let detail = format!("told {:?}, the ledger holds {:?}", record.applied, entry.applied);
+                    let detail = format!("told {}; the ledger holds {}", record.applied, entry.applied);
                     audit.find(Breach::Misreported, id, [op], detail);
                 }
             }

@@ -56,7 +56,7 @@ pub(super) fn replay(audit: &mut Audit, subject: &Subject) {
         op_before = Some(entry.op);
     }
     if before != subject.last {
-        let detail = format!("the last ledger line left {before:?}, the row holds {:?}", subject.last);
+        let detail = format!("the last ledger line left {before}; the row holds {}", subject.last);
         audit.find(Breach::WriteOutsideLedger, id, op_before, detail);
     }
 }
