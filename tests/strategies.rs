@@ -203,8 +203,8 @@ impl Desk {
     }
 
     async fn perform(&self, vu: u16, ready: &Barrier, kind: OperationKind, units: i32, actor: Actor) -> Told {
-        let connection = Connection::open(&self.options, "dbstress/test", self.strategy.isolation()).await.unwrap();
-        let statements = Statements::prepare(&connection, &self.place).await.unwrap();
+        let mut connection = Connection::open(&self.options, "dbstress/test", self.strategy.isolation()).await.unwrap();
+        let statements = Statements::prepare(&mut connection, &self.place).await.unwrap();
         let op_id = OpId::new(self.place.run, vu, self.issued.fetch_add(1, Ordering::Relaxed));
         let is_attack = actor.organisation != self.clinics[0].organisation;
         let proposal = Proposal { kind, units, authorisation: self.authorisation, actor, is_attack };
@@ -212,8 +212,8 @@ impl Desk {
         for attempt in 1.. {
             let booking = Booking { proposal, op_id, attempt, statements: &statements };
             let phase = Phase::default();
-            let tx = Tx::begin(&connection, self.strategy.isolation(), Duration::ZERO, &phase).await.unwrap();
-            let failure = match self.strategy.apply(&tx, &booking).await {
+            let mut tx = Tx::begin(&mut connection, Duration::ZERO, &phase).await.unwrap();
+            let failure = match self.strategy.apply(&mut tx, &booking).await {
                 Ok(Decision::Refused(refusal)) if tx.has_failed() => {
                     tx.rollback().await;
                     return Told::Refused(refusal);
@@ -458,13 +458,16 @@ async fn every_transaction_has_the_level_that_its_strategy_names_whatever_the_ro
         assert_eq!(session.text("SHOW default_transaction_isolation").await.unwrap().as_deref(), Some(default));
         session.close().await;
         for isolation in [Isolation::ReadCommitted, Isolation::RepeatableRead, Isolation::Serializable] {
-            let connection = Connection::open(&database.options, "dbstress/test", isolation).await.unwrap();
+            let mut connection = Connection::open(&database.options, "dbstress/test", isolation).await.unwrap();
             let level = connection.prepare("SHOW transaction_isolation").await.unwrap();
             let read_only = connection.prepare("SHOW transaction_read_only").await.unwrap();
             let phase = Phase::default();
-            let tx = Tx::begin(&connection, isolation, Duration::ZERO, &phase).await.unwrap();
-            let shown = [&level, &read_only].map(|statement| tx.query_opt(statement, &[]));
-            let shown: Vec<String> = join_all(shown).await.into_iter().map(|row| row.unwrap().unwrap().get(0)).collect();
+            let mut tx = Tx::begin(&mut connection, Duration::ZERO, &phase).await.unwrap();
+            let mut shown = Vec::new();
+            for statement in [&level, &read_only] {
+                tx.execute(statement, |_| {}).await.unwrap();
+                shown.extend(tx.row().unwrap().values().flatten().map(str::to_owned));
+            }
             assert_eq!(shown, [isolation.setting(), "off"], "default {default}");
             tx.rollback().await;
         }

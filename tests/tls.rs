@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use common::Place;
 use dbstress::pg::admin::Session;
-use dbstress::pg::load;
+use dbstress::pg::load::{self, Connection, Isolation};
 use dbstress::pg::{ConnectOptions, Host, SslMode};
 
 /// A private server that offers TLS with a certificate for `localhost` alone.
@@ -55,10 +55,16 @@ async fn encrypted(options: &ConnectOptions) -> (Option<bool>, Option<bool>) {
         Ok(mut session) => Some(session.text(question).await.unwrap().as_deref() == Some("true")),
         Err(_) => None,
     };
-    let load = match load::connect(options, "test").await {
+    // What is measured, and what loads in bulk: opened by different hands, trusting the same.
+    let load = match Connection::open(options, "test", Isolation::ReadCommitted).await {
+        Ok(mut connection) => Some(connection.ask(question).await.unwrap().as_deref() == Some("true")),
+        Err(_) => None,
+    };
+    let bulk = match load::connect(options, "test").await {
         Ok(client) => Some(client.query_one(question, &[]).await.unwrap().get::<_, &str>(0) == "true"),
         Err(_) => None,
     };
+    assert_eq!(load, bulk);
     (admin, load)
 }
 

@@ -64,8 +64,8 @@ impl Vu {
     async fn connect(&self) -> Result<Session> {
         let shared = &self.shared;
         let name = format!("{}/vu{}", shared.application_name, self.number);
-        let connection = Connection::open(&shared.options, &name, shared.strategy.isolation()).await?;
-        let statements = Statements::prepare(&connection, &shared.place).await?;
+        let mut connection = Connection::open(&shared.options, &name, shared.strategy.isolation()).await?;
+        let statements = Statements::prepare(&mut connection, &shared.place).await?;
         Ok(Session { connection, statements })
     }
 
@@ -96,7 +96,7 @@ impl Vu {
                 Attempt::Failed(failure) => failure,
             };
             conflicts = conflicts.saturating_add(u8::from(failure.abort.is_conflict()));
-            let server = failure.server.as_ref().map(|(code, routine)| (*code, routine.as_str()));
+            let server = failure.server.as_ref().map(|e| (e.code, e.routine.as_str()));
             self.thread.recorder.borrow_mut().failed_attempt(failure.abort, server);
             if self.session.as_ref().is_some_and(|s| !s.connection.is_open()) {
                 self.session = None;
@@ -133,7 +133,7 @@ impl Vu {
     }
 
     async fn attempt(&mut self, proposal: Proposal, n: u32, attempt: u16, phase: &Phase, left: Duration) -> Attempt {
-        let session = match self.session.take() {
+        let mut session = match self.session.take() {
             Some(session) => session,
             None => match tokio::time::timeout(left, self.connect()).await {
                 Ok(Ok(session)) => session,
@@ -148,7 +148,7 @@ impl Vu {
             attempt: i16::try_from(attempt).unwrap_or(i16::MAX),
             statements: &session.statements,
         };
-        match tokio::time::timeout(left, try_once(&self.shared, &session.connection, &booking, phase)).await {
+        match tokio::time::timeout(left, try_once(&self.shared, &mut session.connection, &booking, phase)).await {
             Ok(attempt) => {
                 self.session = Some(session);
                 attempt
@@ -166,17 +166,17 @@ impl Vu {
 
     /// Says goodbye to the server.
     pub fn close(self) {
-        // Dropping the client sends Terminate; the driver task ends by itself.
+        // Dropping the connection says it.
         drop(self.session);
     }
 }
 
-async fn try_once(shared: &Shared, connection: &Connection, booking: &Booking<'_>, phase: &Phase) -> Attempt {
-    let tx = match Tx::begin(connection, shared.strategy.isolation(), shared.plan.think, phase).await {
+async fn try_once(shared: &Shared, connection: &mut Connection, booking: &Booking<'_>, phase: &Phase) -> Attempt {
+    let mut tx = match Tx::begin(connection, shared.plan.think, phase).await {
         Ok(tx) => tx,
         Err(failure) => return Attempt::Failed(failure),
     };
-    match shared.strategy.apply(&tx, booking).await {
+    match shared.strategy.apply(&mut tx, booking).await {
         Ok(Decision::Applied(applied)) => match tx.commit().await {
             Ending::Committed => Attempt::Committed(applied),
             Ending::NotCommitted(failure) => Attempt::Failed(failure),

@@ -6,7 +6,7 @@ use super::{Decision, Operation, RowLock, Write};
 use crate::outcome::{Abort, Refusal};
 use crate::pg::load::{Failure, Tx};
 
-pub(super) async fn apply<O: Operation>(tx: &Tx<'_>, operation: &O) -> Result<Decision, Failure> {
+pub(super) async fn apply<O: Operation>(tx: &mut Tx<'_>, operation: &O) -> Result<Decision, Failure> {
     if let Some(applied) = operation.write(tx, None, Write::IfAllowed).await? {
         return Ok(Decision::Applied(applied));
     }

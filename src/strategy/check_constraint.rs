@@ -4,7 +4,7 @@ use super::{Decision, Operation, RowLock, Write};
 use crate::outcome::{Abort, Refusal};
 use crate::pg::load::{Failure, Tx};
 
-pub(super) async fn apply<O: Operation>(tx: &Tx<'_>, operation: &O) -> Result<Decision, Failure> {
+pub(super) async fn apply<O: Operation>(tx: &mut Tx<'_>, operation: &O) -> Result<Decision, Failure> {
     let Some(state) = operation.read(tx, RowLock::None).await? else {
         return Ok(Decision::Refused(Refusal::NotFound));
     };

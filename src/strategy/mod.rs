@@ -185,7 +185,7 @@ impl Strategy {
     ///
     /// # Errors
     /// The failure of a statement, or a conflict that the strategy found: the attempt must be rolled back.
-    pub async fn apply<O: Operation>(self, tx: &Tx<'_>, operation: &O) -> Result<Decision, Failure> {
+    pub async fn apply<O: Operation>(self, tx: &mut Tx<'_>, operation: &O) -> Result<Decision, Failure> {
         match self {
             Self::Naive => naive::apply(tx, operation).await,
             Self::NaiveSet => naive_set::apply(tx, operation).await,
@@ -245,13 +245,13 @@ pub trait Operation {
     ///
     /// # Errors
     /// The failure of the statement.
-    async fn lock(&self, tx: &Tx<'_>) -> Result<(), Failure>;
+    async fn lock(&self, tx: &mut Tx<'_>) -> Result<(), Failure>;
 
     /// Reads the row; `None` if there is none.
     ///
     /// # Errors
     /// The failure of the statement.
-    async fn read(&self, tx: &Tx<'_>, lock: RowLock) -> Result<Option<Self::State>, Failure>;
+    async fn read(&self, tx: &mut Tx<'_>, lock: RowLock) -> Result<Option<Self::State>, Failure>;
 
     /// Whether the business rules allow it in this state. Pure.
     ///
@@ -267,13 +267,13 @@ pub trait Operation {
     ///
     /// # Errors
     /// The failure of the statement.
-    async fn write(&self, tx: &Tx<'_>, state: Option<&Self::State>, write: Write) -> Result<Option<Applied>, Failure>;
+    async fn write(&self, tx: &mut Tx<'_>, state: Option<&Self::State>, write: Write) -> Result<Option<Applied>, Failure>;
 }
 
 /// Reads, decides, thinks, writes: what most strategies do, each with its own lock and its own condition. The inner `Ok(None)` means
 /// that the condition of the write did not hold.
 async fn read_then_write<O: Operation>(
-    tx: &Tx<'_>,
+    tx: &mut Tx<'_>,
     operation: &O,
     lock: RowLock,
     write: Write,

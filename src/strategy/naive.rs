@@ -3,6 +3,6 @@
 use super::{Decision, Operation, RowLock, Write, read_then_write};
 use crate::pg::load::{Failure, Tx};
 
-pub(super) async fn apply<O: Operation>(tx: &Tx<'_>, operation: &O) -> Result<Decision, Failure> {
+pub(super) async fn apply<O: Operation>(tx: &mut Tx<'_>, operation: &O) -> Result<Decision, Failure> {
     Ok(read_then_write(tx, operation, RowLock::None, Write::Relative).await?.into())
 }

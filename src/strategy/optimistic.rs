@@ -4,7 +4,7 @@ use super::{Decision, Operation, RowLock, Write, read_then_write};
 use crate::outcome::Abort;
 use crate::pg::load::{Failure, Tx};
 
-pub(super) async fn apply<O: Operation>(tx: &Tx<'_>, operation: &O) -> Result<Decision, Failure> {
+pub(super) async fn apply<O: Operation>(tx: &mut Tx<'_>, operation: &O) -> Result<Decision, Failure> {
     match read_then_write(tx, operation, RowLock::None, Write::IfVersionUnchanged).await? {
         Ok(None) => Err(Failure::local(Abort::VersionConflict)),
         written => Ok(written.into()),

@@ -8,8 +8,8 @@ use rand::{Rng, RngExt};
 
 use crate::Result;
 use crate::history::{Applied, OpId, OperationKind};
-use crate::outcome::Refusal;
-use crate::pg::load::{Connection, Failure, Statement, ToSql, Tx};
+use crate::outcome::{Abort, Refusal};
+use crate::pg::load::{Connection, Failure, Row, Statement, Tx};
 use crate::strategy::{Operation, RowLock, Write};
 
 /// Where the rows are and who writes them; the same for every operation of a strategy's run.
@@ -43,7 +43,7 @@ impl Statements {
     ///
     /// # Errors
     /// The server's answer.
-    pub async fn prepare(connection: &Connection, place: &Place) -> Result<Self> {
+    pub async fn prepare(connection: &mut Connection, place: &Place) -> Result<Self> {
         let Place { schema, as_of, .. } = place;
         let select = format!(
             "SELECT organisation_id, total, used, scheduled, status = 'ACTIVE', end_date >= (TIMESTAMP '{as_of}')::date, version \
@@ -145,29 +145,37 @@ pub struct State {
     version: i64,
 }
 
+impl State {
+    fn of(row: Row<'_>) -> Option<Self> {
+        let mut values = row.values();
+        let mut next = || values.next().flatten();
+        Some(Self {
+            organisation: next()?.parse().ok()?,
+            total: next()?.parse().ok()?,
+            used: next()?.parse().ok()?,
+            scheduled: next()?.parse().ok()?,
+            is_active: next()? == "t",
+            is_current: next()? == "t",
+            version: next()?.parse().ok()?,
+        })
+    }
+}
+
 impl Operation for Booking<'_> {
     type State = State;
 
-    async fn lock(&self, tx: &Tx<'_>) -> Result<(), Failure> {
-        tx.query_opt(&self.statements.lock, &[&self.proposal.authorisation]).await.map(|_| ())
+    async fn lock(&self, tx: &mut Tx<'_>) -> Result<(), Failure> {
+        tx.execute(&self.statements.lock, |p| p.integer(self.proposal.authorisation)).await.map(|_| ())
     }
 
-    async fn read(&self, tx: &Tx<'_>, lock: RowLock) -> Result<Option<State>, Failure> {
+    async fn read(&self, tx: &mut Tx<'_>, lock: RowLock) -> Result<Option<State>, Failure> {
         let statement = match lock {
             RowLock::None => &self.statements.read,
             RowLock::ForUpdate => &self.statements.read_for_update,
             RowLock::ForUpdateNowait => &self.statements.read_for_update_nowait,
         };
-        let row = tx.query_opt(statement, &[&self.proposal.authorisation]).await?;
-        Ok(row.map(|row| State {
-            organisation: row.get(0),
-            total: row.get(1),
-            used: row.get(2),
-            scheduled: row.get(3),
-            is_active: row.get(4),
-            is_current: row.get(5),
-            version: row.get(6),
-        }))
+        tx.execute(statement, |p| p.integer(self.proposal.authorisation)).await?;
+        tx.row().map(|row| State::of(row).ok_or_else(unreadable)).transpose()
     }
 
     fn decide(&self, state: &State) -> Result<(), Refusal> {
@@ -197,7 +205,7 @@ impl Operation for Booking<'_> {
         }
     }
 
-    async fn write(&self, tx: &Tx<'_>, state: Option<&State>, write: Write) -> Result<Option<Applied>, Failure> {
+    async fn write(&self, tx: &mut Tx<'_>, state: Option<&State>, write: Write) -> Result<Option<Applied>, Failure> {
         let Proposal { kind, units, authorisation, actor, .. } = self.proposal;
         let (mut used, mut scheduled) = kind.deltas(units);
         let mut version = 0;
@@ -208,29 +216,46 @@ impl Operation for Booking<'_> {
                 scheduled += state.scheduled;
             }
         }
-        let vu = i32::from(self.op_id.vu());
-        let parameters: [&(dyn ToSql + Sync); 11] = [
-            &authorisation,
-            &used,
-            &scheduled,
-            &self.op_id.0,
-            &self.attempt,
-            &units,
-            &actor.organisation,
-            &vu,
-            &kind.word(),
-            &actor.id,
-            &version,
-        ];
-        let (statement, parameters) = match write {
-            Write::Relative => (&self.statements.write_relative, &parameters[..10]),
-            Write::Absolute => (&self.statements.write_absolute, &parameters[..10]),
-            Write::IfVersionUnchanged => (&self.statements.write_if_version, &parameters[..]),
-            Write::IfAllowed => (&self.statements.write_if_allowed[kind as usize], &parameters[..10]),
+        let statement = match write {
+            Write::Relative => &self.statements.write_relative,
+            Write::Absolute => &self.statements.write_absolute,
+            Write::IfVersionUnchanged => &self.statements.write_if_version,
+            Write::IfAllowed => &self.statements.write_if_allowed[kind as usize],
         };
-        let row = tx.query_opt(statement, parameters).await?;
-        Ok(row.map(|row| Applied { version: row.get(0), total: row.get(1), used: row.get(2), scheduled: row.get(3) }))
+        tx.execute(statement, |p| {
+            p.integer(authorisation);
+            p.integer(used);
+            p.integer(scheduled);
+            p.integer(self.op_id.0);
+            p.integer(self.attempt);
+            p.integer(units);
+            p.integer(actor.organisation);
+            p.integer(self.op_id.vu());
+            p.text(kind.word());
+            p.integer(actor.id);
+            if write == Write::IfVersionUnchanged {
+                p.integer(version);
+            }
+        })
+        .await?;
+        tx.row().map(|row| applied(row).ok_or_else(unreadable)).transpose()
     }
+}
+
+fn applied(row: Row<'_>) -> Option<Applied> {
+    let mut values = row.values();
+    let mut next = || values.next().flatten();
+    Some(Applied {
+        version: next()?.parse().ok()?,
+        total: next()?.parse().ok()?,
+        used: next()?.parse().ok()?,
+        scheduled: next()?.parse().ok()?,
+    })
+}
+
+/// A row that is not of the shape the statement returns.
+fn unreadable() -> Failure {
+    Failure::local(Abort::Other)
 }
 
 /// Percent of the churn that reserves; with the next two it keeps an authorisation near full, so that both success and refusal go on.

@@ -2,50 +2,23 @@
 
 use std::time::Duration;
 
-use tokio_postgres::{CancelToken, Client, Config, Statement};
+use tokio_postgres::{CancelToken, Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{Isolation, tls};
-use crate::outcome::{Abort, Sqlstate};
+use super::wire::{Failure, Statement, Wire};
+use super::{Isolation, handshake, tls};
 use crate::pg::{ConnectOptions, Host, SslMode};
 use crate::{Error, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// An attempt that failed before COMMIT was sent: certainly not applied.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// What it means.
-    pub abort: Abort,
-    /// The server's code and the routine that reported it, when it was the server that said no.
-    pub server: Option<(Sqlstate, String)>,
-}
-
-impl Failure {
-    /// A failure that no server reported.
-    pub fn local(abort: Abort) -> Self {
-        Self { abort, server: None }
-    }
-
-    pub(super) fn of(error: &tokio_postgres::Error) -> Self {
-        match error.as_db_error() {
-            Some(db) => {
-                let code = Sqlstate::new(db.code().code());
-                Self { abort: Abort::from_sqlstate(code), server: Some((code, db.routine().unwrap_or("unknown").to_owned())) }
-            }
-            None if error.is_closed() || is_io(error) => Self::local(Abort::ConnectionLost),
-            None => Self::local(Abort::Other),
-        }
-    }
-}
-
-fn is_io(error: &tokio_postgres::Error) -> bool {
-    std::error::Error::source(error).is_some_and(|s| s.is::<std::io::Error>())
-}
-
-/// One open connection. Its driver task lives on the runtime that opened it.
+/// One open connection. It belongs to the runtime that opened it.
 pub struct Connection {
-    pub(super) client: Client,
+    pub(super) wire: Wire,
+    pub(super) begin: Statement,
+    pub(super) commit: Statement,
+    pub(super) rollback: Statement,
+    options: ConnectOptions,
     cancel: CancelToken,
     tls: MakeRustlsConnect,
 }
@@ -56,18 +29,27 @@ impl Connection {
     /// # Errors
     /// The failure of the connection or of the check.
     pub async fn open(options: &ConnectOptions, application_name: &str, isolation: Isolation) -> Result<Self> {
-        let client = connect(options, application_name).await?;
-        let connection = Self { cancel: client.cancel_token(), client, tls: tls::connector(options)? };
+        let tls = tls::connector(options)?;
+        let opening = tokio::time::timeout(CONNECT_TIMEOUT, handshake::open(options, application_name, tls.clone()));
+        let (stream, cancel) = opening.await.map_err(|_| no_answer(options))?.map_err(|e| match e {
+            handshake::Failed::Socket(error) => {
+                Error::inconclusive(format!("a load connection to PostgreSQL at {options} failed")).because(error)
+            }
+            handshake::Failed::Driver(error) => open_error(options, error),
+        })?;
+        let mut wire = Wire::new(stream);
+        let begin = prepared(&mut wire, isolation.begin()).await?;
+        let commit = prepared(&mut wire, "COMMIT").await?;
+        let rollback = prepared(&mut wire, "ROLLBACK").await?;
+        let mut connection = Self { wire, begin, commit, rollback, options: options.clone(), cancel, tls };
         connection.check_isolation(isolation).await?;
         Ok(connection)
     }
 
-    async fn check_isolation(&self, isolation: Isolation) -> Result<()> {
-        let failed = |e| Error::inconclusive("the isolation level could not be read back").because(e);
-        self.client.batch_execute(isolation.begin()).await.map_err(failed)?;
-        let row = self.client.query_one("SHOW transaction_isolation", &[]).await.map_err(failed)?;
-        self.client.batch_execute("COMMIT").await.map_err(failed)?;
-        let level: String = row.get(0);
+    async fn check_isolation(&mut self, isolation: Isolation) -> Result<()> {
+        self.ask(isolation.begin()).await?;
+        let level = self.ask("SHOW transaction_isolation").await?.unwrap_or_default();
+        self.ask("COMMIT").await?;
         if level == isolation.setting() {
             return Ok(());
         }
@@ -82,20 +64,49 @@ impl Connection {
     ///
     /// # Errors
     /// The server's answer.
-    pub async fn prepare(&self, sql: &str) -> Result<Statement> {
-        self.client.prepare(sql).await.map_err(|e| Error::inconclusive(format!("PostgreSQL refuses a statement: {sql}")).because(e))
+    pub async fn prepare(&mut self, sql: &str) -> Result<Statement> {
+        prepared(&mut self.wire, sql).await
+    }
+
+    /// Runs SQL without parameters, outside any measurement; the first value of its answer.
+    ///
+    /// # Errors
+    /// The server's answer.
+    pub async fn ask(&mut self, sql: &str) -> Result<Option<String>> {
+        self.wire
+            .query(sql)
+            .await
+            .map_err(|e| Error::inconclusive(format!("PostgreSQL refuses a statement: {sql}")).because(reason(&e)))?;
+        Ok(self.wire.row().and_then(|row| row.values().next().flatten().map(str::to_owned)))
     }
 
     /// Whether it can be used again.
     pub fn is_open(&self) -> bool {
-        !self.client.is_closed()
+        self.wire.is_open()
     }
 
     /// Gives it up while a statement may still run: asks the server to cancel it, then lets go.
     /// The cancel request can hit the next statement, which is why the connection is not used again.
     pub async fn discard(self) {
-        let _ = tokio::time::timeout(Duration::from_secs(1), self.cancel.cancel_query(self.tls)).await;
+        let _ =
+            tokio::time::timeout(Duration::from_secs(1), handshake::cancel(&self.options, &self.cancel, self.tls.clone())).await;
     }
+}
+
+async fn prepared(wire: &mut Wire, sql: &str) -> Result<Statement> {
+    wire.prepare(sql).await.map_err(|e| Error::inconclusive(format!("PostgreSQL refuses a statement: {sql}")).because(reason(&e)))
+}
+
+/// A failure as somebody reads it.
+fn reason(failure: &Failure) -> std::io::Error {
+    std::io::Error::other(match &failure.server {
+        Some(error) => format!("{} {}", error.code.as_str(), error.message),
+        None => failure.abort.words().to_owned(),
+    })
+}
+
+fn no_answer(options: &ConnectOptions) -> Error {
+    Error::inconclusive(format!("no answer from PostgreSQL at {options} within {} s", CONNECT_TIMEOUT.as_secs()))
 }
 
 /// Connects; a task of the present runtime drives the connection until the client is dropped.
@@ -105,10 +116,7 @@ impl Connection {
 pub async fn connect(options: &ConnectOptions, application_name: &str) -> Result<Client> {
     let config = config(options, application_name);
     let connecting = tokio::time::timeout(CONNECT_TIMEOUT, config.connect(tls::connector(options)?));
-    let (client, driver) = connecting
-        .await
-        .map_err(|_| Error::inconclusive(format!("no answer from PostgreSQL at {options} within {} s", CONNECT_TIMEOUT.as_secs())))?
-        .map_err(|e| open_error(options, e))?;
+    let (client, driver) = connecting.await.map_err(|_| no_answer(options))?.map_err(|e| open_error(options, e))?;
     // An error of the driver reaches every waiting query as "closed"; there is nobody else to tell.
     tokio::spawn(async move {
         let _ = driver.await;
@@ -116,7 +124,7 @@ pub async fn connect(options: &ConnectOptions, application_name: &str) -> Result
     Ok(client)
 }
 
-fn config(options: &ConnectOptions, application_name: &str) -> Config {
+pub(super) fn config(options: &ConnectOptions, application_name: &str) -> Config {
     let mut config = Config::new();
     config.port(options.port).user(&options.user).dbname(&options.database).application_name(application_name);
     config.ssl_mode(match options.ssl_mode {

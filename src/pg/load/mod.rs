@@ -4,10 +4,12 @@
 
 mod connect;
 pub mod copy;
+mod handshake;
 mod tls;
 mod tx;
+mod wire;
 
-pub use connect::{Connection, Failure, connect};
-/// A prepared statement; a parameter; a row: what strategies and workloads speak in.
-pub use tokio_postgres::{Row, Statement, types::ToSql};
+pub use connect::{Connection, connect};
 pub use tx::{Ending, Isolation, Phase, Tx};
+/// What strategies and workloads speak in.
+pub use wire::{Failure, Parameters, Reply, Row, ServerError, Statement};

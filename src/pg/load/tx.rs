@@ -3,10 +3,9 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use tokio_postgres::{Row, Statement, error::Severity, types::ToSql};
-
-use super::connect::{Connection, Failure};
-use crate::outcome::{Abort, Sqlstate, definite_at_commit};
+use super::connect::Connection;
+use super::wire::{Failure, Parameters, Reply, Row, Statement, Transaction};
+use crate::outcome::{Abort, definite_at_commit};
 
 /// The isolation level of a transaction; always named, never left to a default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,12 +49,10 @@ pub enum Ending {
     Unknown,
 }
 
-/// A transaction in progress. It remembers that a statement failed: PostgreSQL answers COMMIT of a failed transaction with the tag
-/// ROLLBACK and no error, and the driver hides the tag.
+/// A transaction in progress.
 pub struct Tx<'c> {
-    connection: &'c Connection,
+    connection: &'c mut Connection,
     think: Duration,
-    failed: Cell<bool>,
     phase: &'c Phase,
 }
 
@@ -83,32 +80,29 @@ impl<'c> Tx<'c> {
     ///
     /// # Errors
     /// The failure of BEGIN; nothing was applied.
-    pub async fn begin(
-        connection: &'c Connection,
-        isolation: Isolation,
-        think: Duration,
-        phase: &'c Phase,
-    ) -> Result<Self, Failure> {
+    pub async fn begin(connection: &'c mut Connection, think: Duration, phase: &'c Phase) -> Result<Self, Failure> {
         phase.commit_sent.set(None);
         phase.first_statement.set(Some(Instant::now()));
-        connection.client.batch_execute(isolation.begin()).await.map_err(|e| Failure::of(&e))?;
-        Ok(Self { connection, think, failed: Cell::new(false), phase })
+        connection.wire.execute(&connection.begin, |_| {}).await?;
+        Ok(Self { connection, think, phase })
     }
 
-    /// Runs a statement; at most one row.
+    /// Runs a statement; the first row of its answer is [`Self::row`].
     ///
     /// # Errors
     /// The server's answer; the transaction has failed then.
-    pub async fn query_opt(&self, statement: &Statement, parameters: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, Failure> {
-        self.connection.client.query_opt(statement, parameters).await.map_err(|e| {
-            self.failed.set(true);
-            Failure::of(&e)
-        })
+    pub async fn execute(&mut self, statement: &Statement, fill: impl FnOnce(&mut Parameters<'_>)) -> Result<Reply, Failure> {
+        self.connection.wire.execute(statement, fill).await
+    }
+
+    /// The first row of the last answer.
+    pub fn row(&self) -> Option<Row<'_>> {
+        self.connection.wire.row()
     }
 
     /// Whether a statement failed, so that all that is left is to roll back.
     pub fn has_failed(&self) -> bool {
-        self.failed.get()
+        self.connection.wire.transaction() != Transaction::Open
     }
 
     /// The pause of the application between reading and writing.
@@ -118,32 +112,25 @@ impl<'c> Tx<'c> {
         }
     }
 
-    /// Commits.
+    /// Commits. Committed is only what the server called so: it answers COMMIT of a failed transaction with the tag ROLLBACK and no error.
     pub async fn commit(self) -> Ending {
-        if self.failed.get() {
-            self.rollback().await;
-            return Ending::NotCommitted(Failure::local(Abort::Other));
-        }
         self.phase.commit_sent.set(Some(Instant::now()));
-        match self.connection.client.batch_execute("COMMIT").await {
-            Ok(()) => Ending::Committed,
-            Err(error) => {
-                let definite = error.as_db_error().is_some_and(|db| {
-                    db.parsed_severity() == Some(Severity::Error) && definite_at_commit(Sqlstate::new(db.code().code()))
-                });
-                // The driver reports an ERROR before ReadyForQuery has arrived; only a session that goes on proves that it did.
-                if definite && self.connection.client.batch_execute("").await.is_ok() {
-                    Ending::NotCommitted(Failure::of(&error))
-                } else {
-                    Ending::Unknown
-                }
+        let Connection { wire, commit, .. } = self.connection;
+        match wire.execute(commit, |_| {}).await {
+            Ok(reply) if reply.is_commit => Ending::Committed,
+            Ok(_) => Ending::NotCommitted(Failure::local(Abort::Other)),
+            // ReadyForQuery followed: the session goes on, and the server has made up its mind.
+            Err(failure) if wire.is_open() && failure.server.as_ref().is_some_and(|e| definite_at_commit(e.code)) => {
+                Ending::NotCommitted(failure)
             }
+            Err(_) => Ending::Unknown,
         }
     }
 
     /// Rolls back and waits for it, so that the next user of the connection does not pay for it.
     pub async fn rollback(self) {
+        let Connection { wire, rollback, .. } = self.connection;
         // A broken connection rolls back by itself.
-        let _ = self.connection.client.batch_execute("ROLLBACK").await;
+        let _ = wire.execute(rollback, |_| {}).await;
     }
 }
