@@ -20,6 +20,7 @@ pub mod probe;
 pub mod record;
 pub mod report;
 pub mod run;
+pub mod scenario;
 pub mod seed;
 pub mod state;
 pub mod strategy;
