@@ -14,6 +14,7 @@ pub mod invariant;
 pub mod metrics;
 pub mod milliseconds;
 pub mod outcome;
+pub mod pace;
 pub mod pg;
 pub mod plan;
 pub mod probe;

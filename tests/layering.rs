@@ -9,6 +9,7 @@ const LAYERS: [&str; 21] = [
     "outcome",
     "history",
     "metrics",
+    "pace",
     "audit",
     "verdict",
     "milliseconds",
