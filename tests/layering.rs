@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// From the words that need nothing to the faces that need everything; a module imports only from those before it.
-const LAYERS: [&str; 20] = [
+const LAYERS: [&str; 22] = [
     "error",
+    "random",
     "outcome",
     "history",
     "metrics",
+    "program",
     "audit",
     "verdict",
     "milliseconds",
