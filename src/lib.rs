@@ -18,6 +18,8 @@ pub mod pace;
 pub mod pg;
 pub mod plan;
 pub mod probe;
+pub mod program;
+pub mod random;
 pub mod record;
 pub mod report;
 pub mod run;

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// From the words that need nothing to the faces that need everything; a module imports only from those before it.
-const LAYERS: [&str; 21] = [
+const LAYERS: [&str; 24] = [
     "error",
+    "random",
     "outcome",
     "history",
     "metrics",
+    "program",
     "pace",
     "audit",
     "verdict",
