@@ -4,11 +4,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// From the words that need nothing to the faces that need everything; a module imports only from those before it.
-const LAYERS: [&str; 20] = [
+const LAYERS: [&str; 24] = [
     "error",
+    "random",
     "outcome",
     "history",
     "metrics",
+    "program",
+    "pace",
     "audit",
     "verdict",
     "milliseconds",
@@ -19,6 +22,7 @@ const LAYERS: [&str; 20] = [
     "workload",
     "invariant",
     "probe",
+    "scenario",
     "plan",
     "record",
     "run",

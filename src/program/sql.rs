@@ -1,0 +1,1 @@
+//! What in an SQL text is a name, and what is only text?

@@ -1,0 +1,562 @@
+//! Which keys may a scenario file have? The doc comments are what editors show: they become the JSON Schema.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+/// A scenario of dbstress: dataset, workload, load, thresholds and what a pass must rest on.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "dbstress scenario")]
+pub struct File {
+    /// What it shows, in one line.
+    pub summary: String,
+    /// Words by which scenarios are chosen.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// What the virtual users do: book units of authorisations, or run your own SQL.
+    pub workload: WorkloadName,
+    /// booking: the dataset that `dbstress seed` put there. Default: clinic.
+    pub dataset: Option<String>,
+    /// booking: how rows are protected: names of strategies, each of which has its turn, or "all" for those that claim to be safe. Default:
+    /// serializable.
+    pub strategy: Option<Names>,
+    /// Names of the invariants that the run claims to keep. Default: none for booking; for sql every invariant of its directory.
+    pub claims: Option<Vec<String>>,
+    /// What the figures must keep to: "reserve.response:p(95)<200ms", "aborted.rate<0.01", "committed.rate>=100/s".
+    #[serde(default)]
+    pub thresholds: Vec<ThresholdEntry>,
+    /// sql: the search_path of every session. Default: public.
+    pub schema: Option<String>,
+    /// sql: a file of SQL beside this one that makes the schema and its rows before the run.
+    pub setup: Option<String>,
+    /// sql: a file of SQL beside this one that removes it all after the run.
+    pub teardown: Option<String>,
+    /// sql: a directory beside this file with one .sql file for each rule that the data must keep.
+    pub invariants: Option<String>,
+    /// How hard, how long, and in which shape.
+    #[serde(default)]
+    pub load: LoadFile,
+    /// booking: the authorisations that the virtual users meet at.
+    pub booking: Option<BookingFile>,
+    /// What virtual users choose from, by weight.
+    #[serde(default)]
+    pub operation: Vec<OperationFile>,
+    /// sql: what $NAME in a statement stands for; drawn once for each iteration, so that a retry has the same values.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, DistributionFile>,
+    /// What a pass must rest on: without these the run is inconclusive.
+    #[serde(default)]
+    pub evidence: EvidenceFile,
+    /// sql: the twin of this scenario that does it wrongly and must be caught, to show that the invariants can fail.
+    pub control: Option<ControlFile>,
+}
+
+/// What the virtual users do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WorkloadName {
+    /// Reserve, release and consume units of authorisations.
+    Booking,
+    /// Your own statements or pgbench scripts, on your own schema.
+    Sql,
+}
+
+/// How hard, how long, and in which shape. Without duration, iterations, rounds and stages it is 30 seconds.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LoadFile {
+    /// Virtual users; with a rate, the most that work at once. Default: 50.
+    pub vus: Option<u32>,
+    /// How long, as "30s" or "1m30s".
+    pub duration: Option<String>,
+    /// So many iterations in all, shared by the virtual users; with a duration, whichever is over first.
+    pub iterations: Option<u64>,
+    /// So many rounds; only with targets = "rounds".
+    pub rounds: Option<u64>,
+    /// Ramps, as "30s:50": within 30 seconds to 50 virtual users, or to 50 arrivals per second if a rate is given.
+    pub stages: Option<Vec<String>>,
+    /// Arrivals per second, whether or not earlier ones have been answered (an open loop). With stages, the rate they start from.
+    pub rate: Option<f64>,
+    /// Whether arrivals come evenly or at random (Poisson). Default: even.
+    pub arrival: Option<ArrivalName>,
+    /// Arrivals that may wait for a free virtual user; more are dropped, and counted. Default: 10000.
+    pub backlog: Option<u32>,
+    /// The pause between two iterations, as "1s" or "1s..3s". Default: none.
+    pub think: Option<String>,
+    /// How long the load runs before the figures count. Default: not at all.
+    pub warm_up: Option<String>,
+    /// How long iterations under way may go on after the end. Default: 30s.
+    pub graceful_stop: Option<String>,
+    /// Threads that make the load. Default: half of the processors.
+    pub threads: Option<u16>,
+    /// One pool of so many connections for all virtual users. Default: a connection for each.
+    pub pool_size: Option<u32>,
+    /// What random choices are made from: the same number makes the same choices. Default: 42.
+    pub rng_seed: Option<u64>,
+    /// How an iteration goes on after an attempt that may be tried again.
+    pub retry: Option<RetryFile>,
+}
+
+/// How arrivals of an open loop are spaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ArrivalName {
+    /// At equal distances.
+    Even,
+    /// At random, independent of each other, as customers come.
+    Poisson,
+}
+
+/// How an iteration goes on after an attempt that may be tried again.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RetryFile {
+    /// No attempt begins later than this after its iteration did. Default: 10s.
+    pub deadline: Option<String>,
+    /// At most so many attempts; 1 means no retry. Default: as many as the deadline allows.
+    pub attempts: Option<u16>,
+    /// The pause before the next attempt. Default: jitter.
+    pub backoff: Option<Backoff>,
+}
+
+/// The pause before the next attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Backoff {
+    /// Growing, and random, so that those that met once do not meet again
+    #[default]
+    Jitter,
+    /// At once
+    None,
+}
+
+impl Backoff {
+    /// The word in the file.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Jitter => "jitter",
+            Self::None => "none",
+        }
+    }
+}
+
+/// The authorisations that the virtual users meet at.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BookingFile {
+    /// How the virtual users meet. Default: spread.
+    pub targets: Option<TargetsName>,
+    /// spread: so many authorisations are made for the run. Default: 200.
+    pub authorisations: Option<u32>,
+    /// Units that each authorisation has. Default: 50 for rounds, else 1000.
+    pub total: Option<i32>,
+    /// spread: besides, so many hot ones, which many want. Default: none.
+    pub hot: Option<u32>,
+    /// Units that each hot authorisation has. Default: 50.
+    pub hot_total: Option<i32>,
+    /// Share of the operations that go to a hot one, from 0 to 1. Default: 0.2 if there are hot ones.
+    pub hot_share: Option<f64>,
+    /// Share of the operations by an actor of another organisation, from 0 to 1; each must be refused. Default: 0.
+    pub strangers: Option<f64>,
+    /// The application's pause between reading and writing. Default: none.
+    pub hold: Option<String>,
+}
+
+/// How the virtual users meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum TargetsName {
+    /// All virtual users at once reserve from a fresh authorisation, again and again: the number of winners is known beforehand.
+    Rounds,
+    /// All virtual users on one authorisation until it is used up, then on the next.
+    OneByOne,
+    /// Each operation on one of many authorisations, some of which may be hot.
+    Spread,
+}
+
+/// One thing that virtual users do. booking: kind and units. sql: exactly one of sql, statements and script.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OperationFile {
+    /// Its name in figures and thresholds: small letters, digits, - and _. booking: default the kind.
+    pub name: Option<String>,
+    /// How often it is chosen, relative to the others; not negative. Default: 1.
+    pub weight: Option<f64>,
+    /// booking: what is done.
+    pub kind: Option<Kind>,
+    /// booking: units that it asks for. Default: 10; browse has none.
+    pub units: Option<i32>,
+    /// sql: the isolation level of its transaction. Default: read committed.
+    pub isolation: Option<IsolationName>,
+    /// sql: one statement, which is the whole transaction.
+    pub sql: Option<String>,
+    /// sql: several statements, which are one transaction.
+    pub statements: Option<Vec<StatementFile>>,
+    /// sql: a pgbench script beside this file.
+    pub script: Option<String>,
+    /// sql: what the one statement must have done, as "1 row" or "at least 1 row"; otherwise the iteration counts as aborted.
+    pub expect: Option<String>,
+    /// sql: which number of rows of the one statement means that a business rule said no, as "0 rows".
+    pub refused: Option<String>,
+    /// sql: whether an attempt that failed with 40001 or 40P01 is tried again. Default: true.
+    pub retry: Option<bool>,
+    /// sql: what an SQLSTATE means here, as { "23505" = "refused" }.
+    pub outcomes: Option<BTreeMap<String, Meaning>>,
+}
+
+/// What an operation of the workload booking does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Promise units.
+    Reserve,
+    /// Take a promise back.
+    Release,
+    /// Keep a promise.
+    Consume,
+    /// Only look.
+    Browse,
+}
+
+impl Kind {
+    /// The word in the file.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Reserve => "reserve",
+            Self::Release => "release",
+            Self::Consume => "consume",
+            Self::Browse => "browse",
+        }
+    }
+}
+
+/// An isolation level, in PostgreSQL's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum IsolationName {
+    /// Every statement sees what was committed before it.
+    #[serde(rename = "read committed")]
+    ReadCommitted,
+    /// One snapshot for the whole transaction.
+    #[serde(rename = "repeatable read")]
+    RepeatableRead,
+    /// As if transactions had run one after the other.
+    #[serde(rename = "serializable")]
+    Serializable,
+}
+
+/// What an error of the server means for an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Meaning {
+    /// A business rule said no: counted as refused.
+    Refused,
+    /// It failed, and is not tried again.
+    Aborted,
+    /// It is tried again.
+    Retry,
+}
+
+/// One statement of an operation.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StatementFile {
+    /// The statement; $NAME stands for a parameter or a captured column.
+    pub sql: String,
+    /// What it must have done, as "1 row" or "at least 1 row"; otherwise the iteration counts as aborted.
+    pub expect: Option<String>,
+    /// Which number of rows means that a business rule said no, as "0 rows".
+    pub refused: Option<String>,
+    /// Columns of its row that later statements use as $NAME.
+    #[serde(default)]
+    pub capture: Vec<String>,
+}
+
+/// What a parameter is drawn from: exactly one of these.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DistributionFile {
+    /// Integers from the first to the second, each equally often, as [1, 100].
+    pub uniform: Option<[i64; 2]>,
+    /// Integers of which the first are chosen most, by Zipf's law.
+    pub zipf: Option<ZipfFile>,
+    /// Integers one after the other, each once in the run.
+    pub sequence: Option<SequenceFile>,
+    /// One of these values, as ["a", "b"] or [{ value = "a", weight = 3 }, { value = "b", weight = 1 }].
+    pub choice: Option<Vec<Choice>>,
+    /// Integers of which the first `hot` are chosen with probability `share`.
+    pub hot: Option<HotFile>,
+}
+
+/// Integers of which the first are chosen most.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ZipfFile {
+    /// The first, and most frequent.
+    pub from: i64,
+    /// The last.
+    pub to: i64,
+    /// How uneven: number n is chosen in proportion to n to the power of minus this; greater than 0.
+    pub exponent: f64,
+}
+
+/// Integers one after the other.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SequenceFile {
+    /// The first.
+    pub start: i64,
+    /// The distance to the next. Default: 1.
+    pub step: Option<i64>,
+}
+
+/// Integers of which the first few are hot.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HotFile {
+    /// The first.
+    pub from: i64,
+    /// The last.
+    pub to: i64,
+    /// How many of them, from the first on, are hot.
+    pub hot: i64,
+    /// Share of the draws that are a hot one, from 0 to 1.
+    pub share: f64,
+}
+
+/// What a pass must rest on.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EvidenceFile {
+    /// So many contested blocks (rounds, or seconds of an authorisation) at least. Default: 0.
+    pub contested: Option<u64>,
+    /// Whether the strategy's mechanism must have been seen at work. Default: false.
+    pub mechanism: Option<bool>,
+    /// So many refusals for lack of units at least. Default: 0.
+    pub refused: Option<u64>,
+    /// So many committed iterations at least, by name of the operation.
+    #[serde(default)]
+    pub committed: BTreeMap<String, u64>,
+    /// Whether invariants must have been checked while the load ran. Default: false.
+    pub live: Option<bool>,
+}
+
+/// The twin of this scenario that must be caught: one of the two keys.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ControlFile {
+    /// A scenario file beside this one, which breaks an invariant.
+    pub file: Option<String>,
+    /// There is none: nothing shows that the invariants could have failed.
+    pub none: Option<bool>,
+}
+
+/// Names: one, or a list.
+#[derive(Debug, Clone)]
+pub struct Names(pub Vec<String>);
+
+/// A threshold: a text, or a table that says what happens when it is missed.
+#[derive(Debug, Clone)]
+pub struct ThresholdEntry {
+    /// The threshold in words.
+    pub threshold: String,
+    /// Whether the run ends as soon as it cannot be met any more.
+    pub abort_on_fail: bool,
+    /// Whether it was written as a table, and its words are a key of that.
+    pub is_table: bool,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ThresholdTable {
+    /// The threshold, as "aborted.rate<0.01".
+    threshold: String,
+    /// Whether the run ends as soon as it is missed. Default: false.
+    #[serde(default)]
+    abort_on_fail: bool,
+}
+
+/// One of the values of a choice.
+#[derive(Debug, Clone)]
+pub struct Choice {
+    /// What the parameter becomes.
+    pub value: Scalar,
+    /// How often, relative to the others.
+    pub weight: f64,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ChoiceTable {
+    /// What the parameter becomes.
+    value: Scalar,
+    /// How often, relative to the others; not negative. Default: 1.
+    weight: Option<f64>,
+}
+
+/// A value of a parameter.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Scalar {
+    /// true, false.
+    Boolean(bool),
+    /// A whole number.
+    Integer(i64),
+    /// Another number.
+    Double(f64),
+    /// Text.
+    Text(String),
+}
+
+// By hand, not as untagged enums: those lose the line, the column and the reason of an error.
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read;
+        impl<'de> Visitor<'de> for Read {
+            type Value = Names;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name or a list of names")
+            }
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<Names, E> {
+                Ok(Names(vec![name.to_owned()]))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut names: A) -> Result<Names, A::Error> {
+                let mut all = Vec::new();
+                while let Some(name) = names.next_element()? {
+                    all.push(name);
+                }
+                Ok(Names(all))
+            }
+        }
+        deserializer.deserialize_any(Read)
+    }
+}
+
+impl<'de> Deserialize<'de> for ThresholdEntry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read;
+        impl<'de> Visitor<'de> for Read {
+            type Value = ThresholdEntry;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a threshold in quotes, or { threshold = \"…\", abort_on_fail = true }")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<ThresholdEntry, E> {
+                Ok(ThresholdEntry { threshold: text.to_owned(), abort_on_fail: false, is_table: false })
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ThresholdEntry, A::Error> {
+                let ThresholdTable { threshold, abort_on_fail } = ThresholdTable::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(ThresholdEntry { threshold, abort_on_fail, is_table: true })
+            }
+        }
+        deserializer.deserialize_any(Read)
+    }
+}
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read;
+        impl Visitor<'_> for Read {
+            type Value = Scalar;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, a number, true or false")
+            }
+            fn visit_bool<E: de::Error>(self, value: bool) -> Result<Scalar, E> {
+                Ok(Scalar::Boolean(value))
+            }
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Scalar, E> {
+                Ok(Scalar::Integer(value))
+            }
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Scalar, E> {
+                Ok(Scalar::Double(value))
+            }
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<Scalar, E> {
+                Ok(Scalar::Text(value.to_owned()))
+            }
+        }
+        deserializer.deserialize_any(Read)
+    }
+}
+
+impl<'de> Deserialize<'de> for Choice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read;
+        impl<'de> Visitor<'de> for Read {
+            type Value = Choice;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value, or { value = …, weight = … }")
+            }
+            fn visit_bool<E: de::Error>(self, value: bool) -> Result<Choice, E> {
+                Ok(Scalar::Boolean(value).into())
+            }
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Choice, E> {
+                Ok(Scalar::Integer(value).into())
+            }
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Choice, E> {
+                Ok(Scalar::Double(value).into())
+            }
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<Choice, E> {
+                Ok(Scalar::Text(value.to_owned()).into())
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Choice, A::Error> {
+                let ChoiceTable { value, weight } = ChoiceTable::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Choice { value, weight: weight.unwrap_or(1.0) })
+            }
+        }
+        deserializer.deserialize_any(Read)
+    }
+}
+
+impl From<Scalar> for Choice {
+    fn from(value: Scalar) -> Self {
+        Self { value, weight: 1.0 }
+    }
+}
+
+impl JsonSchema for Names {
+    fn schema_name() -> Cow<'static, str> {
+        "Names".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }] })
+    }
+}
+
+impl JsonSchema for ThresholdEntry {
+    fn schema_name() -> Cow<'static, str> {
+        "Threshold".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "type": "string" }, generator.subschema_for::<ThresholdTable>()] })
+    }
+}
+
+impl JsonSchema for Scalar {
+    fn schema_name() -> Cow<'static, str> {
+        "Scalar".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "number", "boolean"] })
+    }
+}
+
+impl JsonSchema for Choice {
+    fn schema_name() -> Cow<'static, str> {
+        "Choice".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [generator.subschema_for::<Scalar>(), generator.subschema_for::<ChoiceTable>()] })
+    }
+}
+
+/// The JSON Schema (draft 2020-12) of a scenario file, all in one piece.
+pub fn schema() -> Schema {
+    SchemaSettings::draft2020_12()
+        .with(|settings| settings.inline_subschemas = true)
+        .into_generator()
+        .into_root_schema_for::<File>()
+}

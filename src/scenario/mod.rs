@@ -1,0 +1,305 @@
+//! What is to be run, as its author wrote it? A file in TOML: dataset, workload, load, thresholds, and what a pass must rest on.
+//!
+//! [`file`] has the keys, [`place`] says where in the file something is wrong, [`check`] makes a [`Scenario`] of it. The scenarios
+//! that come with the program are files like any other.
+
+mod check;
+pub mod file;
+mod pending;
+mod place;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::nearest;
+use crate::invariant::Invariant;
+use crate::outcome::Sqlstate;
+use crate::pg::load::Isolation;
+use crate::pg::retry::Retry;
+use crate::strategy::Strategy;
+use crate::{Error, Result};
+
+pub use file::{Backoff, Kind, Meaning};
+pub use pending::{Arrival, Program, Stage, Think, Threshold};
+
+/// A scenario, complete and checked.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// Its name: the stem of its file.
+    pub name: String,
+    /// What it shows, in one line.
+    pub summary: String,
+    /// Words by which scenarios are chosen.
+    pub tags: Vec<String>,
+    /// How hard, how long, in which shape.
+    pub load: Load,
+    /// What the virtual users do.
+    pub workload: Workload,
+    /// Names of the invariants that the run claims to keep.
+    pub claims: Vec<String>,
+    /// What the figures must keep to.
+    pub thresholds: Vec<Threshold>,
+    /// What a pass must rest on.
+    pub evidence: Evidence,
+}
+
+/// How hard, how long, in which shape.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Load {
+    /// Virtual users; of an open loop, the most that work at once.
+    pub vus: u32,
+    /// When it is over, or how it goes up and down.
+    pub extent: Extent,
+    /// Arrivals per second of an open loop, with stages the rate at the start; `None` = a closed loop.
+    pub rate: Option<f64>,
+    /// How arrivals are spaced.
+    pub arrival: Arrival,
+    /// Arrivals that may wait for a free virtual user; more are dropped, and counted.
+    pub backlog: u32,
+    /// The pause between two iterations.
+    pub think: Think,
+    /// What is excluded from the figures.
+    pub warm_up: Duration,
+    /// How long iterations under way may go on after the end.
+    pub graceful_stop: Duration,
+    /// Load threads; `None` = half of the processors.
+    pub threads: Option<u16>,
+    /// Connections of the one pool; `None` = a connection for each virtual user.
+    pub pool_size: Option<u32>,
+    /// What random choices are made from.
+    pub rng_seed: u64,
+    /// How failed attempts are tried again.
+    pub retry: Retry,
+    /// The pause before the next attempt.
+    pub backoff: Backoff,
+}
+
+/// When the load is over.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Extent {
+    /// After this time, or after so many iterations in all, whichever is first; at least one of them is given.
+    Constant {
+        /// How long.
+        duration: Option<Duration>,
+        /// Iterations in all, shared by the virtual users.
+        iterations: Option<u64>,
+    },
+    /// After so many rounds.
+    Rounds(u64),
+    /// After the last of these: of virtual users, or of arrivals per second if there is a rate.
+    Stages(Vec<Stage>),
+}
+
+/// What the virtual users do.
+#[derive(Debug, Clone)]
+pub enum Workload {
+    /// Book units of authorisations.
+    Booking(Booking),
+    /// Statements of the user's own.
+    Sql(Sql),
+}
+
+/// Units of authorisations are booked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Booking {
+    /// The dataset that must be there.
+    pub dataset: String,
+    /// How rows are protected; each has its turn.
+    pub strategies: Vec<Strategy>,
+    /// How the virtual users meet.
+    pub targets: Targets,
+    /// Units that each authorisation has, the hot ones aside.
+    pub total: i32,
+    /// Share of the operations by an actor of another organisation.
+    pub strangers: f64,
+    /// The application's pause between reading and writing.
+    pub hold: Duration,
+    /// What is chosen from, by weight.
+    pub operations: Vec<BookingOperation>,
+}
+
+/// How the virtual users meet.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Targets {
+    /// All at once on a fresh authorisation, again and again.
+    Rounds,
+    /// All on one authorisation until it is used up, then on the next.
+    OneByOne,
+    /// Each operation on one of many.
+    Spread {
+        /// How many are made for the run.
+        authorisations: u32,
+        /// Those that many want.
+        hot: Option<Hot>,
+    },
+}
+
+/// Authorisations that many want.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hot {
+    /// How many there are.
+    pub authorisations: u32,
+    /// Units that each has.
+    pub total: i32,
+    /// Share of the operations that go to one of them.
+    pub share: f64,
+}
+
+/// One thing that virtual users do with an authorisation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BookingOperation {
+    /// Its name in figures and thresholds.
+    pub name: String,
+    /// What is done.
+    pub kind: Kind,
+    /// Units that it asks for; 0 for browse.
+    pub units: i32,
+    /// How often it is chosen, relative to the others.
+    pub weight: f64,
+}
+
+/// Statements of the user's own, on a schema of the user's own.
+#[derive(Debug, Clone)]
+pub struct Sql {
+    /// The `search_path` of every session.
+    pub schema: String,
+    /// Makes the schema and its rows.
+    pub setup: Option<Script>,
+    /// Removes it all.
+    pub teardown: Option<Script>,
+    /// The rules that the data must keep.
+    pub invariants: Vec<Invariant>,
+    /// What must be caught; `None` if the file says nothing about it.
+    pub control: Option<Control>,
+    /// What is chosen from, by weight.
+    pub operations: Vec<SqlOperation>,
+}
+
+/// A file of SQL, read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Script {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What is in it.
+    pub text: String,
+}
+
+/// What is to show that the invariants can fail.
+#[derive(Debug, Clone)]
+pub enum Control {
+    /// A scenario that breaks one of them.
+    Twin(Box<Scenario>),
+    /// Nothing: the author renounced it.
+    Renounced,
+}
+
+/// One thing that virtual users do with statements of the user's own.
+#[derive(Debug, Clone)]
+pub struct SqlOperation {
+    /// Its name in figures and thresholds.
+    pub name: String,
+    /// How often it is chosen, relative to the others.
+    pub weight: f64,
+    /// The level of its transaction.
+    pub isolation: Isolation,
+    /// What one iteration does.
+    pub program: Program,
+    /// Whether an attempt that failed is tried again.
+    pub retry: bool,
+    /// What an SQLSTATE means here, where that is not the usual.
+    pub outcomes: BTreeMap<Sqlstate, Meaning>,
+}
+
+/// What a pass must rest on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Evidence {
+    /// Contested blocks at least.
+    pub contested: u64,
+    /// The strategy's mechanism was seen at work.
+    pub mechanism: bool,
+    /// Refusals for lack of units at least.
+    pub refused: u64,
+    /// Iterations committed at least, by name of the operation.
+    pub committed: BTreeMap<String, u64>,
+    /// Invariants were checked while the load ran.
+    pub live: bool,
+}
+
+/// The files that come with the program: name and text. A test keeps the list equal to the directory.
+pub const BUILT_IN: [(&str, &str); 5] = [
+    ("contention", include_str!("../../scenarios/contention.toml")),
+    ("throughput", include_str!("../../scenarios/throughput.toml")),
+    ("mixed", include_str!("../../scenarios/mixed.toml")),
+    ("flash-sale", include_str!("../../scenarios/flash-sale.toml")),
+    ("database-stress", include_str!("../../scenarios/database-stress.toml")),
+];
+
+/// The text of the built-in scenario called `name`.
+///
+/// # Errors
+/// Usage, with the nearest name.
+pub fn built_in_text(name: &str) -> Result<&'static str> {
+    BUILT_IN.iter().find(|(known, _)| *known == name).map(|(_, text)| *text).ok_or_else(|| {
+        let hint = nearest(name, BUILT_IN.iter().map(|(n, _)| *n)).map_or(String::new(), |n| format!("did you mean `{n}`?\n"));
+        Error::usage(format!("there is no scenario `{name}`"))
+            .cure(format!("{hint}`dbstress scenarios list` shows them; a file of your own is named with its ending .toml"))
+    })
+}
+
+impl Scenario {
+    /// Reads and checks a scenario. `label` is what errors call the text; files that it names are looked for in `base`, and refused if
+    /// there is none.
+    ///
+    /// # Errors
+    /// Usage, with line and column of everything that cannot be used.
+    pub fn from_toml(label: &str, text: &str, base: Option<&Path>) -> Result<Self> {
+        check::read(label, text, base)
+    }
+
+    /// The built-in scenario called `name`.
+    ///
+    /// # Errors
+    /// Usage, with the nearest name.
+    pub fn built_in(name: &str) -> Result<Self> {
+        Self::from_toml(&format!("{name}.toml"), built_in_text(name)?, None)
+    }
+
+    /// The scenario that `what` means: a file if it ends in `.toml` or has a separator, `-` for the text that `stdin` reads, else a
+    /// built-in name.
+    ///
+    /// # Errors
+    /// Usage: no such scenario, a file that cannot be read, whatever is wrong in it.
+    pub fn load(what: &str, stdin: impl FnOnce() -> std::io::Result<String>) -> Result<Self> {
+        if what == "-" {
+            let text = stdin().map_err(|e| Error::usage("the scenario cannot be read from standard input").because(e))?;
+            return Self::from_toml("stdin", &text, Some(Path::new(".")));
+        }
+        if !what.ends_with(".toml") && !what.contains(std::path::MAIN_SEPARATOR) {
+            return Self::built_in(what);
+        }
+        let path = Path::new(what);
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            Error::usage(format!("the scenario {what} cannot be read"))
+                .because(e)
+                .cure("name a file; or a built-in scenario without an ending: `dbstress scenarios list`")
+        })?;
+        Self::from_toml(what, &text, Some(path.parent().unwrap_or(Path::new("."))))
+    }
+
+    /// Whether units of authorisations are booked.
+    pub fn booking(&self) -> Option<&Booking> {
+        match &self.workload {
+            Workload::Booking(booking) => Some(booking),
+            Workload::Sql(_) => None,
+        }
+    }
+
+    /// Names of the operations, in the order of the file.
+    pub fn operations(&self) -> Vec<&str> {
+        match &self.workload {
+            Workload::Booking(booking) => booking.operations.iter().map(|o| &*o.name).collect(),
+            Workload::Sql(sql) => sql.operations.iter().map(|o| &*o.name).collect(),
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Where in the file is what is wrong, and what should be there instead?
+//!
+//! Keys are named by their path, `operation.1.weight`. What may stand at a path, and what it means, the JSON Schema knows: an error is
+//! explained with the words that an editor shows.
+
+use std::ops::Range;
+
+use serde_json::Value as Json;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::file::{self, File};
+use crate::error::nearest;
+use crate::{Error, Result};
+
+/// Something wrong at one place.
+#[derive(Debug)]
+pub struct Fault {
+    /// The path of the key.
+    pub at: String,
+    /// What is wrong, and its cure.
+    pub error: Error,
+}
+
+impl Fault {
+    /// What is wrong at `at`, and what to do about it.
+    pub fn new(at: impl Into<String>, message: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self { at: at.into(), error: Error::usage(message).cure(cure) }
+    }
+}
+
+/// Faults as one error, each behind its place.
+pub fn report(faults: impl IntoIterator<Item = (String, Error)>) -> Error {
+    let lines: Vec<String> = faults.into_iter().map(|(place, error)| format!("{place}: {error}")).collect();
+    Error::usage(lines.join("\n"))
+}
+
+/// A key or an element of a list, and where it is.
+struct Entry {
+    path: String,
+    key: Range<usize>,
+    value: Range<usize>,
+}
+
+/// A text and where everything in it is.
+pub struct Document<'t> {
+    label: &'t str,
+    text: &'t str,
+    root: Spanned<DeTable<'t>>,
+    entries: Vec<Entry>,
+    schema: Json,
+}
+
+impl<'t> Document<'t> {
+    /// Reads the text as TOML; `label` is what errors call it.
+    ///
+    /// # Errors
+    /// Usage, with every place at which it is no TOML.
+    pub fn parse(label: &'t str, text: &'t str) -> Result<Self> {
+        let (root, errors) = DeTable::parse_recoverable(text);
+        if !errors.is_empty() {
+            return Err(report(errors.iter().map(|e| {
+                let start = e.span().map_or(0, |span| span.start);
+                (position(label, text, start), Error::usage(e.message()).cure("write it as TOML: https://toml.io"))
+            })));
+        }
+        let mut entries = Vec::new();
+        collect(root.get_ref(), "", &mut entries);
+        Ok(Self { label, text, root, entries, schema: file::schema().to_value() })
+    }
+
+    /// Reads its keys.
+    ///
+    /// # Errors
+    /// Usage: every key that there is not; or the first value of the wrong type.
+    pub fn file(&self) -> Result<File> {
+        let unknown: Vec<_> = self.entries.iter().filter_map(|e| Some((e.key.start, self.unknown(&e.path)?))).collect();
+        if !unknown.is_empty() {
+            return Err(report(unknown.into_iter().map(|(start, error)| (position(self.label, self.text, start), error))));
+        }
+        let read = toml::de::Deserializer::from(self.root.clone());
+        serde::Deserialize::deserialize(read).map_err(|e: toml::de::Error| {
+            let start = e.span().map_or(0, |span| span.start);
+            report([(position(self.label, self.text, start), self.explain(&e))])
+        })
+    }
+
+    /// The faults as one error, in the order of the file.
+    pub fn error(&self, faults: Vec<Fault>) -> Error {
+        let mut faults: Vec<_> = faults.into_iter().map(|fault| (self.start(&fault.at), fault.error)).collect();
+        faults.sort_by_key(|(start, _)| *start);
+        report(faults.into_iter().map(|(start, error)| (position(self.label, self.text, start), error)))
+    }
+
+    /// Where the value at `path` begins; of one that is not there, where the nearest around it does.
+    fn start(&self, path: &str) -> usize {
+        let around = |entry: &&Entry| path.strip_prefix(&*entry.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        self.entries.iter().filter(around).max_by_key(|entry| entry.path.len()).map_or(0, |entry| entry.value.start)
+    }
+
+    /// Why there may be no key at `path`; `None` if there may.
+    fn unknown(&self, path: &str) -> Option<Error> {
+        let (parent, key) = path.rsplit_once('.').unwrap_or(("", path));
+        let parent = rule(&self.schema, parent)?;
+        let known = keys(parent);
+        if known.is_empty() || child(parent, key).is_some() {
+            return None;
+        }
+        let error = Error::usage(format!("there is no key `{key}` here"));
+        if let Some(near) = nearest(key, known.iter().copied()) {
+            return Some(error.cure(format!("did you mean `{near}`?")));
+        }
+        let top = keys(&self.schema);
+        let sections = || top.iter().filter(|section| self.schema["properties"][**section].get("type").is_some());
+        Some(error.cure(if top.contains(&key) {
+            format!("`{key}` stands at the top of the file, before the first [table]")
+        } else if let Some(section) = sections().find(|s| child(&self.schema, s).is_some_and(|rule| keys(rule).contains(&key))) {
+            format!("`{key}` stands in [{section}]")
+        } else {
+            format!("one of: {}", known.join(", "))
+        }))
+    }
+
+    /// What serde has to say, in the words of whoever wrote the file.
+    fn explain(&self, error: &toml::de::Error) -> Error {
+        let message = error.message();
+        let path = error.span().map_or("", |span| self.at(span.start));
+        let meaning = |path: &str| rule(&self.schema, path).and_then(|r| r["description"].as_str()).unwrap_or("see `dbstress schema`");
+        let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+        match (message, &*quoted) {
+            (m, [key]) if m.starts_with("missing field") => {
+                let path = if path.is_empty() { (*key).to_owned() } else { format!("{path}.{key}") };
+                Error::usage(format!("the key `{key}` is missing")).cure(format!("{key}: {}", meaning(&path)))
+            }
+            (m, [typed, known @ ..]) if m.starts_with("unknown variant") => {
+                let hint = nearest(typed, known.iter().copied()).map_or(String::new(), |name| format!("did you mean `{name}`?\n"));
+                Error::usage(format!("`{path}` cannot be `{typed}`")).cure(format!("{hint}one of: {}", known.join(", ")))
+            }
+            (m, _) => {
+                let said = match m.strip_prefix("invalid ").and_then(|m| m.split_once(": ")?.1.rsplit_once(", expected ")) {
+                    Some((found, expected)) => format!("`{path}` is {found}, and must be {}", plain(expected)),
+                    None => format!("`{path}`: {m}"),
+                };
+                Error::usage(said).cure(format!("{path}: {}", meaning(path)))
+            }
+        }
+    }
+
+    /// The path of what stands at an offset: the smallest that holds it.
+    fn at(&self, offset: usize) -> &str {
+        let holds = |entry: &&Entry| entry.value.contains(&offset) || entry.key.contains(&offset);
+        self.entries.iter().filter(holds).min_by_key(|entry| entry.value.len()).map_or("", |entry| &entry.path)
+    }
+}
+
+/// `label:line:column`, both from 1, columns in characters.
+fn position(label: &str, text: &str, offset: usize) -> String {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    format!("{label}:{line}:{column}")
+}
+
+fn collect(table: &DeTable<'_>, prefix: &str, entries: &mut Vec<Entry>) {
+    for (key, value) in table {
+        enter(format!("{prefix}{}", key.get_ref()), key.span(), value, entries);
+    }
+}
+
+fn enter(path: String, key: Range<usize>, value: &Spanned<DeValue<'_>>, entries: &mut Vec<Entry>) {
+    let inner = format!("{path}.");
+    entries.push(Entry { path, key, value: value.span() });
+    match value.get_ref() {
+        DeValue::Table(table) => collect(table, &inner, entries),
+        DeValue::Array(elements) => {
+            for (n, element) in elements.iter().enumerate() {
+                enter(format!("{inner}{n}"), element.span(), element, entries);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The part of the schema that `path` leads to.
+fn rule<'s>(schema: &'s Json, path: &str) -> Option<&'s Json> {
+    path.split('.').filter(|step| !step.is_empty()).try_fold(schema, child)
+}
+
+/// The schema itself and those of which one must hold.
+fn alternatives(schema: &Json) -> impl Iterator<Item = &Json> {
+    std::iter::once(schema).chain(schema["anyOf"].as_array().into_iter().flatten())
+}
+
+fn child<'s>(schema: &'s Json, step: &str) -> Option<&'s Json> {
+    alternatives(schema).find_map(|s| {
+        let element = step.parse::<usize>().ok().and_then(|_| s.get("items"));
+        let other = || s.get("additionalProperties").filter(|rule| rule.is_object());
+        s["properties"].get(step).or(element).or_else(other)
+    })
+}
+
+/// The keys that a table may have; none if that is not limited.
+fn keys(schema: &Json) -> Vec<&str> {
+    alternatives(schema).filter_map(|s| s["properties"].as_object()).flat_map(|p| p.keys().map(|k| &**k)).collect()
+}
+
+/// Serde's word for a type as an author of files knows it.
+fn plain(expected: &str) -> &str {
+    match expected {
+        "u16" | "u32" | "u64" => "a whole number, not negative",
+        "i32" | "i64" => "a whole number",
+        "f64" => "a number",
+        "a string" => "text in quotes",
+        "a boolean" => "true or false",
+        "a sequence" => "a list in [ ]",
+        "a map" => "a table",
+        table if table.starts_with("struct ") => "a table",
+        other => other,
+    }
+}
