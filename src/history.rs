@@ -21,11 +21,13 @@ pub enum OperationKind {
     Release,
     /// Keep a promise: scheduled shrinks, used grows.
     Consume,
+    /// Only look: nothing changes, and nothing is written to the ledger.
+    Browse,
 }
 
 impl OperationKind {
     /// All kinds, in the order of their discriminants.
-    pub const ALL: [Self; 3] = [Self::Reserve, Self::Release, Self::Consume];
+    pub const ALL: [Self; 4] = [Self::Reserve, Self::Release, Self::Consume, Self::Browse];
 
     /// The word for it, as in the ledger.
     pub fn word(self) -> &'static str {
@@ -33,6 +35,7 @@ impl OperationKind {
             Self::Reserve => "reserve",
             Self::Release => "release",
             Self::Consume => "consume",
+            Self::Browse => "browse",
         }
     }
 
@@ -47,6 +50,7 @@ impl OperationKind {
             Self::Reserve => (0, units),
             Self::Release => (0, -units),
             Self::Consume => (units, -units),
+            Self::Browse => (0, 0),
         }
     }
 }

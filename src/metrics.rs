@@ -1,24 +1,29 @@
 //! How long did it take, how often, and how many samples stand behind the figure?
 //!
-//! One recorder per load thread; nothing here is shared while the load runs. Recorders are merged at the end: histograms exactly,
-//! percentiles never averaged.
+//! One recorder per load thread; nothing here is shared while the load runs. Recorders are handed over at every tick and merged:
+//! histograms exactly, percentiles never averaged.
 
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::history::{OperationKind, Record};
 use crate::outcome::{Abort, Outcome, OutcomeClass, Refusal, Sqlstate};
 
-/// Nanoseconds below which latencies are not told apart.
+/// Nanoseconds below which times are not told apart.
 const LOWEST: u64 = 1_000;
-/// Nanoseconds at which latencies saturate: one hour.
+/// Nanoseconds at which times saturate: one hour.
 const HIGHEST: u64 = 3_600_000_000_000;
 
-fn histogram() -> Histogram<u64> {
+/// An empty histogram of times in nanoseconds, from a microsecond to an hour, three digits exact.
+pub fn histogram() -> Histogram<u64> {
     // The bounds are constants that the constructor accepts.
     Histogram::new_with_bounds(LOWEST, HIGHEST, 3).unwrap_or_else(|_| unreachable!("constant bounds"))
+}
+
+/// Adds `from` to `into`; histograms of [`histogram`] have equal bounds, so that it cannot fail.
+pub fn merge_times(into: &mut Histogram<u64>, from: &Histogram<u64>) {
+    let _ = into.add(from);
 }
 
 /// Response and service time of one operation with one class of outcome, in nanoseconds.
@@ -30,11 +35,81 @@ struct Latency {
     service: Histogram<u64>,
 }
 
-/// Everything that one load thread measures.
-#[derive(Debug, Clone, Default)]
+/// One finished iteration, as far as figures go. Times are nanoseconds on the run's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Iteration {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// BEGIN…COMMIT tries, at least 1.
+    pub attempts: u16,
+    /// The actor belonged to another organisation.
+    pub is_attack: bool,
+    /// When it should have started.
+    pub scheduled: u64,
+    /// When it did.
+    pub started: u64,
+    /// When its outcome was known.
+    pub finished: u64,
+}
+
+/// What happened in one second of the load.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tick {
+    /// Its end, seconds since the load began.
+    pub second: f64,
+    /// Virtual users at work.
+    pub vus: u32,
+    /// Iterations that committed.
+    pub committed: u64,
+    /// Iterations that were refused.
+    pub refused: u64,
+    /// Iterations that were given up.
+    pub aborted: u64,
+    /// Iterations that were never answered.
+    pub unknown: u64,
+    /// Arrivals that nobody took up.
+    pub dropped: u64,
+    /// Response time of committed iterations.
+    pub response: Percentiles,
+    /// How late the generator was.
+    pub lag: Percentiles,
+}
+
+impl Tick {
+    /// What a second's recorder says.
+    pub fn of(second: f64, vus: u32, recorder: &Recorder) -> Self {
+        let counts = recorder.counts();
+        Self {
+            second,
+            vus,
+            committed: counts.of(OutcomeClass::Committed),
+            refused: counts.of(OutcomeClass::Refused),
+            aborted: counts.of(OutcomeClass::Aborted),
+            unknown: counts.of(OutcomeClass::Unknown),
+            dropped: counts.dropped,
+            response: Percentiles::of(&recorder.times(None, OutcomeClass::Committed, Time::Response)),
+            lag: Percentiles::of(recorder.lags()),
+        }
+    }
+}
+
+/// Which of the two times of an iteration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Time {
+    /// From when it should have started: response time.
+    Response,
+    /// From when it did: service time.
+    Service,
+}
+
+/// Everything that one load thread measures. Operations are known by their number in the plan.
+#[derive(Debug, Clone)]
 pub struct Recorder {
-    latency: BTreeMap<(OperationKind, OutcomeClass), Latency>,
+    /// By operation, then by class of outcome.
+    latency: Vec<[Option<Box<Latency>>; OutcomeClass::ALL.len()]>,
     counts: Counts,
+    lag: Histogram<u64>,
+    wait: Option<Histogram<u64>>,
 }
 
 /// Everything that is counted. Merged field by field: a forgotten field does not compile.
@@ -50,10 +125,19 @@ pub struct Counts {
     pub failed_attempts: BTreeMap<Abort, u64>,
     /// Errors of the server: `SQLSTATE routine` → how often. The routine tells first-updater-wins from SSI.
     pub sqlstates: BTreeMap<String, u64>,
+    /// The first message of each kind of failure: what a person needs to read.
+    #[serde(default)]
+    pub messages: BTreeMap<String, String>,
     /// Attempts per iteration → iterations.
     pub attempts: BTreeMap<u16, u64>,
     /// Operations proposed by an actor of another organisation.
     pub attacks: u64,
+    /// Arrivals of an open loop that nobody took up: the backlog was full.
+    #[serde(default)]
+    pub dropped: u64,
+    /// Iterations of the warm-up, which nothing else here counts.
+    #[serde(default)]
+    pub warm_up: u64,
 }
 
 impl Counts {
@@ -72,37 +156,59 @@ impl Counts {
         self.failed_attempts.get(&abort).copied().unwrap_or(0)
     }
 
+    /// Failed attempts that only a concurrent transaction can have caused.
+    pub fn conflicts(&self) -> u64 {
+        self.failed_attempts.iter().filter(|(abort, _)| abort.is_conflict()).map(|(_, n)| n).sum()
+    }
+
     /// BEGIN…COMMIT tries in all.
     pub fn attempts_made(&self) -> u64 {
         self.attempts.iter().map(|(attempts, n)| u64::from(*attempts) * n).sum()
     }
 
-    fn merge(&mut self, other: Self) {
-        let Self { outcomes, refused, aborted, failed_attempts, sqlstates, attempts, attacks } = other;
+    fn merge(&mut self, other: &Self) {
+        let Self { outcomes, refused, aborted, failed_attempts, sqlstates, messages, attempts, attacks, dropped, warm_up } = other;
         add(&mut self.outcomes, outcomes);
         add(&mut self.refused, refused);
         add(&mut self.aborted, aborted);
         add(&mut self.failed_attempts, failed_attempts);
         add(&mut self.sqlstates, sqlstates);
         add(&mut self.attempts, attempts);
+        for (kind, message) in messages {
+            self.messages.entry(kind.clone()).or_insert_with(|| message.clone());
+        }
         self.attacks += attacks;
+        self.dropped += dropped;
+        self.warm_up += warm_up;
     }
 }
 
-fn add<K: Ord>(into: &mut BTreeMap<K, u64>, from: BTreeMap<K, u64>) {
+fn add<K: Ord + Clone>(into: &mut BTreeMap<K, u64>, from: &BTreeMap<K, u64>) {
     for (key, n) in from {
-        *into.entry(key).or_default() += n;
+        *into.entry(key.clone()).or_default() += n;
     }
 }
 
 impl Recorder {
+    /// An empty one for so many operations; `waits` if virtual users wait for connections of a pool.
+    pub fn new(operations: usize, waits: bool) -> Self {
+        Self {
+            latency: (0..operations).map(|_| [const { None }; OutcomeClass::ALL.len()]).collect(),
+            counts: Counts::default(),
+            lag: histogram(),
+            wait: waits.then(histogram),
+        }
+    }
+
     /// Counts and times one finished iteration.
-    pub fn record(&mut self, record: &Record) {
+    pub fn record(&mut self, operation: usize, record: Iteration) {
         let class = record.outcome.class();
-        let latency =
-            self.latency.entry((record.kind, class)).or_insert_with(|| Latency { response: histogram(), service: histogram() });
-        latency.response.saturating_record(record.finished.saturating_sub(record.scheduled));
-        latency.service.saturating_record(record.finished.saturating_sub(record.started));
+        if let Some(classes) = self.latency.get_mut(operation) {
+            let latency =
+                classes[class as usize].get_or_insert_with(|| Box::new(Latency { response: histogram(), service: histogram() }));
+            latency.response.saturating_record(record.finished.saturating_sub(record.scheduled));
+            latency.service.saturating_record(record.finished.saturating_sub(record.started));
+        }
         let counts = &mut self.counts;
         *counts.outcomes.entry(class).or_default() += 1;
         *counts.attempts.entry(record.attempts).or_default() += 1;
@@ -114,10 +220,32 @@ impl Recorder {
         }
     }
 
-    /// Counts one attempt that failed, with the server's code and reporting routine if it was the server that said no.
-    pub fn failed_attempt(&mut self, abort: Abort, server: Option<(Sqlstate, &str)>) {
+    /// Counts one iteration of the warm-up.
+    pub fn warm_up(&mut self) {
+        self.counts.warm_up += 1;
+    }
+
+    /// Counts one arrival that nobody took up.
+    pub fn dropped(&mut self) {
+        self.counts.dropped += 1;
+    }
+
+    /// How much later than it should have the generator came to something, in nanoseconds.
+    pub fn lag(&mut self, nanoseconds: u64) {
+        self.lag.saturating_record(nanoseconds);
+    }
+
+    /// How long a virtual user waited for a connection of the pool, in nanoseconds.
+    pub fn wait(&mut self, nanoseconds: u64) {
+        if let Some(wait) = &mut self.wait {
+            wait.saturating_record(nanoseconds);
+        }
+    }
+
+    /// Counts one attempt that failed, with the server's code, reporting routine and message if it was the server that said no.
+    pub fn failed_attempt(&mut self, abort: Abort, server: Option<(Sqlstate, &str, &str)>) {
         *self.counts.failed_attempts.entry(abort).or_default() += 1;
-        let Some((code, routine)) = server else { return };
+        let Some((code, routine, message)) = server else { return };
         // Only the first of its kind allocates.
         let found = self
             .counts
@@ -127,28 +255,46 @@ impl Recorder {
         match found {
             Some((_, n)) => *n += 1,
             None => {
-                self.counts.sqlstates.insert(format!("{} {routine}", code.as_str()), 1);
+                let key = format!("{} {routine}", code.as_str());
+                self.counts.messages.insert(key.clone(), message.to_owned());
+                self.counts.sqlstates.insert(key, 1);
             }
         }
     }
 
+    /// Keeps what a script itself had to say about a failure, the first time it says so.
+    pub fn remark(&mut self, kind: &str, message: impl FnOnce() -> String) {
+        if !self.counts.messages.contains_key(kind) {
+            self.counts.messages.insert(kind.to_owned(), message());
+        }
+    }
+
     /// Takes another thread's measurements in.
-    pub fn merge(&mut self, other: Self) {
-        let Self { latency, counts } = other;
-        for (key, from) in latency {
-            match self.latency.entry(key) {
-                std::collections::btree_map::Entry::Vacant(entry) => {
-                    entry.insert(from);
-                }
-                std::collections::btree_map::Entry::Occupied(mut entry) => {
-                    let into = entry.get_mut();
-                    // Equal bounds: adding cannot fail.
-                    let _ = into.response.add(&from.response);
-                    let _ = into.service.add(&from.service);
+    pub fn merge(&mut self, other: &Self) {
+        let Self { latency, counts, lag, wait } = other;
+        for (into, from) in self.latency.iter_mut().zip(latency) {
+            for (into, from) in into.iter_mut().zip(from) {
+                match (into, from) {
+                    (_, None) => {}
+                    (Some(into), Some(from)) => {
+                        merge_times(&mut into.response, &from.response);
+                        merge_times(&mut into.service, &from.service);
+                    }
+                    (into, Some(from)) => *into = Some(from.clone()),
                 }
             }
         }
         self.counts.merge(counts);
+        merge_times(&mut self.lag, lag);
+        if let (Some(into), Some(from)) = (&mut self.wait, wait) {
+            merge_times(into, from);
+        }
+    }
+
+    /// An empty one of the same kind.
+    #[must_use]
+    pub fn fresh(&self) -> Self {
+        Self::new(self.latency.len(), self.wait.is_some())
     }
 
     /// What was counted.
@@ -156,17 +302,46 @@ impl Recorder {
         &self.counts
     }
 
-    /// Percentiles of one class of outcome over all operations: response and service time.
-    pub fn percentiles(&self, class: OutcomeClass) -> Timing {
-        let mut response = histogram();
-        let mut service = histogram();
-        for ((_, of), latency) in &self.latency {
-            if *of == class {
-                let _ = response.add(&latency.response);
-                let _ = service.add(&latency.service);
-            }
+    /// Iterations of one operation, or of all, with one class of outcome, or with any.
+    pub fn iterations(&self, operation: Option<usize>, class: Option<OutcomeClass>) -> u64 {
+        self.select(operation, class).map(|latency| latency.response.len()).sum()
+    }
+
+    /// Times of one operation, or of all, with one class of outcome.
+    pub fn times(&self, operation: Option<usize>, class: OutcomeClass, time: Time) -> Histogram<u64> {
+        let mut times = histogram();
+        for latency in self.select(operation, Some(class)) {
+            merge_times(&mut times, if time == Time::Response { &latency.response } else { &latency.service });
         }
-        Timing { response: Percentiles::of(&response), service: Percentiles::of(&service) }
+        times
+    }
+
+    fn select(&self, operation: Option<usize>, class: Option<OutcomeClass>) -> impl Iterator<Item = &Latency> {
+        self.latency
+            .iter()
+            .enumerate()
+            .filter(move |(i, _)| operation.is_none_or(|o| o == *i))
+            .flat_map(move |(_, classes)| {
+                OutcomeClass::ALL.iter().zip(classes).filter(move |(of, _)| class.is_none_or(|c| c == **of)).filter_map(|(_, l)| l.as_deref())
+            })
+    }
+
+    /// Percentiles of one class of outcome: response and service time.
+    pub fn percentiles(&self, operation: Option<usize>, class: OutcomeClass) -> Timing {
+        Timing {
+            response: Percentiles::of(&self.times(operation, class, Time::Response)),
+            service: Percentiles::of(&self.times(operation, class, Time::Service)),
+        }
+    }
+
+    /// How late the generator was.
+    pub fn lags(&self) -> &Histogram<u64> {
+        &self.lag
+    }
+
+    /// How long connections of the pool were waited for; `None` without a pool.
+    pub fn waits(&self) -> Option<&Histogram<u64>> {
+        self.wait.as_ref()
     }
 }
 
@@ -199,7 +374,8 @@ pub struct Percentiles {
 }
 
 impl Percentiles {
-    fn of(histogram: &Histogram<u64>) -> Self {
+    /// Of times in nanoseconds.
+    pub fn of(histogram: &Histogram<u64>) -> Self {
         let samples = histogram.len();
         // At least three samples above the percentile, or it is only a name for the maximum.
         let at = |q: f64| (samples as f64 * (1.0 - q) >= 3.0).then(|| histogram.value_at_quantile(q) as f64 / 1e6);
@@ -222,53 +398,56 @@ pub fn percent(share: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::Applied;
 
-    fn record(outcome: Outcome, response_ms: u64) -> Record {
-        Record {
-            n: 0,
-            vu: 0,
-            kind: OperationKind::Reserve,
+    fn record(outcome: Outcome, response_ms: u64) -> Iteration {
+        Iteration {
             outcome,
             attempts: 2,
-            conflicts: 0,
             is_attack: false,
-            authorisation: 1,
-            units: 1,
             scheduled: 0,
             started: response_ms * 500_000,
-            last_attempt: 0,
-            commit_sent: 0,
             finished: response_ms * 1_000_000,
-            applied: Applied::default(),
         }
     }
 
     #[test]
-    fn percentiles_keep_outcomes_apart_and_need_samples() {
-        let mut recorder = Recorder::default();
+    fn percentiles_keep_outcomes_and_operations_apart_and_need_samples() {
+        let mut recorder = Recorder::new(2, false);
         for ms in 1..=100 {
-            recorder.record(&record(Outcome::Committed, ms));
+            recorder.record(0, record(Outcome::Committed, ms));
         }
-        recorder.record(&record(Outcome::Unknown, 5_000));
-        let timing = recorder.percentiles(OutcomeClass::Committed);
+        recorder.record(0, record(Outcome::Unknown, 5_000));
+        recorder.record(1, record(Outcome::Committed, 7_000));
+        let timing = recorder.percentiles(Some(0), OutcomeClass::Committed);
         assert_eq!(timing.response.samples, 100);
         let near = |value: Option<f64>, want: f64| value.is_some_and(|v| (v - want).abs() / want < 0.01);
         assert!(near(timing.response.p50, 50.0) && near(timing.response.p95, 95.0), "{timing:?}");
         assert_eq!(timing.response.p99, None, "one sample above the 99th percentile is not enough");
         assert!(near(timing.service.max, 50.0), "service runs from the actual start");
+        assert!(near(recorder.percentiles(None, OutcomeClass::Committed).response.max, 7_000.0));
+        assert_eq!(recorder.iterations(Some(0), None), 101);
+        assert_eq!(recorder.iterations(None, Some(OutcomeClass::Committed)), 101);
     }
 
     #[test]
     fn merging_loses_nothing() {
-        let mut one = Recorder::default();
-        one.record(&record(Outcome::Committed, 1));
-        one.failed_attempt(Abort::SerializationFailure, Some((Sqlstate::new("40001"), "ExecUpdate")));
+        let mut one = Recorder::new(1, true);
+        one.record(0, record(Outcome::Committed, 1));
+        one.failed_attempt(Abort::SerializationFailure, Some((Sqlstate::new("40001"), "ExecUpdate", "could not serialize")));
+        one.lag(2_000_000);
+        one.wait(3_000_000);
+        one.dropped();
         let mut both = one.clone();
-        both.merge(one.clone());
+        both.merge(&one);
         assert_eq!(both.counts().iterations(), 2);
         assert_eq!(both.counts().attempts_made(), 4);
         assert_eq!(both.counts().sqlstates["40001 ExecUpdate"], 2);
-        assert_eq!(both.percentiles(OutcomeClass::Committed).response.samples, 2);
+        assert_eq!(both.counts().messages["40001 ExecUpdate"], "could not serialize");
+        assert_eq!((both.counts().dropped, both.lags().len(), both.waits().unwrap().len()), (2, 2, 2));
+        assert_eq!(both.percentiles(None, OutcomeClass::Committed).response.samples, 2);
+        let mut into_empty = both.fresh();
+        assert_eq!((into_empty.counts(), into_empty.iterations(None, None)), (&Counts::default(), 0));
+        into_empty.merge(&one);
+        assert_eq!(into_empty.iterations(None, None), 1);
     }
 }

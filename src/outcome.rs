@@ -85,16 +85,25 @@ pub enum Refusal {
     WrongOrganisation,
     /// There is no such authorisation.
     NotFound,
+    /// A rule that the scenario declares: a number of rows, an SQLSTATE.
+    Declared,
 }
 
 impl Refusal {
     /// All refusals, in the order of their discriminants.
-    pub const ALL: [Self; 6] =
-        [Self::InsufficientUnits, Self::NotScheduled, Self::Inactive, Self::Expired, Self::WrongOrganisation, Self::NotFound];
+    pub const ALL: [Self; 7] = [
+        Self::InsufficientUnits,
+        Self::NotScheduled,
+        Self::Inactive,
+        Self::Expired,
+        Self::WrongOrganisation,
+        Self::NotFound,
+        Self::Declared,
+    ];
 
-    /// Whether it depends on the counters, so that contention can bring it about.
+    /// Whether it depends on what others did, so that contention can bring it about.
     pub fn is_about_capacity(self) -> bool {
-        matches!(self, Self::InsufficientUnits | Self::NotScheduled)
+        matches!(self, Self::InsufficientUnits | Self::NotScheduled | Self::Declared)
     }
 
     /// The words for it.
@@ -106,6 +115,7 @@ impl Refusal {
             Self::Expired => "expired",
             Self::WrongOrganisation => "wrong organisation",
             Self::NotFound => "not found",
+            Self::Declared => "by a rule of the scenario",
         }
     }
 }
@@ -138,13 +148,15 @@ pub enum Abort {
     ConnectionLost,
     /// No definite answer within the deadline of the iteration, and COMMIT was never sent.
     Deadline,
-    /// Any other error of the server.
+    /// A statement met another number of rows than the scenario expects.
+    Expectation,
+    /// Any other error, of the server or of a script.
     Other,
 }
 
 impl Abort {
     /// All aborts, in the order of their discriminants.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::SerializationFailure,
         Self::Deadlock,
         Self::LockNotAvailable,
@@ -157,6 +169,7 @@ impl Abort {
         Self::TooManyConnections,
         Self::ConnectionLost,
         Self::Deadline,
+        Self::Expectation,
         Self::Other,
     ];
 
@@ -213,6 +226,7 @@ impl Abort {
             Self::TooManyConnections => "53300 too many connections",
             Self::ConnectionLost => "connection lost",
             Self::Deadline => "deadline exceeded",
+            Self::Expectation => "expectation not met",
             Self::Other => "other error",
         }
     }
@@ -222,6 +236,12 @@ impl Abort {
 /// The answer must have been followed by ReadyForQuery; a FATAL one proves nothing.
 pub fn definite_at_commit(code: Sqlstate) -> bool {
     matches!(&code.0, b"40001" | b"40P01" | b"57014" | [b'2', b'3', ..])
+}
+
+/// Whether an ERROR answer to a statement that is its own transaction proves that nothing was committed: whatever the statement itself can
+/// bring about does. What a server says on its way out, or somebody between, does not.
+pub fn definite_of_statement(code: Sqlstate) -> bool {
+    !matches!(&code.0, [b'0', b'8', ..] | [b'5', b'7', b'P', ..] | [b'5', b'8', ..] | [b'X', b'X', ..])
 }
 
 /// Five characters by which PostgreSQL says what went wrong.
@@ -288,6 +308,7 @@ mod tests {
             assert_eq!(Abort::from_sqlstate(state), abort, "{code}");
             assert_eq!(abort.is_retryable(), retryable, "{code}");
             assert_eq!(definite_at_commit(state), definite, "{code}");
+            assert!(definite_of_statement(state) || !definite, "{code}");
         }
     }
 }

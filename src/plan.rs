@@ -1,74 +1,192 @@
 //! What exactly will be run? Complete, validated, printable; everything that decides a result is in here.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::history::OpId;
+use crate::history::{OpId, OperationKind};
+use crate::pace::{Arrival, Ramp, Stage, Think, duration_text};
 use crate::pg::retry::Retry;
+use crate::scenario::{self, Booking, Evidence, Extent, Scenario, Sql, Targets, Threshold};
 use crate::strategy::{Hazard, Strategy};
 use crate::{Error, Result};
 
-/// How the virtual users contend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// Rounds: all VUs at once reserve from a fresh authorisation; the number of winners is known beforehand
-    Contest,
-    /// Reserve, release and consume around full capacity, without pause
-    Churn,
-}
-
-impl Mode {
-    /// What exposure is counted in, in the plural.
-    pub fn blocks(self) -> &'static str {
-        match self {
-            Self::Contest => "rounds",
-            Self::Churn => "seconds of an authorisation",
-        }
-    }
-}
-
-/// When a strategy's turn is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Limit {
-    /// After this time, at the end of the round.
-    #[serde(rename = "duration_ms")]
-    Duration(#[serde(with = "crate::milliseconds")] Duration),
-    /// After so many rounds; of churn, after so many iterations of each VU.
-    Rounds(u64),
-}
-
-/// A contention run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Plan {
-    /// Strategies under test, in the order of their turns.
-    pub strategies: Vec<Strategy>,
-    /// How the virtual users contend.
-    pub mode: Mode,
-    /// Virtual users.
-    pub vus: u32,
-    /// When a strategy's turn is over.
-    pub limit: Limit,
-    /// Units each operation asks for.
-    pub units: i32,
-    /// Units each authorisation has.
-    pub total: i32,
-    /// The application's pause between reading and writing.
-    #[serde(rename = "think_ms", with = "crate::milliseconds")]
-    pub think: Duration,
+    /// The scenario that it follows.
+    pub scenario: String,
+    /// What the virtual users do.
+    pub workload: Workload,
+    /// How hard and how long.
+    pub load: Load,
+    /// What is excluded from the figures, at the beginning.
+    #[serde(rename = "warm_up_ms", with = "crate::milliseconds")]
+    pub warm_up: Duration,
+    /// How long iterations under way may go on after the end.
+    #[serde(rename = "graceful_stop_ms", with = "crate::milliseconds")]
+    pub graceful_stop: Duration,
+    /// Connections of the one pool; `None` = a connection for each virtual user.
+    pub pool_size: Option<u32>,
     /// How failed attempts are tried again.
     pub retry: Retry,
     /// Load threads.
     pub threads: usize,
     /// What random choices are made from.
     pub rng_seed: u64,
+    /// Names of the invariants that the run claims to keep.
+    pub claims: Vec<String>,
+    /// What the figures must keep to.
+    pub thresholds: Vec<Threshold>,
+    /// What a pass must rest on.
+    pub evidence: Evidence,
+    /// What the user calls it.
+    pub tags: BTreeMap<String, String>,
 }
 
-/// The strategy that the tool itself runs to show that the test can fail.
-pub const CONTROL: Strategy = Strategy::Naive;
+/// What the virtual users do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Workload {
+    /// Book units of authorisations.
+    Booking(Booking),
+    /// Statements of the user's own.
+    Sql(Sql),
+}
+
+/// How hard and how long.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Load {
+    /// All virtual users begin an iteration together, again and again.
+    Rounds {
+        /// Virtual users.
+        vus: u32,
+        /// When a turn is over.
+        limit: Limit,
+    },
+    /// Each virtual user begins its next iteration when the last is over.
+    Closed {
+        /// How many are at work.
+        vus: Ramp,
+        /// Iterations in all, if that is the end.
+        iterations: Option<u64>,
+        /// The pause between two iterations.
+        think: Think,
+    },
+    /// Iterations arrive by schedule, whether or not earlier ones are over.
+    Open {
+        /// Arrivals per second.
+        rate: Ramp,
+        /// How they are spaced.
+        arrival: Arrival,
+        /// Arrivals in all, if that is the end.
+        iterations: Option<u64>,
+        /// Virtual users that take them up.
+        vus: u32,
+        /// How many may wait for one; more are dropped, and counted.
+        backlog: u32,
+    },
+}
+
+/// When a turn of rounds is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Limit {
+    /// After this time, at the end of the round.
+    #[serde(rename = "duration_ms")]
+    Duration(#[serde(with = "crate::milliseconds")] Duration),
+    /// After so many rounds.
+    Rounds(u64),
+}
+
+impl Load {
+    /// Virtual users at the most.
+    pub fn vus(&self) -> u32 {
+        match self {
+            Self::Rounds { vus, .. } | Self::Open { vus, .. } => *vus,
+            Self::Closed { vus, .. } => vus.peak().ceil() as u32,
+        }
+    }
+
+    /// How long it takes, if time is what ends it.
+    pub fn duration(&self) -> Option<Duration> {
+        let duration = match self {
+            Self::Rounds { limit: Limit::Duration(duration), .. } => *duration,
+            Self::Rounds { .. } => return None,
+            Self::Closed { vus: ramp, .. } | Self::Open { rate: ramp, .. } => ramp.duration(),
+        };
+        (duration < FOREVER).then_some(duration)
+    }
+
+    /// Iterations in all, if that is what ends it.
+    pub fn iterations(&self) -> Option<u64> {
+        match self {
+            Self::Rounds { vus, limit: Limit::Rounds(n) } => Some(n * u64::from(*vus)),
+            Self::Rounds { .. } => None,
+            Self::Closed { iterations, .. } | Self::Open { iterations, .. } => *iterations,
+        }
+    }
+
+    /// The same load for a shorter time: what a control gets.
+    #[must_use]
+    pub fn cut(&self, to: Duration) -> Self {
+        let cut = |ramp: &Ramp| {
+            let mut left = to;
+            let mut at = ramp.start;
+            let mut stages = Vec::new();
+            for stage in &ramp.stages {
+                let taken = stage.duration.min(left);
+                let share = if stage.duration.is_zero() { 1.0 } else { taken.as_secs_f64() / stage.duration.as_secs_f64() };
+                at += (stage.target - at) * share;
+                stages.push(Stage { duration: taken, target: at });
+                left -= taken;
+                if left.is_zero() {
+                    break;
+                }
+            }
+            Ramp { start: ramp.start, stages }
+        };
+        let mut load = self.clone();
+        match &mut load {
+            Self::Rounds { limit: Limit::Duration(duration), .. } => *duration = to,
+            // Few rounds may be too few to be caught in.
+            Self::Rounds { limit: Limit::Rounds(n), .. } => *n = (*n).max(20),
+            Self::Closed { vus: ramp, .. } | Self::Open { rate: ramp, .. } => *ramp = cut(ramp),
+        }
+        load
+    }
+
+    /// In words: `50 VUs for 30s`.
+    pub fn words(&self) -> String {
+        let ramp = |ramp: &Ramp, unit: &str| match &ramp.stages[..] {
+            [stage] if stage.target == ramp.start && stage.duration >= FOREVER => format!("{} {unit}", ramp.start),
+            [stage] if stage.target == ramp.start => format!("{} {unit} for {}", ramp.start, duration_text(stage.duration)),
+            stages => {
+                let stages: Vec<String> = stages.iter().map(ToString::to_string).collect();
+                format!("{unit} in stages from {}: {}", ramp.start, stages.join(", "))
+            }
+        };
+        let iterations = |n: &Option<u64>| n.map_or(String::new(), |n| format!(", {n} iterations"));
+        match self {
+            Self::Rounds { vus, limit: Limit::Duration(d) } => format!("{vus} VUs in rounds for {}", duration_text(*d)),
+            Self::Rounds { vus, limit: Limit::Rounds(n) } => format!("{vus} VUs, {n} rounds"),
+            Self::Closed { vus, iterations: n, think } => {
+                let think = if think.is_zero() { String::new() } else { format!(", {think} apart") };
+                format!("{}{}{think}", ramp(vus, "VUs"), iterations(n))
+            }
+            Self::Open { rate, arrival, iterations: n, vus, .. } => {
+                let spacing = if *arrival == Arrival::Poisson { " at random" } else { "" };
+                format!("{}{spacing}{}, {vus} VUs at the most", ramp(rate, "arrivals/s"), iterations(n))
+            }
+        }
+    }
+}
+
+/// A load that iterations end, not time.
+const FOREVER: Duration = Duration::from_secs(100 * 24 * 3600);
+
 /// The control stops at its first breach, or after this.
 pub const CONTROL_LIMIT: Duration = Duration::from_secs(10);
 /// Invariants about counters and ledger alone: they make sense on any copy of the two tables, the controls' among them.
@@ -84,9 +202,85 @@ pub const OF_COUNTERS: [&str; 6] = [
 pub const HAZARD: Hazard = Hazard::LostUpdate;
 
 impl Plan {
-    /// Room for this many winners in a round.
-    pub fn winners(&self) -> u32 {
-        (self.total / self.units).max(0).unsigned_abs()
+    /// The plan of a scenario.
+    ///
+    /// # Errors
+    /// Usage, naming everything that cannot be used.
+    pub fn of(scenario: &Scenario, tags: BTreeMap<String, String>) -> Result<Self> {
+        let scenario::Load { vus, rate, arrival, backlog, think, .. } = scenario.load;
+        let workload = match &scenario.workload {
+            scenario::Workload::Booking(booking) => Workload::Booking(booking.clone()),
+            scenario::Workload::Sql(sql) => Workload::Sql(sql.clone()),
+        };
+        let in_rounds = matches!(&workload, Workload::Booking(Booking { targets: Targets::Rounds, .. }));
+        let (duration, iterations) = match &scenario.load.extent {
+            Extent::Constant { duration, iterations } => (*duration, *iterations),
+            Extent::Rounds(_) | Extent::Stages(_) => (None, None),
+        };
+        let ramp = |level: f64, start: f64| match &scenario.load.extent {
+            Extent::Stages(stages) => Ramp { start, stages: stages.clone() },
+            _ => Ramp::constant(level, duration.unwrap_or(FOREVER)),
+        };
+        let load = match (&scenario.load.extent, rate) {
+            (Extent::Rounds(n), _) => Load::Rounds { vus, limit: Limit::Rounds(*n) },
+            (_, None) if in_rounds => Load::Rounds { vus, limit: Limit::Duration(duration.unwrap_or(FOREVER)) },
+            // As in k6, stages of a closed loop begin with one virtual user.
+            (_, None) => Load::Closed { vus: ramp(f64::from(vus), 1.0), iterations, think },
+            (_, Some(rate)) => Load::Open { rate: ramp(rate, rate), arrival, iterations, vus, backlog },
+        };
+        let plan = Self {
+            scenario: scenario.name.clone(),
+            workload,
+            load,
+            warm_up: scenario.load.warm_up,
+            graceful_stop: scenario.load.graceful_stop,
+            pool_size: scenario.load.pool_size,
+            retry: scenario.load.retry,
+            threads: scenario.load.threads.map_or_else(default_threads, usize::from),
+            rng_seed: scenario.load.rng_seed,
+            claims: scenario.claims.clone(),
+            thresholds: scenario.thresholds.clone(),
+            evidence: scenario.evidence.clone(),
+            tags,
+        };
+        plan.validate()?;
+        Ok(plan)
+    }
+
+    /// What is booked, if units are.
+    pub fn booking(&self) -> Option<&Booking> {
+        match &self.workload {
+            Workload::Booking(booking) => Some(booking),
+            Workload::Sql(_) => None,
+        }
+    }
+
+    /// The strategies that have a turn; a workload of the user's own has none.
+    pub fn strategies(&self) -> &[Strategy] {
+        self.booking().map_or(&[], |b| &b.strategies)
+    }
+
+    /// Names of the operations, by their numbers.
+    pub fn operations(&self) -> Vec<&str> {
+        match &self.workload {
+            Workload::Booking(booking) => booking.operations.iter().map(|o| &*o.name).collect(),
+            Workload::Sql(sql) => sql.operations.iter().map(|o| &*o.name).collect(),
+        }
+    }
+
+    /// What exposure is counted in, in the plural.
+    pub fn blocks(&self) -> &'static str {
+        match self.load {
+            Load::Rounds { .. } => "rounds",
+            Load::Closed { .. } | Load::Open { .. } => "seconds of an authorisation",
+        }
+    }
+
+    /// Units that everybody asks for in a round, and room for this many winners; `None` without rounds.
+    pub fn round(&self) -> Option<(i32, u32)> {
+        let (Load::Rounds { .. }, Some(booking)) = (&self.load, self.booking()) else { return None };
+        let units = booking.operations.first()?.units;
+        Some((units, (booking.total / units.max(1)).max(0).unsigned_abs()))
     }
 
     /// Checks everything that can be known before the first connection.
@@ -95,124 +289,215 @@ impl Plan {
     /// Usage, naming every flag that cannot be used.
     pub fn validate(&self) -> Result<()> {
         let mut wrong = Vec::new();
-        if self.vus == 0 {
+        let vus = self.load.vus();
+        if vus == 0 {
             wrong.push("--vus 0: nobody would do anything; 2 is the least that can contend".to_owned());
         }
-        if self.vus > OpId::MAX_VUS {
-            wrong.push(format!("--vus {}: at most {} are possible", self.vus, OpId::MAX_VUS));
+        if vus > OpId::MAX_VUS {
+            wrong.push(format!("--vus {vus}: at most {} are possible", OpId::MAX_VUS));
         }
-        if self.units < 1 {
-            wrong.push(format!("--units {}: an operation takes at least 1", self.units));
-        }
-        if self.total < 1 {
-            wrong.push(format!("--total {}: an authorisation has at least 1 unit", self.total));
-        }
-        if self.units > self.total && self.units >= 1 && self.total >= 1 {
-            wrong.push(format!("--units {} of --total {}: nothing could ever be reserved", self.units, self.total));
-        }
-        match self.limit {
-            Limit::Duration(d) if d.is_zero() => wrong.push("--duration 0s: nothing would happen".into()),
-            Limit::Rounds(0) => wrong.push("--rounds 0: nothing would happen".into()),
+        match &self.load {
+            Load::Rounds { limit: Limit::Duration(d), .. } if d.is_zero() => wrong.push("--duration 0s: nothing would happen".into()),
+            Load::Rounds { limit: Limit::Rounds(0), .. } => wrong.push("--rounds 0: nothing would happen".into()),
+            Load::Closed { vus: ramp, .. } | Load::Open { rate: ramp, .. } if ramp.duration().is_zero() => {
+                wrong.push("--duration 0s: nothing would happen".into());
+            }
             _ => {}
+        }
+        if let Load::Open { rate, .. } = &self.load
+            && rate.peak() <= 0.0
+        {
+            wrong.push("--rate 0: nothing would ever arrive".into());
+        }
+        if self.load.iterations() == Some(0) && !matches!(self.load, Load::Rounds { .. }) {
+            wrong.push("--iterations 0: nothing would happen".into());
+        }
+        if let Some(duration) = self.load.duration()
+            && self.warm_up >= duration
+            && !duration.is_zero()
+        {
+            wrong.push(format!(
+                "--warm-up {}: the load takes {}, so that no figure would be left",
+                duration_text(self.warm_up),
+                duration_text(duration)
+            ));
         }
         if self.retry.attempts == Some(0) {
             wrong.push("--retry-attempts 0: the first attempt counts; 1 means no retry".into());
         }
-        if self.strategies.is_empty() {
-            wrong.push("--strategy: name one".into());
+        if self.pool_size == Some(0) {
+            wrong.push("--pool-size 0: nobody would ever get a connection".into());
         }
-        if self.think >= self.retry.deadline {
-            wrong.push("--think: longer than the deadline of an iteration, so that every one would be given up".into());
+        if self.threads == 0 {
+            wrong.push("--threads 0: nobody would make the load".into());
+        }
+        if let Some(booking) = self.booking() {
+            self.validate_booking(booking, &mut wrong);
         }
         if wrong.is_empty() { Ok(()) } else { Err(Error::usage(wrong.join("\n       "))) }
     }
 
-    /// Why this plan cannot contend, whatever the machine; `None` if it can. A pass of such a plan would rest on nothing.
-    pub fn cannot_contend(&self) -> Option<String> {
-        if self.vus < 2 {
-            return Some(format!("there is no contention with {} VU: nobody meets anybody (--vus 50)", self.vus));
+    fn validate_booking(&self, booking: &Booking, wrong: &mut Vec<String>) {
+        let total = booking.total;
+        if total < 1 {
+            wrong.push(format!("--total {total}: an authorisation has at least 1 unit"));
         }
-        let winners = self.winners();
-        (self.mode == Mode::Contest && self.vus <= winners).then(|| {
+        for operation in booking.operations.iter().filter(|o| o.kind != OperationKind::Browse) {
+            let units = operation.units;
+            if units < 1 {
+                wrong.push(format!("--units {units}: an operation takes at least 1"));
+            } else if units > total && total >= 1 && operation.kind == OperationKind::Reserve {
+                wrong.push(format!("--units {units} of --total {total}: nothing could ever be reserved"));
+            }
+        }
+        if booking.strategies.is_empty() {
+            wrong.push("--strategy: name one".into());
+        }
+        if booking.hold >= self.retry.deadline {
+            wrong.push("--hold: longer than the deadline of an iteration, so that every one would be given up".into());
+        }
+        match (&self.load, booking.targets) {
+            (Load::Rounds { .. }, Targets::Rounds) => {
+                if !matches!(&booking.operations[..], [only] if only.kind == OperationKind::Reserve) {
+                    wrong.push("rounds: everybody reserves; a round has no other operation".into());
+                }
+            }
+            (Load::Rounds { .. }, _) => wrong.push("--rounds: only with targets = \"rounds\"".into()),
+            (_, Targets::Rounds) => {
+                wrong.push("targets = \"rounds\": all begin together, so that stages, --rate and --iterations have no meaning; give a --duration or --rounds".into());
+            }
+            _ => {}
+        }
+    }
+
+    /// Why this plan cannot contend although it claims to, whatever the machine; `None` if it can. A pass of such a plan would rest on nothing.
+    pub fn cannot_contend(&self) -> Option<String> {
+        if self.claims.is_empty() {
+            return None;
+        }
+        let vus = self.load.vus();
+        if vus < 2 {
+            return Some(format!("there is no contention with {vus} VU: nobody meets anybody (--vus 50)"));
+        }
+        if self.pool_size == Some(1) {
+            return Some("there is no contention with one connection: nobody meets anybody (--pool-size 20)".into());
+        }
+        let (units, winners) = self.round()?;
+        (vus <= winners).then(|| {
             format!(
-                "there is no contention: {} VUs ask for {} units each, and {} have room in {} units, so nobody is ever refused \
+                "there is no contention: {vus} VUs ask for {units} units each, and {winners} have room in {} units, so nobody is ever refused \
                  (raise --vus above {winners}, or lower --total)",
-                self.vus, self.units, winners, self.total
+                self.booking().map_or(0, |b| b.total)
             )
         })
     }
 
-    /// The invariants that a run of this plan claims, by name.
-    pub fn claims(&self) -> Vec<&'static str> {
-        let mut claims = OF_COUNTERS.to_vec();
-        claims.extend(["organisation-of-parent", "constraints-in-place", "no-orphans"]);
-        // Tenants are only tested where strangers try.
-        if self.mode == Mode::Churn {
-            claims.push("organisation-of-actor");
-        }
-        claims
-    }
-
     /// What a pass of this plan would mean, in words, and no more than that: only what a control has shown that the run could have found.
     pub fn claim(&self) -> String {
-        let pressure = match self.mode {
-            Mode::Contest => format!("{} VUs released together, each reserving {} of {} units", self.vus, self.units, self.total),
-            Mode::Churn => format!(
-                "{} VUs reserving, releasing and consuming {} of {} units without pause, one in fifty as a stranger",
-                self.vus, self.units, self.total
-            ),
+        let load = self.load.words();
+        let kept = match self.thresholds.len() {
+            0 => String::new(),
+            1 => "the threshold was kept".to_owned(),
+            n => format!("all {n} thresholds were kept"),
         };
-        format!("no overbooking and no lost update, under {pressure}")
+        let Some(booking) = self.booking() else {
+            let rules = match self.claims.len() {
+                0 => String::new(),
+                1 => format!("{} held", self.claims[0]),
+                n => format!("{n} rules held ({})", self.claims.join(", ")),
+            };
+            let said: Vec<String> = [rules, kept].into_iter().filter(|s| !s.is_empty()).collect();
+            return if said.is_empty() { format!("nothing: measured only, under {load}") } else { format!("{}, under {load}", said.join("; ")) };
+        };
+        if self.claims.is_empty() {
+            let kept = if kept.is_empty() { "the operations were done".to_owned() } else { kept };
+            return format!("{kept}, under {load}; integrity was examined, not claimed: at this load nothing shows that it could have failed");
+        }
+        let pressure = match booking.targets {
+            Targets::Rounds => {
+                let units = booking.operations.first().map_or(0, |o| o.units);
+                format!("{} VUs released together, each reserving {units} of {} units", self.load.vus(), booking.total)
+            }
+            Targets::OneByOne => format!("{load}, all on one authorisation of {} units after the other", booking.total),
+            Targets::Spread { authorisations, hot } => {
+                let hot = hot.map_or(String::new(), |h| {
+                    format!(", {} % of it on {} hot", (h.share * 100.0).round(), plural(h.authorisations, "authorisation"))
+                });
+                format!("{load}, on {}{hot}", plural(authorisations, "authorisation"))
+            }
+        };
+        let kept = if kept.is_empty() { kept } else { format!("; {kept}") };
+        format!("no overbooking and no lost update, under {pressure}{kept}")
     }
 }
 
-#[cfg(test)]
-pub(crate) fn example() -> Plan {
-    Plan {
-        strategies: vec![Strategy::Serializable],
-        mode: Mode::Contest,
-        vus: 50,
-        limit: Limit::Rounds(10),
-        units: 10,
-        total: 50,
-        think: Duration::ZERO,
-        retry: Retry::default(),
-        threads: 1,
-        rng_seed: 42,
-    }
+fn plural(n: u32, noun: &str) -> String {
+    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
+}
+
+/// The server runs on the same machine and needs the other half.
+fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| (n.get() / 2).max(1))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn example() -> Plan {
+        Plan::of(&Scenario::built_in("contention").unwrap(), BTreeMap::new()).unwrap()
+    }
+
+    fn with(change: impl FnOnce(&mut Plan, &mut Booking)) -> Plan {
+        let mut plan = example();
+        let mut booking = plan.booking().unwrap().clone();
+        change(&mut plan, &mut booking);
+        plan.workload = Workload::Booking(booking);
+        plan
+    }
+
     #[test]
     fn every_unusable_flag_is_named_at_once() {
-        let plan = Plan { vus: 0, units: 0, limit: Limit::Rounds(0), ..example() };
+        let plan = with(|plan, booking| {
+            plan.load = Load::Rounds { vus: 0, limit: Limit::Rounds(0) };
+            booking.operations[0].units = 0;
+        });
         let said = plan.validate().unwrap_err().to_string();
         for flag in ["--vus 0", "--units 0", "--rounds 0"] {
             assert!(said.contains(flag), "{said}");
         }
         assert!(example().validate().is_ok());
-        assert!(Plan { units: 60, ..example() }.validate().is_err());
+        assert!(with(|_, b| b.operations[0].units = 60).validate().is_err());
     }
 
     #[test]
     fn a_plan_in_which_nobody_can_be_refused_cannot_contend() {
+        let vus = |vus| with(|plan, _| plan.load = Load::Rounds { vus, limit: Limit::Rounds(1) });
         assert_eq!(example().cannot_contend(), None);
-        assert!(Plan { vus: 1, ..example() }.cannot_contend().unwrap().contains("no contention"));
-        assert!(Plan { vus: 5, ..example() }.cannot_contend().unwrap().contains("--vus above 5"));
-        assert_eq!(Plan { vus: 6, ..example() }.cannot_contend(), None);
-        assert_eq!(Plan { vus: 2, mode: Mode::Churn, ..example() }.cannot_contend(), None);
+        assert!(vus(1).cannot_contend().unwrap().contains("no contention"));
+        assert!(vus(5).cannot_contend().unwrap().contains("--vus above 5"));
+        assert_eq!(vus(6).cannot_contend(), None);
+        assert!(with(|plan, _| plan.pool_size = Some(1)).cannot_contend().unwrap().contains("one connection"));
     }
 
     #[test]
-    fn what_is_claimed_is_what_is_tested() {
-        assert!(!example().claims().contains(&"organisation-of-actor"));
-        assert!(Plan { mode: Mode::Churn, ..example() }.claims().contains(&"organisation-of-actor"));
+    fn what_is_claimed_are_invariants() {
         let known = crate::invariant::built_in().unwrap();
-        for claim in (Plan { mode: Mode::Churn, ..example() }).claims() {
-            assert!(known.iter().any(|i| i.name == claim), "{claim} is an invariant");
+        for (name, _) in scenario::BUILT_IN {
+            let plan = Plan::of(&Scenario::built_in(name).unwrap(), BTreeMap::new()).unwrap();
+            for claim in &plan.claims {
+                assert!(known.iter().any(|i| i.name == *claim), "{name}: {claim} is an invariant");
+            }
         }
+    }
+
+    #[test]
+    fn a_load_is_cut_where_it_stands() {
+        let stage = |seconds, target| Stage { duration: Duration::from_secs(seconds), target };
+        let ramp = Ramp { start: 0.0, stages: vec![stage(10, 100.0), stage(10, 100.0)] };
+        let load = Load::Closed { vus: ramp, iterations: None, think: Think::default() };
+        let Load::Closed { vus, .. } = load.cut(Duration::from_secs(5)) else { panic!() };
+        assert_eq!(vus.stages, [stage(5, 50.0)]);
+        assert_eq!(load.cut(Duration::from_secs(60)), load);
     }
 }

@@ -13,12 +13,19 @@ pub struct Retry {
     pub deadline: Duration,
     /// Largest number of attempts; `None` = as many as the deadline allows.
     pub attempts: Option<u16>,
+    /// Whether to wait before the next attempt at all; pgbench does not.
+    #[serde(default = "yes")]
+    pub pauses: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Default for Retry {
     /// Until a definite answer, ten seconds at most.
     fn default() -> Self {
-        Self { deadline: Duration::from_secs(10), attempts: None }
+        Self { deadline: Duration::from_secs(10), attempts: None, pauses: true }
     }
 }
 
@@ -37,6 +44,9 @@ impl Retry {
     pub fn pause(&self, made: u16, elapsed: Duration, rng: &mut impl Rng) -> Option<Duration> {
         if elapsed >= self.deadline || self.attempts.is_some_and(|most| made >= most) {
             return None;
+        }
+        if !self.pauses {
+            return Some(Duration::ZERO);
         }
         let doublings = u32::from(made.saturating_sub(1)).min(16);
         let pause = match self.attempts {
@@ -67,6 +77,14 @@ mod tests {
             assert!((pause / base - 1.0).abs() <= 0.0501, "{made}: {pause}");
         }
         assert_eq!(retry.pause(5, Duration::ZERO, &mut rng), None, "the fifth attempt is the last");
+    }
+
+    #[test]
+    fn a_policy_without_pauses_ends_as_the_others_do() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let retry = Retry { attempts: Some(2), pauses: false, ..Retry::default() };
+        assert_eq!(retry.pause(1, Duration::ZERO, &mut rng), Some(Duration::ZERO));
+        assert_eq!(retry.pause(2, Duration::ZERO, &mut rng), None);
     }
 
     #[test]

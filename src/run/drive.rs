@@ -1,164 +1,195 @@
-//! The load itself: threads, virtual users, rounds, and how they stop.
+//! The load itself: threads, virtual users, how they begin together, how they are heard, and how they stop.
 //!
 //! Each load thread has a runtime of its own and owns its virtual users, connections, histograms and history; nothing crosses threads on the
-//! path of an iteration but the start of a round and its end.
+//! path of an iteration but the start of a round and its end. Once a second each thread hands its histograms over.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use rand::{SeedableRng, rngs::ChaCha8Rng};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::stock::{Clinic, Stock};
+use super::pacing::{self, Desk};
+use super::pool::Pool;
+use super::rounds::{self, Rounds};
+use super::stock::Stock;
 use super::vu::{Thread, Vu};
-use crate::history::{OperationKind, Record, Writer};
-use crate::metrics::Recorder;
-use crate::outcome::{Abort, Outcome, OutcomeClass, Refusal};
+use super::work::{Opener, Work};
+use crate::history::{Applied, Writer};
+use crate::metrics::{Recorder, Tick};
+use crate::outcome::{Abort, Outcome};
 use crate::pg::ConnectOptions;
-use crate::plan::{Limit, Mode, Plan};
-use crate::strategy::Strategy;
-use crate::workload::booking::{Actor, Place, Proposal, churn};
+use crate::plan::{Load, Plan};
 use crate::{Error, Result};
 
 /// Connections opened at the same time, so that a server is not greeted by hundreds at once.
 const OPENING: usize = 16;
-/// Value of the round counter before the first round, and after the last.
-const BEFORE: u64 = 0;
-const OVER: u64 = u64::MAX;
+/// How often a load thread hands its histograms over.
+const TICK: Duration = Duration::from_secs(1);
+/// How often a load thread looks whether it is late.
+const HEARTBEAT: Duration = Duration::from_millis(10);
+/// A generator that is later than this more than once in a hundred times adds to what it measures.
+pub const LAG_LIMIT: Duration = Duration::from_millis(10);
 
-/// What one strategy's turn is made of.
+/// What one turn is made of.
 pub struct Turn {
     /// The plan it belongs to.
     pub plan: Plan,
-    /// Which strategy.
-    pub strategy: Strategy,
-    /// Where its rows are.
-    pub place: Place,
+    /// The plan's load, or less of it.
+    pub load: Load,
+    /// What the virtual users do.
+    pub work: Arc<Work>,
     /// The server.
     pub options: ConnectOptions,
-    /// Whose authorisations, and who acts.
-    pub clinics: Vec<Clinic>,
-    /// When it must end at the latest.
-    pub limit: Limit,
+    /// Number of the run, as in the ledger.
+    pub run: i32,
     /// Whether it ends with the first breach that a client sees: a control has nothing more to show.
     pub until_breach: bool,
-    /// Folder for the history files.
-    pub directory: PathBuf,
-    /// Begins their names.
-    pub label: String,
-    /// Set when the user wants to stop; the round is finished first.
+    /// Folder for the history files and what their names begin with; none where nothing could be audited.
+    pub history: Option<(PathBuf, String)>,
+    /// Set when the user wants to stop; what is under way is finished first.
     pub interrupt: watch::Receiver<bool>,
 }
 
 /// What a turn left behind.
 pub struct Driven {
-    /// Measurements of all threads.
+    /// Measurements of all threads, without the warm-up.
     pub recorder: Recorder,
+    /// Second by second, the warm-up included.
+    pub ticks: Vec<Tick>,
     /// History files, one per load thread.
     pub histories: Vec<PathBuf>,
     /// Operations issued, by VU.
     pub issued: HashMap<u16, u32>,
-    /// From the first release to the last answer.
+    /// From the beginning to the last answer.
     pub elapsed: Duration,
-    /// Rounds, or authorisations used by churn.
+    /// CPU that the load threads used.
+    pub cpu: Duration,
+    /// Rounds, or authorisations used one by one.
     pub used: u64,
     /// The user stopped it.
     pub interrupted: bool,
+    /// Why it was stopped before its time by what it measured.
+    pub given_up: Option<String>,
     /// Why it ended before its time, if it did.
     pub failure: Option<Error>,
 }
 
-/// Counters for the progress line; written by one thread each, read now and then.
-#[derive(Debug, Default)]
+/// A second of the load, for whoever watches.
+#[derive(Debug, Clone, Default)]
 pub struct Progress {
-    /// Iterations that committed.
-    pub committed: AtomicU64,
-    /// Iterations that were refused.
-    pub refused: AtomicU64,
-    /// Iterations that ended otherwise.
-    pub other: AtomicU64,
+    /// Since the beginning.
+    pub elapsed: Duration,
+    /// The last second; none before the first is over.
+    pub tick: Option<Tick>,
+    /// Committed, refused, otherwise, so far.
+    pub so_far: (u64, u64, u64),
 }
 
 /// Everything that the virtual users of all threads see.
 pub(super) struct Everyone {
-    turn: Turn,
-    base: i64,
+    pub turn: Turn,
+    pub opener: Opener,
+    pub pool: Option<Pool>,
+    pub application_name: String,
+    pub rounds: Rounds,
+    /// Iterations taken of those that there are in all.
+    pub taken: AtomicU64,
     epoch: Instant,
-    /// [`BEFORE`], then 1 for the first round and so on, then [`OVER`].
-    round: watch::Sender<u64>,
-    /// When the present round was released, nanoseconds since the epoch.
-    released: AtomicU64,
-    /// When the first round was released, nanoseconds since the epoch.
-    first_released: AtomicU64,
-    /// VUs that have not finished the round.
-    playing: AtomicU32,
-    /// VUs that have won the present round.
-    winners: AtomicU32,
+    /// When everybody was ready.
+    began: watch::Sender<Option<Instant>>,
+    /// No iteration begins any more.
+    over: watch::Sender<bool>,
+    stopping: AtomicBool,
+    /// When what is still under way is given up, nanoseconds on the run's clock.
+    hard_stop: AtomicU64,
+    ends: OnceLock<Instant>,
+    /// Until when nothing is measured, nanoseconds on the run's clock.
+    warm: AtomicU64,
     /// VUs that are not ready yet.
     preparing: AtomicU32,
     /// How far the load has come in the stock.
     position: watch::Sender<u64>,
     available: watch::Receiver<u64>,
-    stopping: AtomicBool,
     breach: AtomicBool,
-    failure: std::sync::Mutex<Option<Error>>,
-    progress: Arc<Progress>,
+    failure: Mutex<Option<Error>>,
     openings: Semaphore,
-    ends: std::sync::OnceLock<Instant>,
 }
 
-/// A virtual user's view: the shared state, and shortcuts into it.
-pub(super) struct Shared {
-    everyone: Arc<Everyone>,
-    pub application_name: String,
-}
-
-impl std::ops::Deref for Shared {
-    type Target = Turn;
-
-    fn deref(&self) -> &Turn {
-        &self.everyone.turn
-    }
-}
-
-impl Shared {
+impl Everyone {
     /// On the run's clock.
     pub fn nanos(&self, instant: Instant) -> u64 {
-        instant.saturating_duration_since(self.everyone.epoch).as_nanos() as u64
+        instant.saturating_duration_since(self.epoch).as_nanos() as u64
+    }
+
+    /// When the load began, once it has; `None` if it never will.
+    pub async fn begun(&self) -> Option<Instant> {
+        let mut began = self.began.subscribe();
+        let mut over = self.over.subscribe();
+        tokio::select! {
+            began = began.wait_for(Option::is_some) => began.ok().and_then(|b| *b),
+            _ = over.wait_for(|over| *over) => None,
+        }
+    }
+
+    /// Whether no further iteration should begin.
+    pub fn is_over(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed) || self.ends.get().is_some_and(|end| Instant::now() >= *end)
+    }
+
+    /// Waits, and says whether the load still goes on then.
+    pub async fn sleep_until(&self, instant: Instant) -> bool {
+        let until = self.ends.get().map_or(instant, |ends| instant.min(*ends));
+        let mut over = self.over.subscribe();
+        tokio::select! {
+            () = tokio::time::sleep_until(until.into()) => {}
+            _ = over.wait_for(|over| *over) => {}
+        }
+        !self.is_over()
+    }
+
+    /// When iterations that are still under way are given up.
+    pub fn hard_stop(&self) -> Instant {
+        match self.hard_stop.load(Ordering::Relaxed) {
+            u64::MAX => self.epoch + Duration::from_secs(u64::from(u32::MAX)),
+            nanos => self.epoch + Duration::from_nanos(nanos),
+        }
+    }
+
+    /// Whether what was due at that time counts; the warm-up does not.
+    pub fn is_measured(&self, scheduled: u64) -> bool {
+        scheduled >= self.warm.load(Ordering::Relaxed)
     }
 
     /// Takes note of a finished iteration.
-    pub fn saw(&self, record: &Record) {
-        let progress = &self.everyone.progress;
-        match record.outcome.class() {
-            OutcomeClass::Committed => progress.committed.fetch_add(1, Ordering::Relaxed),
-            OutcomeClass::Refused => progress.refused.fetch_add(1, Ordering::Relaxed),
-            _ => progress.other.fetch_add(1, Ordering::Relaxed),
-        };
-        if record.outcome == Outcome::Committed && record.applied.is_overbooked() {
-            self.everyone.breach.store(true, Ordering::Relaxed);
+    pub fn saw(&self, outcome: Outcome, applied: Applied, took: Duration) {
+        if outcome == Outcome::Committed && applied.is_overbooked() {
+            self.breach();
         }
-        let took = Duration::from_nanos(record.finished.saturating_sub(record.started));
-        if record.outcome == Outcome::Aborted(Abort::ConnectionLost) && took >= self.plan.retry.deadline {
-            self.everyone.fail(
+        if outcome == Outcome::Aborted(Abort::ConnectionLost) && took >= self.turn.plan.retry.deadline {
+            self.fail(
                 Error::inconclusive(format!(
                     "PostgreSQL at {} went away and did not come back within {} s",
-                    self.options,
+                    self.turn.options,
                     took.as_secs()
                 ))
                 .cure("look into the server's log; start it and run again"),
             );
         }
     }
-}
 
-impl Everyone {
+    /// Something was seen that must not be.
+    pub fn breach(&self) {
+        if self.turn.until_breach && !self.breach.swap(true, Ordering::Relaxed) {
+            self.finish();
+        }
+    }
+
     fn fail(&self, error: Error) {
         if let Ok(mut failure) = self.failure.lock() {
             failure.get_or_insert(error);
@@ -166,120 +197,167 @@ impl Everyone {
         self.stop();
     }
 
-    fn stop(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
-        self.round.send_replace(OVER);
+    /// Nobody begins anything any more, a round neither.
+    pub fn stop(&self) {
+        self.finish();
+        self.rounds.over();
     }
 
-    /// Lets the present round be finished and none be begun. Before the first, those who are ready would wait for others who will not come.
-    fn finish_round(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
-        self.round.send_if_modified(|r| {
-            let waits = *r == BEFORE;
-            if waits {
-                *r = OVER;
-            }
-            waits
-        });
+    /// Lets what is under way, the present round too, be finished, and nothing be begun.
+    pub fn finish(&self) {
+        if !self.stopping.swap(true, Ordering::Relaxed) {
+            let hard = self.nanos(Instant::now() + self.turn.plan.graceful_stop);
+            self.hard_stop.fetch_min(hard, Ordering::Relaxed);
+        }
+        self.over.send_replace(true);
+        self.rounds.over_unless_begun();
     }
 
-    /// Whether no further iteration should begin, `done` of them being done.
-    fn is_over(&self, done: u64) -> bool {
-        let limit = match self.turn.limit {
-            Limit::Rounds(most) => done >= most,
-            Limit::Duration(_) => self.ends.get().is_some_and(|end| Instant::now() >= *end),
-        };
-        limit || self.stopping.load(Ordering::Relaxed) || (self.turn.until_breach && self.breach.load(Ordering::Relaxed))
-    }
-
-    /// Waits until the authorisation at `position` exists; `None` if it never will.
-    async fn authorisation(&self, position: u64) -> Option<i64> {
+    /// Waits until the authorisation at `position` exists; false if it never will. Work that needs no stock has all it needs.
+    pub async fn is_stocked(&self, position: u64) -> bool {
         self.position.send_if_modified(|at| {
             let forward = position > *at;
             *at = (*at).max(position);
             forward
         });
-        let mut available = self.available.clone();
-        available.wait_for(|n| *n > position).await.ok()?;
-        Some(self.base.saturating_add_unsigned(position))
+        if *self.available.borrow() > position {
+            return true;
+        }
+        self.available.clone().wait_for(|n| *n > position).await.is_ok()
     }
 
-    fn clinic(&self, position: u64) -> usize {
-        (position % self.turn.clinics.len() as u64) as usize
-    }
-
-    fn actor(&self, clinic: usize, vu: u16) -> Actor {
-        let actors = &self.turn.clinics[clinic].actors;
-        actors[usize::from(vu) % actors.len()]
+    /// Everybody is ready: time begins.
+    fn begin(&self) {
+        let now = Instant::now();
+        if let Some(duration) = self.turn.load.duration() {
+            let _ = self.ends.set(now + duration);
+            self.hard_stop.store(self.nanos(now + duration + self.turn.plan.graceful_stop), Ordering::Relaxed);
+        }
+        self.warm.store(self.nanos(now + self.turn.plan.warm_up), Ordering::Relaxed);
+        self.began.send_replace(Some(now));
+        self.rounds.begin(self.nanos(now));
     }
 }
 
-/// Runs one strategy's turn. Progress is counted into `progress` while it runs.
+/// A second's measurements of one thread.
+struct Handover {
+    tick: u64,
+    busy: u32,
+    recorder: Recorder,
+}
+
+/// Runs one turn. After every second `watch` is shown what happened in it and everything measured so far, and may end the turn by saying why.
 ///
 /// # Errors
 /// When it could not begin. What went wrong later is in [`Driven::failure`]: what was done until then is still worth judging.
-pub async fn drive(turn: Turn, stock: Stock, progress: Arc<Progress>) -> Result<Driven> {
-    let threads = turn.plan.threads.clamp(1, turn.plan.vus as usize);
-    let vus = turn.plan.vus;
-    let (available_sender, available) = watch::channel(stock.made());
+pub async fn drive(
+    turn: Turn,
+    stock: Option<Stock>,
+    mut watch: impl FnMut(&Progress, &Recorder) -> Option<String>,
+) -> Result<Driven> {
+    let vus = turn.load.vus();
+    let threads = turn.plan.threads.clamp(1, vus as usize);
+    let application_name = application_name(turn.run);
+    let opener = Opener { options: turn.options.clone(), work: turn.work.clone() };
+    let pool = match turn.plan.pool_size {
+        Some(size) => {
+            let pool = Pool::new(size, opener.clone(), &application_name)?;
+            pool.fill().await?;
+            Some(pool)
+        }
+        None => None,
+    };
+    let operations = turn.plan.operations().len();
+    let waits = pool.is_some();
+    // Work without a stock never waits for one.
+    let (available_sender, available) = watch::channel(stock.as_ref().map_or(u64::MAX, Stock::made));
     let (position, position_receiver) = watch::channel(0);
     let everyone = Arc::new(Everyone {
-        base: stock.base(),
+        opener,
+        pool,
+        application_name,
+        rounds: Rounds::new(vus),
+        taken: AtomicU64::new(0),
         epoch: Instant::now(),
-        round: watch::channel(BEFORE).0,
-        released: AtomicU64::new(0),
-        first_released: AtomicU64::new(0),
-        playing: AtomicU32::new(vus),
-        winners: AtomicU32::new(0),
+        began: watch::channel(None).0,
+        over: watch::channel(false).0,
+        stopping: AtomicBool::new(false),
+        hard_stop: AtomicU64::new(u64::MAX),
+        ends: OnceLock::new(),
+        warm: AtomicU64::new(0),
         preparing: AtomicU32::new(vus),
         position,
         available,
-        stopping: AtomicBool::new(false),
         breach: AtomicBool::new(false),
-        failure: std::sync::Mutex::new(None),
-        progress,
+        failure: Mutex::new(None),
         openings: Semaphore::new(OPENING),
-        ends: std::sync::OnceLock::new(),
         turn,
     });
-    let (over, mut is_over) = watch::channel(false);
+    let (handover, mut handed) = mpsc::unbounded_channel();
     let mut handles = Vec::new();
     for number in 0..threads {
         let everyone = everyone.clone();
-        let path = everyone.turn.directory.join(format!("{}-thread{number}.history", everyone.turn.label));
-        let mine: Vec<u16> = (0..vus as u16).filter(|vu| usize::from(*vu) % threads == number).collect();
-        let over = over.clone();
+        let load_thread = LoadThread {
+            number,
+            threads,
+            vus: (0..vus as u16).filter(|vu| usize::from(*vu) % threads == number).collect(),
+            recorder: Recorder::new(operations, waits),
+            handover: handover.clone(),
+        };
         let worker = std::thread::Builder::new().name(format!("load-{number}")).spawn(move || {
-            let result = load_thread(&everyone, &mine, &path);
+            let result = load_thread.run(&everyone);
             if result.is_err() {
                 everyone.stop();
             }
-            drop(over); // when the last is dropped, the load is over
             result
         });
         handles.push(worker.map_err(|e| Error::inconclusive("a load thread could not be started").because(e))?);
     }
-    drop(over);
+    // When the last thread has dropped its end, the load is over.
+    drop(handover);
     // If it fails, its end of the channel goes away, and nobody waits for authorisations any more.
-    let feeding = tokio::spawn(stock.feed(position_receiver, available_sender));
+    let feeding = stock.map(|stock| tokio::spawn(stock.feed(position_receiver, available_sender)));
     let mut interrupt = everyone.turn.interrupt.clone();
     let mut interrupted = false;
+    let mut given_up = None;
+    let mut collected = Collected::new(Recorder::new(operations, waits), threads);
     loop {
         tokio::select! {
-            _ = is_over.changed() => break,
+            handover = handed.recv() => match handover {
+                None => break,
+                Some(handover) => {
+                    if let Some((second, recorder)) = collected.take(handover, &everyone.turn.load) {
+                        let counts = collected.total.counts();
+                        let (committed, refused) = (counts.of(crate::outcome::OutcomeClass::Committed), counts.of(crate::outcome::OutcomeClass::Refused));
+                        let progress = Progress {
+                            elapsed: Duration::from_secs_f64(second),
+                            tick: collected.ticks.last().cloned(),
+                            so_far: (committed, refused, counts.iterations() - committed - refused),
+                        };
+                        drop(recorder);
+                        if let Some(why) = watch(&progress, &collected.total) {
+                            given_up.get_or_insert(why);
+                            everyone.finish();
+                        }
+                    }
+                }
+            },
             _ = interrupt.wait_for(|stop| *stop), if !interrupted => {
                 interrupted = true;
-                everyone.finish_round();
+                everyone.finish();
             }
         }
     }
     let mut driven = Driven {
-        recorder: Recorder::default(),
+        recorder: Recorder::new(operations, waits),
+        ticks: Vec::new(),
         histories: Vec::new(),
         issued: HashMap::new(),
         elapsed: Duration::ZERO,
+        cpu: Duration::ZERO,
         used: 0,
         interrupted,
+        given_up,
         failure: None,
     };
     let joined =
@@ -287,21 +365,25 @@ pub async fn drive(turn: Turn, stock: Stock, progress: Arc<Progress>) -> Result<
     for thread in joined.unwrap_or_default() {
         match thread {
             Ok(Ok(done)) => {
-                driven.recorder.merge(done.recorder);
                 driven.issued.extend(done.issued);
-                driven.histories.push(done.history);
-                driven.elapsed = driven.elapsed.max(done.ended);
+                driven.histories.extend(done.history);
+                driven.elapsed = driven.elapsed.max(done.elapsed);
+                driven.cpu += done.cpu;
             }
             Ok(Err(error)) => driven.failure = Some(error),
             Err(_) => driven.failure = Some(Error::inconclusive("a load thread panicked: this is a bug in dbstress")),
         }
     }
+    collected.finish(driven.elapsed.as_secs_f64(), &everyone.turn.load);
+    driven.recorder = collected.total;
+    driven.ticks = collected.ticks;
     driven.used = *everyone.position.borrow() + 1;
     if let Ok(mut failure) = everyone.failure.lock() {
         driven.failure = driven.failure.or(failure.take());
     }
     // The feeding ends once nobody can ask for more.
     drop(everyone);
+    let Some(feeding) = feeding else { return Ok(driven) };
     let closed = match feeding.await {
         Ok(Ok(stock)) => stock.close(driven.used).await,
         Ok(Err(error)) => Err(error),
@@ -313,175 +395,204 @@ pub async fn drive(turn: Turn, stock: Stock, progress: Arc<Progress>) -> Result<
     Ok(driven)
 }
 
-struct Done {
-    recorder: Recorder,
-    history: PathBuf,
-    issued: Vec<(u16, u32)>,
-    ended: Duration,
+/// What the threads have handed over.
+struct Collected {
+    total: Recorder,
+    ticks: Vec<Tick>,
+    /// Seconds that not every thread has handed over yet: how many have, their busy virtual users, their measurements.
+    open: BTreeMap<u64, (usize, u32, Recorder)>,
+    threads: usize,
 }
 
-fn load_thread(everyone: &Arc<Everyone>, vus: &[u16], path: &Path) -> Result<Done> {
-    let writer = Writer::create(path).map_err(|e| {
-        Error::usage(format!("the history cannot be written to {}", path.display()))
-            .because(e)
-            .cure("make the state directory writable, or choose another with --state-dir")
-    })?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build_local(Default::default())
-        .map_err(|e| Error::inconclusive("a load thread could not be started").because(e))?;
-    let thread = Rc::new(Thread { recorder: RefCell::default(), history: RefCell::new(writer) });
-    let issued = runtime.block_on(async {
-        let mut tasks = JoinSet::new();
-        for number in vus.iter().copied() {
-            let everyone = everyone.clone();
-            let thread = thread.clone();
-            tasks.spawn_local(async move {
-                let result = virtual_user(&everyone, thread, number).await;
-                if result.is_err() {
-                    everyone.stop();
-                }
-                result
-            });
-        }
-        let mut issued = Vec::new();
-        let mut failure = None;
-        while let Some(ended) = tasks.join_next().await {
-            match ended {
-                Ok(Ok(count)) => issued.push(count),
-                Ok(Err(error)) => failure = failure.or(Some(error)),
-                Err(_) => {
-                    // A round would wait for it for ever.
-                    everyone.stop();
-                    failure = Some(Error::inconclusive("a virtual user panicked: this is a bug in dbstress"));
-                }
+impl Collected {
+    fn new(total: Recorder, threads: usize) -> Self {
+        Self { total, ticks: Vec::new(), open: BTreeMap::new(), threads }
+    }
+
+    /// Takes one in; the second that it completes, if it does.
+    fn take(&mut self, handover: Handover, load: &Load) -> Option<(f64, Recorder)> {
+        let Handover { tick, busy, recorder } = handover;
+        self.total.merge(&recorder);
+        match self.open.entry(tick) {
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                entry.insert((1, busy, recorder));
+            }
+            std::collections::btree_map::Entry::Occupied(mut entry) => {
+                let (threads, all_busy, all) = entry.get_mut();
+                *threads += 1;
+                *all_busy += busy;
+                all.merge(&recorder);
             }
         }
-        match failure {
-            Some(error) => Err(error),
-            None => Ok(issued),
+        let (threads, ..) = self.open.get(&tick)?;
+        if *threads < self.threads || tick == LAST {
+            return None;
         }
-    })?;
-    drop(runtime);
-    let ended = everyone.epoch.elapsed().saturating_sub(Duration::from_nanos(everyone.first_released.load(Ordering::Acquire)));
-    let thread =
-        Rc::try_unwrap(thread).map_err(|_| Error::inconclusive("a virtual user outlived its thread: this is a bug in dbstress"))?;
-    thread
-        .history
-        .into_inner()
-        .finish(&issued)
-        .map_err(|e| Error::inconclusive("the history cannot be written").because(e).cure("free space in the state directory"))?;
-    Ok(Done { recorder: thread.recorder.into_inner(), history: path.to_owned(), issued, ended })
+        let (_, busy, recorder) = self.open.remove(&tick)?;
+        let second = tick as f64 * TICK.as_secs_f64();
+        self.ticks.push(Tick::of(second, at_work(load, second, busy), &recorder));
+        Some((second, recorder))
+    }
+
+    /// What is left at the end: a part of a second.
+    fn finish(&mut self, seconds: f64, load: &Load) {
+        for (tick, (_, busy, recorder)) in std::mem::take(&mut self.open) {
+            let second = if tick == LAST { seconds } else { tick as f64 * TICK.as_secs_f64() };
+            if recorder.counts().iterations() + recorder.counts().dropped > 0 {
+                self.ticks.push(Tick::of(second, at_work(load, second, busy), &recorder));
+            }
+        }
+    }
 }
 
-async fn virtual_user(everyone: &Arc<Everyone>, thread: Rc<Thread>, number: u16) -> Result<(u16, u32)> {
-    let run = everyone.turn.place.run;
-    let shared = Rc::new(Shared { everyone: everyone.clone(), application_name: application_name(run) });
-    let mut rng = ChaCha8Rng::seed_from_u64(everyone.turn.plan.rng_seed);
-    rng.set_stream(u64::from(number));
-    let mut round = everyone.round.subscribe();
+/// The tick that is handed over at the end.
+const LAST: u64 = u64::MAX;
+
+/// Virtual users at work: who thinks is at work too, who waits for an arrival is not.
+fn at_work(load: &Load, second: f64, busy: u32) -> u32 {
+    match load {
+        Load::Rounds { vus, .. } => *vus,
+        Load::Closed { vus, .. } => vus.vus_at(Duration::from_secs_f64(second)),
+        Load::Open { .. } => busy,
+    }
+}
+
+struct LoadThread {
+    number: usize,
+    threads: usize,
+    vus: Vec<u16>,
+    recorder: Recorder,
+    handover: mpsc::UnboundedSender<Handover>,
+}
+
+struct Done {
+    history: Option<PathBuf>,
+    issued: Vec<(u16, u32)>,
+    elapsed: Duration,
+    cpu: Duration,
+}
+
+impl LoadThread {
+    fn run(self, everyone: &Arc<Everyone>) -> Result<Done> {
+        let path = everyone.turn.history.as_ref().map(|(folder, label)| folder.join(format!("{label}-thread{}.history", self.number)));
+        let writer = path.as_deref().map(Writer::create).transpose().map_err(|e| {
+            Error::usage("the history cannot be written").because(e).cure("make the state directory writable, or choose another with --state-dir")
+        })?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build_local(Default::default())
+            .map_err(|e| Error::inconclusive("a load thread could not be started").because(e))?;
+        let thread =
+            Rc::new(Thread { recorder: RefCell::new(self.recorder), history: RefCell::new(writer), busy: Cell::new(0) });
+        let desk = Rc::new(Desk::default());
+        let share = (self.number as u64, self.threads as u64);
+        let issued = runtime.block_on(async {
+            let mut tasks = JoinSet::new();
+            for number in self.vus {
+                let (everyone, thread, desk) = (everyone.clone(), thread.clone(), desk.clone());
+                tasks.spawn_local(async move {
+                    let result = virtual_user(&everyone, thread, &desk, number).await;
+                    if result.is_err() {
+                        everyone.stop();
+                    }
+                    result
+                });
+            }
+            let mut beside = JoinSet::new();
+            beside.spawn_local(ticks(everyone.clone(), thread.clone(), self.handover.clone()));
+            if matches!(everyone.turn.load, Load::Open { .. }) {
+                let (everyone, thread, desk) = (everyone.clone(), thread.clone(), desk.clone());
+                beside.spawn_local(async move { pacing::arrivals(&everyone, &thread, &desk, share).await });
+            } else {
+                beside.spawn_local(heartbeat(everyone.clone(), thread.clone()));
+            }
+            let mut issued = Vec::new();
+            let mut failure = None;
+            while let Some(ended) = tasks.join_next().await {
+                match ended {
+                    Ok(Ok(count)) => issued.push(count),
+                    Ok(Err(error)) => failure = failure.or(Some(error)),
+                    Err(_) => {
+                        // A round would wait for it for ever.
+                        everyone.stop();
+                        failure = Some(Error::inconclusive("a virtual user panicked: this is a bug in dbstress"));
+                    }
+                }
+            }
+            beside.shutdown().await;
+            match failure {
+                Some(error) => Err(error),
+                None => Ok(issued),
+            }
+        })?;
+        drop(runtime);
+        let elapsed = everyone.began.borrow().map_or(Duration::ZERO, |began| began.elapsed());
+        for _ in 0..desk.left() {
+            thread.recorder.borrow_mut().dropped();
+        }
+        let thread = Rc::try_unwrap(thread)
+            .map_err(|_| Error::inconclusive("a virtual user outlived its thread: this is a bug in dbstress"))?;
+        if let Some(writer) = thread.history.into_inner() {
+            writer.finish(&issued).map_err(|e| {
+                Error::inconclusive("the history cannot be written").because(e).cure("free space in the state directory")
+            })?;
+        }
+        // Whoever would have taken it has gone for a reason that is told elsewhere.
+        let _ = self.handover.send(Handover { tick: LAST, busy: 0, recorder: thread.recorder.into_inner() });
+        Ok(Done { history: path, issued, elapsed, cpu: cpu_of_this_thread() })
+    }
+}
+
+/// What the present thread has used of a processor.
+fn cpu_of_this_thread() -> Duration {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
+/// Hands the thread's measurements over, once a second.
+async fn ticks(everyone: Arc<Everyone>, thread: Rc<Thread>, handover: mpsc::UnboundedSender<Handover>) {
+    let Some(began) = everyone.begun().await else { return };
+    for tick in 1.. {
+        tokio::time::sleep_until((began + TICK * tick).into()).await;
+        let fresh = thread.recorder.borrow().fresh();
+        let recorder = thread.recorder.replace(fresh);
+        if handover.send(Handover { tick: u64::from(tick), busy: thread.busy.get(), recorder }).is_err() {
+            return;
+        }
+    }
+}
+
+/// Measures how late this thread comes to what it should do now: whatever it measures is late by as much.
+async fn heartbeat(everyone: Arc<Everyone>, thread: Rc<Thread>) {
+    if everyone.begun().await.is_none() {
+        return;
+    }
+    loop {
+        let due = Instant::now() + HEARTBEAT;
+        tokio::time::sleep_until(due.into()).await;
+        thread.recorder.borrow_mut().lag(due.elapsed().as_nanos() as u64);
+    }
+}
+
+async fn virtual_user(everyone: &Arc<Everyone>, thread: Rc<Thread>, desk: &Rc<Desk>, number: u16) -> Result<(u16, u32)> {
     let mut vu = {
         let _permit = everyone.openings.acquire().await;
         if everyone.stopping.load(Ordering::Relaxed) {
             return Ok((number, 0));
         }
-        Vu::open(number, rng, shared.clone(), thread).await?
+        Vu::open(number, everyone.clone(), thread.clone()).await?
     };
     if everyone.preparing.fetch_sub(1, Ordering::AcqRel) == 1 {
-        // The last to be ready starts the clock.
-        if let Limit::Duration(duration) = everyone.turn.limit {
-            let _ = everyone.ends.set(Instant::now() + duration);
-        }
-        let now = shared.nanos(Instant::now());
-        everyone.released.store(now, Ordering::Release);
-        everyone.first_released.store(now, Ordering::Release);
-        everyone.round.send_if_modified(|r| {
-            let starts = *r == BEFORE;
-            if starts {
-                *r = 1;
-            }
-            starts
-        });
+        everyone.begin();
     }
-    match everyone.turn.plan.mode {
-        Mode::Contest => contest(everyone, &mut vu, &mut round).await?,
-        Mode::Churn => {
-            let _ = round.wait_for(|r| *r != BEFORE).await;
-            churn_on(everyone, &shared, &mut vu).await?;
-        }
+    match everyone.turn.load {
+        Load::Rounds { .. } => rounds::play(everyone, &mut vu).await?,
+        Load::Closed { .. } => pacing::closed(everyone, &thread, &mut vu).await?,
+        Load::Open { .. } => pacing::open(everyone, desk, &mut vu).await?,
     }
-    let issued = vu.issued();
-    vu.close();
-    Ok((number, issued))
+    Ok((number, vu.issued()))
 }
 
 /// Name of the sessions of a run in `pg_stat_activity`, without the VU.
 pub fn application_name(run: i32) -> String {
     format!("dbstress/run{run}")
-}
-
-/// Plays round after round; whoever finishes a round last releases the next.
-async fn contest(everyone: &Everyone, vu: &mut Vu, round: &mut watch::Receiver<u64>) -> Result<()> {
-    let mut played = BEFORE;
-    loop {
-        let Ok(now) = round.wait_for(|r| *r != played).await.map(|r| *r) else { return Ok(()) };
-        if now == OVER {
-            return Ok(());
-        }
-        played = now;
-        let position = now - 1;
-        let Some(authorisation) = everyone.authorisation(position).await else { return Ok(()) };
-        let proposal = Proposal {
-            kind: OperationKind::Reserve,
-            units: everyone.turn.plan.units,
-            authorisation,
-            actor: everyone.actor(everyone.clinic(position), vu.number),
-            is_attack: false,
-        };
-        let record = vu.perform(proposal, everyone.released.load(Ordering::Acquire)).await?;
-        if record.outcome == Outcome::Committed && everyone.winners.fetch_add(1, Ordering::Relaxed) >= everyone.turn.plan.winners()
-        {
-            // Even if the row looks right: an update was lost.
-            everyone.breach.store(true, Ordering::Relaxed);
-        }
-        if everyone.playing.fetch_sub(1, Ordering::AcqRel) == 1 {
-            if everyone.is_over(now) || everyone.authorisation(position + 1).await.is_none() {
-                everyone.stop();
-                return Ok(());
-            }
-            everyone.winners.store(0, Ordering::Relaxed);
-            everyone.playing.store(everyone.turn.plan.vus, Ordering::Release);
-            everyone.released.store(everyone.epoch.elapsed().as_nanos() as u64, Ordering::Release);
-            // Unless somebody has stopped everything meanwhile.
-            everyone.round.send_if_modified(|r| {
-                let next = *r == now;
-                if next {
-                    *r = now + 1;
-                }
-                next
-            });
-        }
-    }
-}
-
-/// Operates on one authorisation until it is exhausted, then on the next.
-async fn churn_on(everyone: &Everyone, shared: &Shared, vu: &mut Vu) -> Result<()> {
-    let mut position = 0;
-    let mut done = 0;
-    while !everyone.is_over(done) {
-        let Some(authorisation) = everyone.authorisation(position).await else { return Ok(()) };
-        let (kind, is_attack) = churn(&mut vu.rng);
-        let home = everyone.clinic(position);
-        let clinics = everyone.turn.clinics.len();
-        let is_attack = is_attack && clinics > 1;
-        let clinic = if is_attack { (home + 1) % clinics } else { home };
-        let actor = everyone.actor(clinic, vu.number);
-        let proposal = Proposal { kind, units: everyone.turn.plan.units, authorisation, actor, is_attack };
-        let record = vu.perform(proposal, shared.nanos(Instant::now())).await?;
-        done += 1;
-        if record.outcome == Outcome::Refused(Refusal::Inactive) {
-            position += 1;
-        }
-    }
-    Ok(())
 }

@@ -1,58 +1,60 @@
 //! One virtual user: takes an intention through attempts to an outcome, and writes down what it saw.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use rand::rngs::ChaCha8Rng;
+use tokio::time::Sleep;
 
-use super::drive::Shared;
+use super::drive::Everyone;
+use super::own::Scratch;
+use super::pool::Checkout;
+use super::work::{Attempt, Intention, Session, What, Who};
 use crate::history::{Applied, OpId, Record, Writer};
-use crate::metrics::Recorder;
-use crate::outcome::{Abort, Outcome, Refusal};
-use crate::pg::load::{Connection, Ending, Failure, Phase, Tx};
-use crate::strategy::Decision;
-use crate::workload::booking::{Booking, Proposal, Statements};
+use crate::metrics::{Iteration, Recorder};
+use crate::outcome::{Abort, Outcome};
+use crate::pg::load::{Failure, Phase};
+use crate::random::Random;
 use crate::{Error, Result};
 
 /// What the virtual users of one load thread share; nothing else does.
 pub(super) struct Thread {
     pub recorder: RefCell<Recorder>,
-    pub history: RefCell<Writer>,
-}
-
-/// An open connection and what was prepared on it.
-struct Session {
-    connection: Connection,
-    statements: Statements,
+    /// None where nothing could be audited.
+    pub history: RefCell<Option<Writer>>,
+    /// Virtual users at work.
+    pub busy: Cell<u32>,
 }
 
 /// A virtual user.
 pub(super) struct Vu {
     pub number: u16,
-    pub rng: ChaCha8Rng,
-    shared: Rc<Shared>,
+    everyone: Arc<Everyone>,
     thread: Rc<Thread>,
+    /// Its own connection; none while it has none, and always none with a pool.
     session: Option<Session>,
     issued: u32,
-}
-
-/// How one attempt ended.
-enum Attempt {
-    Committed(Applied),
-    Refused(Refusal),
-    Failed(Failure),
-    Unknown,
+    scratch: Scratch,
+    jitter: Random,
+    alarm: Alarm,
 }
 
 /// An attempt that is let run past the deadline of its iteration gets at least this long.
 const LEAST_ATTEMPT: Duration = Duration::from_secs(1);
 
 impl Vu {
-    /// Connects and prepares.
-    pub async fn open(number: u16, rng: ChaCha8Rng, shared: Rc<Shared>, thread: Rc<Thread>) -> Result<Self> {
-        let mut vu = Self { number, rng, shared, thread, session: None, issued: 0 };
-        vu.session = Some(vu.connect().await?);
+    /// Connects and prepares, unless connections come from a pool.
+    pub async fn open(number: u16, everyone: Arc<Everyone>, thread: Rc<Thread>) -> Result<Self> {
+        // No iteration draws from this: how often is tried again must not change what is proposed.
+        let jitter = Random::of(everyone.turn.plan.rng_seed, u64::from(number) | 1 << 32, 0);
+        let mut vu =
+            Self { number, everyone, thread, session: None, issued: 0, scratch: Scratch::default(), jitter, alarm: Alarm::new() };
+        if vu.everyone.pool.is_none() {
+            vu.session = Some(vu.connect().await?);
+        }
         Ok(vu)
     }
 
@@ -62,141 +64,201 @@ impl Vu {
     }
 
     async fn connect(&self) -> Result<Session> {
-        let shared = &self.shared;
-        let name = format!("{}/vu{}", shared.application_name, self.number);
-        let mut connection = Connection::open(&shared.options, &name, shared.strategy.isolation()).await?;
-        let statements = Statements::prepare(&mut connection, &shared.place).await?;
-        Ok(Session { connection, statements })
+        self.everyone.opener.open(&format!("{}/vu{}", self.everyone.application_name, self.number)).await
     }
 
-    /// Carries a proposal to an outcome. `scheduled` is when it should have started, on the run's clock.
+    /// Carries an intention to an outcome. `scheduled` is when it should have started, on the run's clock.
     ///
     /// # Errors
     /// When the history cannot be written: the run must end.
-    pub async fn perform(&mut self, proposal: Proposal, scheduled: u64) -> Result<Record> {
+    pub async fn perform(&mut self, intention: &Intention, scheduled: u64) -> Result<Outcome> {
         let n = self.issued;
         // Issued before anything is sent: a line in the ledger with a larger n belongs to nobody.
         self.issued += 1;
+        self.thread.busy.update(|n| n + 1);
+        let everyone = self.everyone.clone();
         let started = Instant::now();
-        let retry = self.shared.plan.retry;
+        let started_at = everyone.nanos(started);
+        let retry = everyone.turn.plan.retry;
+        let op_id = OpId::new(everyone.turn.run, self.number, n);
         let mut attempts: u16 = 0;
         let mut conflicts: u8 = 0;
         let (outcome, applied, phase) = loop {
             attempts = attempts.saturating_add(1);
             let phase = Phase::default();
-            let left = retry.deadline.saturating_sub(started.elapsed()).max(LEAST_ATTEMPT);
-            let attempt = self.attempt(proposal, n, attempts, &phase, left).await;
-            let failure = match attempt {
+            let deadline = (started + retry.deadline).max(Instant::now() + LEAST_ATTEMPT).min(everyone.hard_stop());
+            let attempt = self.attempt(intention, Who { op_id, attempt: attempts }, &phase, deadline).await;
+            let (failure, may_retry) = match attempt {
                 Attempt::Committed(applied) => break (Outcome::Committed, applied, phase),
                 Attempt::Refused(refusal) => break (Outcome::Refused(refusal), Applied::default(), phase),
                 Attempt::Unknown => {
                     self.session = None;
                     break (Outcome::Unknown, Applied::default(), phase);
                 }
-                Attempt::Failed(failure) => failure,
+                Attempt::Failed(failure) => {
+                    let may = failure.abort.is_retryable();
+                    (failure, may)
+                }
+                Attempt::Again(failure) => (failure, true),
+                Attempt::GivenUp(failure, words) => {
+                    if let Some(words) = words {
+                        self.thread.recorder.borrow_mut().remark(failure.abort.words(), || words);
+                    }
+                    (failure, false)
+                }
             };
             conflicts = conflicts.saturating_add(u8::from(failure.abort.is_conflict()));
-            let server = failure.server.as_ref().map(|e| (e.code, e.routine.as_str()));
-            self.thread.recorder.borrow_mut().failed_attempt(failure.abort, server);
+            if everyone.is_measured(scheduled) {
+                let server = failure.server.as_ref().map(|e| (e.code, e.routine.as_str(), e.message.as_str()));
+                self.thread.recorder.borrow_mut().failed_attempt(failure.abort, server);
+            }
             if self.session.as_ref().is_some_and(|s| !s.connection.is_open()) {
                 self.session = None;
             }
-            let pause = failure.abort.is_retryable().then(|| retry.pause(attempts, started.elapsed(), &mut self.rng)).flatten();
-            match pause {
+            let pause = may_retry.then(|| retry.pause(attempts, started.elapsed(), &mut self.jitter)).flatten();
+            match pause.filter(|pause| Instant::now() + *pause < everyone.hard_stop()) {
+                Some(Duration::ZERO) => {}
                 Some(pause) => tokio::time::sleep(pause).await,
                 None => break (Outcome::Aborted(failure.abort), Applied::default(), phase),
             }
         };
-        let record = Record {
-            n,
-            vu: self.number,
-            kind: proposal.kind,
-            outcome,
-            attempts,
-            conflicts,
-            is_attack: proposal.is_attack,
-            authorisation: proposal.authorisation,
-            units: proposal.units,
-            scheduled,
-            started: self.shared.nanos(started),
-            last_attempt: self.shared.nanos(phase.first_statement().unwrap_or(started)),
-            commit_sent: phase.commit_sent().map_or(0, |t| self.shared.nanos(t)),
-            finished: self.shared.nanos(Instant::now()),
-            applied,
-        };
-        self.thread.recorder.borrow_mut().record(&record);
-        self.thread.history.borrow_mut().append(&record).map_err(|e| {
-            Error::inconclusive("the history cannot be written").because(e).cure("free space in the state directory")
-        })?;
-        self.shared.saw(&record);
-        Ok(record)
+        self.thread.busy.update(|n| n - 1);
+        let finished = everyone.nanos(Instant::now());
+        let is_attack = matches!(&intention.what, What::Booking(proposal) if proposal.is_attack);
+        let iteration = Iteration { outcome, attempts, is_attack, scheduled, started: started_at, finished };
+        if everyone.is_measured(scheduled) {
+            self.thread.recorder.borrow_mut().record(intention.operation, iteration);
+        } else {
+            self.thread.recorder.borrow_mut().warm_up();
+        }
+        if let (What::Booking(proposal), Some(history)) = (&intention.what, self.thread.history.borrow_mut().as_mut()) {
+            let record = Record {
+                n,
+                vu: self.number,
+                kind: proposal.kind,
+                outcome,
+                attempts,
+                conflicts,
+                is_attack,
+                authorisation: proposal.authorisation,
+                units: proposal.units,
+                scheduled,
+                started: started_at,
+                last_attempt: phase.first_statement().map_or(started_at, |t| everyone.nanos(t)),
+                commit_sent: phase.commit_sent().map_or(0, |t| everyone.nanos(t)),
+                finished,
+                applied,
+            };
+            history.append(&record).map_err(|e| {
+                Error::inconclusive("the history cannot be written").because(e).cure("free space in the state directory")
+            })?;
+        }
+        everyone.saw(outcome, applied, Duration::from_nanos(finished - started_at));
+        Ok(outcome)
     }
 
-    async fn attempt(&mut self, proposal: Proposal, n: u32, attempt: u16, phase: &Phase, left: Duration) -> Attempt {
-        let mut session = match self.session.take() {
-            Some(session) => session,
-            None => match tokio::time::timeout(left, self.connect()).await {
-                Ok(Ok(session)) => session,
-                // Never began.
-                Ok(Err(_)) | Err(_) => return Attempt::Failed(Failure::local(Abort::ConnectionLost)),
-            },
+    async fn attempt(&mut self, intention: &Intention, who: Who, phase: &Phase, deadline: Instant) -> Attempt {
+        let everyone = self.everyone.clone();
+        let mut session = match self.session(deadline).await {
+            Ok(session) => session,
+            Err(failed) => return failed,
         };
-        let booking = Booking {
-            proposal,
-            op_id: OpId::new(self.shared.place.run, self.number, n),
-            // The ledger's column; a deadline of seconds allows far fewer.
-            attempt: i16::try_from(attempt).unwrap_or(i16::MAX),
-            statements: &session.statements,
-        };
-        match tokio::time::timeout(left, try_once(&self.shared, &mut session.connection, &booking, phase)).await {
-            Ok(attempt) => {
-                self.session = Some(session);
+        let Session { connection, prepared } = session.as_mut();
+        let attempting = everyone.opener.work.attempt(connection, prepared, intention, who, &mut self.scratch, phase);
+        match self.alarm.within(deadline, attempting).await {
+            Some(attempt) => {
+                if let Checkout::Own(session) = session {
+                    self.session = Some(session);
+                }
                 attempt
             }
             // Dropping the future cancels nothing on the server; the connection must not be used again.
-            Err(_) => {
-                session.connection.discard().await;
+            None => {
+                session.into_inner().connection.discard().await;
                 match phase.commit_sent() {
                     Some(_) => Attempt::Unknown,
-                    None => Attempt::Failed(Failure::local(Abort::Deadline)),
+                    None => Attempt::GivenUp(Failure::local(Abort::Deadline), None),
                 }
             }
         }
     }
 
-    /// Says goodbye to the server.
-    pub fn close(self) {
-        // Dropping the connection says it.
-        drop(self.session);
+    /// A connection for one attempt: its own, or one of the pool's.
+    async fn session(&mut self, deadline: Instant) -> Result<Checkout, Attempt> {
+        if let Some(session) = self.session.take() {
+            return Ok(Checkout::Own(session));
+        }
+        let everyone = self.everyone.clone();
+        let opened = match &everyone.pool {
+            Some(pool) => {
+                let began = Instant::now();
+                let checkout = self.alarm.within(deadline, pool.checkout()).await;
+                self.thread.recorder.borrow_mut().wait(began.elapsed().as_nanos() as u64);
+                checkout
+            }
+            None => {
+                let name = format!("{}/vu{}", everyone.application_name, self.number);
+                self.alarm.within(deadline, everyone.opener.open(&name)).await.map(|opened| opened.map(Checkout::Own))
+            }
+        };
+        // Never began.
+        match opened {
+            Some(Ok(session)) => Ok(session),
+            Some(Err(_)) => Err(Attempt::Failed(Failure::local(Abort::ConnectionLost))),
+            None if everyone.pool.is_some() => Err(Attempt::GivenUp(Failure::local(Abort::Deadline), None)),
+            None => Err(Attempt::Failed(Failure::local(Abort::ConnectionLost))),
+        }
     }
 }
 
-async fn try_once(shared: &Shared, connection: &mut Connection, booking: &Booking<'_>, phase: &Phase) -> Attempt {
-    let mut tx = match Tx::begin(connection, shared.plan.think, phase).await {
-        Ok(tx) => tx,
-        Err(failure) => return Attempt::Failed(failure),
-    };
-    match shared.strategy.apply(&mut tx, booking).await {
-        Ok(Decision::Applied(applied)) => match tx.commit().await {
-            Ending::Committed => Attempt::Committed(applied),
-            Ending::NotCommitted(failure) => Attempt::Failed(failure),
-            Ending::Unknown => Attempt::Unknown,
-        },
-        // The server refused the statement itself: nothing that was read can be committed, and nothing needs to be.
-        Ok(Decision::Refused(refusal)) if tx.has_failed() => {
-            tx.rollback().await;
-            Attempt::Refused(refusal)
+/// A deadline that costs next to nothing while it is kept: the timer is moved when it rings, not at every attempt.
+struct Alarm(Pin<Box<Sleep>>);
+
+impl Alarm {
+    fn new() -> Self {
+        Self(Box::pin(tokio::time::sleep(Duration::from_secs(3600))))
+    }
+
+    /// What the future comes to, or `None` at the deadline.
+    async fn within<T>(&mut self, deadline: Instant, future: impl Future<Output = T>) -> Option<T> {
+        let mut future = pin!(future);
+        let deadline = tokio::time::Instant::from_std(deadline);
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(done) = future.as_mut().poll(cx) {
+                return Poll::Ready(Some(done));
+            }
+            if self.0.deadline() > deadline {
+                self.0.as_mut().reset(deadline);
+            }
+            while self.0.as_mut().poll(cx).is_ready() {
+                if tokio::time::Instant::now() >= deadline {
+                    return Poll::Ready(None);
+                }
+                // It was set for an earlier attempt.
+                self.0.as_mut().reset(deadline);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_alarm_rings_at_each_deadline_and_not_before() {
+        let mut alarm = Alarm::new();
+        let start = tokio::time::Instant::now();
+        let never = std::future::pending::<()>;
+        for seconds in [5, 20, 21, 60] {
+            let deadline = start + Duration::from_secs(seconds);
+            assert_eq!(alarm.within(deadline.into_std(), never()).await, None);
+            assert_eq!(start.elapsed().as_secs(), seconds);
         }
-        // A refusal counts once its COMMIT succeeded: at SERIALIZABLE, a reader that is rolled back may have seen a state that never was.
-        Ok(Decision::Refused(refusal)) => match tx.commit().await {
-            Ending::Committed => Attempt::Refused(refusal),
-            Ending::NotCommitted(failure) => Attempt::Failed(failure),
-            // It wrote nothing, so whatever became of the COMMIT, nothing was applied.
-            Ending::Unknown => Attempt::Failed(Failure::local(Abort::ConnectionLost)),
-        },
-        Err(failure) => {
-            tx.rollback().await;
-            Attempt::Failed(failure)
-        }
+        let deadline = (start + Duration::from_secs(100)).into_std();
+        assert_eq!(alarm.within(deadline, tokio::time::sleep(Duration::from_secs(1))).await, Some(()));
+        assert_eq!(start.elapsed().as_secs(), 61);
     }
 }

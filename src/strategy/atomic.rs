@@ -1,6 +1,6 @@
 //! Can one statement do it all? An UPDATE that waited for a row judges its WHERE by the row as it is then.
 //!
-//! There is no gap between reading and writing, so think time has nowhere to go.
+//! There is no gap between reading and writing, so a hold has nowhere to be.
 
 use super::{Decision, Operation, RowLock, Write};
 use crate::outcome::{Abort, Refusal};

@@ -13,7 +13,7 @@ pub(super) async fn apply<O: Operation>(tx: &mut Tx<'_>, operation: &O) -> Resul
         // Capacity is the constraint's business, whatever was read.
         _ => {}
     }
-    tx.think().await;
+    tx.hold().await;
     match operation.write(tx, Some(&state), Write::Relative).await {
         Ok(applied) => Ok(Ok(applied).into()),
         Err(failure) if failure.abort == Abort::CheckViolation => Ok(Decision::Refused(operation.refusal_by_constraint())),

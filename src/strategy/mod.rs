@@ -270,7 +270,7 @@ pub trait Operation {
     async fn write(&self, tx: &mut Tx<'_>, state: Option<&Self::State>, write: Write) -> Result<Option<Applied>, Failure>;
 }
 
-/// Reads, decides, thinks, writes: what most strategies do, each with its own lock and its own condition. The inner `Ok(None)` means
+/// Reads, decides, holds, writes: what most strategies do, each with its own lock and its own condition. The inner `Ok(None)` means
 /// that the condition of the write did not hold.
 async fn read_then_write<O: Operation>(
     tx: &mut Tx<'_>,
@@ -282,7 +282,7 @@ async fn read_then_write<O: Operation>(
     if let Err(refusal) = operation.decide(&state) {
         return Ok(Err(refusal));
     }
-    tx.think().await;
+    tx.hold().await;
     operation.write(tx, Some(&state), write).await.map(Ok)
 }
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 use tokio_postgres::{CancelToken, Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::wire::{Failure, Statement, Wire};
-use super::{Isolation, handshake, tls};
+use super::wire::{Failure, Parameters, Reply, Row, Statement, Transaction, Wire};
+use super::{Ending, Isolation, handshake, tls};
+use crate::outcome::{Abort, Sqlstate, definite_at_commit, definite_of_statement};
 use crate::pg::{ConnectOptions, Host, SslMode};
 use crate::{Error, Result};
 
@@ -14,21 +15,22 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One open connection. It belongs to the runtime that opened it.
 pub struct Connection {
-    pub(super) wire: Wire,
-    pub(super) begin: Statement,
-    pub(super) commit: Statement,
-    pub(super) rollback: Statement,
+    wire: Wire,
+    /// By isolation level; only the levels that were named when it was opened.
+    begin: [Option<Statement>; 3],
+    commit: Statement,
+    rollback: Statement,
     options: ConnectOptions,
     cancel: CancelToken,
     tls: MakeRustlsConnect,
 }
 
 impl Connection {
-    /// Connects and proves that the server gives the isolation level that will be asked for, by reading it back.
+    /// Connects and proves that the server gives the isolation levels that will be asked for, by reading them back.
     ///
     /// # Errors
     /// The failure of the connection or of the check.
-    pub async fn open(options: &ConnectOptions, application_name: &str, isolation: Isolation) -> Result<Self> {
+    pub async fn open(options: &ConnectOptions, application_name: &str, levels: &[Isolation]) -> Result<Self> {
         let tls = tls::connector(options)?;
         let opening = tokio::time::timeout(CONNECT_TIMEOUT, handshake::open(options, application_name, tls.clone()));
         let (stream, cancel) = opening.await.map_err(|_| no_answer(options))?.map_err(|e| match e {
@@ -38,15 +40,18 @@ impl Connection {
             handshake::Failed::Driver(error) => open_error(options, error),
         })?;
         let mut wire = Wire::new(stream);
-        let begin = prepared(&mut wire, isolation.begin()).await?;
         let commit = prepared(&mut wire, "COMMIT").await?;
         let rollback = prepared(&mut wire, "ROLLBACK").await?;
-        let mut connection = Self { wire, begin, commit, rollback, options: options.clone(), cancel, tls };
-        connection.check_isolation(isolation).await?;
+        let mut connection =
+            Self { wire, begin: [const { None }; 3], commit, rollback, options: options.clone(), cancel, tls };
+        for level in levels {
+            connection.check(*level).await?;
+            connection.begin[*level as usize] = Some(prepared(&mut connection.wire, level.begin()).await?);
+        }
         Ok(connection)
     }
 
-    async fn check_isolation(&mut self, isolation: Isolation) -> Result<()> {
+    async fn check(&mut self, isolation: Isolation) -> Result<()> {
         self.ask(isolation.begin()).await?;
         let level = self.ask("SHOW transaction_isolation").await?.unwrap_or_default();
         self.ask("COMMIT").await?;
@@ -78,6 +83,73 @@ impl Connection {
             .await
             .map_err(|e| Error::inconclusive(format!("PostgreSQL refuses a statement: {sql}")).because(reason(&e)))?;
         Ok(self.wire.row().and_then(|row| row.values().next().flatten().map(str::to_owned)))
+    }
+
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    /// The server's answer, or a level that was not named when the connection was opened.
+    pub async fn begin(&mut self, isolation: Isolation) -> std::result::Result<(), Failure> {
+        let Some(begin) = &self.begin[isolation as usize] else { return Err(Failure::local(Abort::Other)) };
+        self.wire.execute(begin, |_| {}).await.map(|_| ())
+    }
+
+    /// Runs a statement; the first row of its answer is [`Self::row`].
+    ///
+    /// # Errors
+    /// The server's answer; a transaction has failed then.
+    pub async fn execute(&mut self, statement: &Statement, fill: impl FnOnce(&mut Parameters<'_>)) -> std::result::Result<Reply, Failure> {
+        self.wire.execute(statement, fill).await
+    }
+
+    /// Runs a statement that is a transaction of its own, and thereby its own COMMIT.
+    ///
+    /// # Errors
+    /// How it ended, if not committed.
+    pub async fn execute_alone(&mut self, statement: &Statement, fill: impl FnOnce(&mut Parameters<'_>)) -> std::result::Result<Reply, Ending> {
+        let answer = self.wire.execute(statement, fill).await;
+        answer.map_err(|failure| self.ending(failure, definite_of_statement))
+    }
+
+    /// Commits. Committed is only what the server called so: it answers COMMIT of a failed transaction with the tag ROLLBACK and no error.
+    pub async fn commit(&mut self) -> Ending {
+        match self.wire.execute(&self.commit, |_| {}).await {
+            Ok(reply) => Self::acknowledged(reply),
+            Err(failure) => self.ending(failure, definite_at_commit),
+        }
+    }
+
+    /// As [`Self::commit`], with a COMMIT of the user's own wording.
+    pub async fn commit_with(&mut self, statement: &Statement) -> Ending {
+        match self.wire.execute(statement, |_| {}).await {
+            Ok(reply) => Self::acknowledged(reply),
+            Err(failure) => self.ending(failure, definite_at_commit),
+        }
+    }
+
+    fn acknowledged(reply: Reply) -> Ending {
+        if reply.is_commit { Ending::Committed } else { Ending::NotCommitted(Failure::local(Abort::Other)) }
+    }
+
+    /// A failure is definite if the session goes on, so that ReadyForQuery came after it, and its code says so.
+    fn ending(&self, failure: Failure, is_definite: fn(Sqlstate) -> bool) -> Ending {
+        let definite = self.wire.is_open() && failure.server.as_ref().is_some_and(|e| is_definite(e.code));
+        if definite { Ending::NotCommitted(failure) } else { Ending::Unknown }
+    }
+
+    /// Rolls back and waits for it, so that the next user of the connection does not pay for it. A broken connection rolls back by itself.
+    pub async fn roll_back(&mut self) {
+        let _ = self.wire.execute(&self.rollback, |_| {}).await;
+    }
+
+    /// The first row of the last answer.
+    pub fn row(&self) -> Option<Row<'_>> {
+        self.wire.row()
+    }
+
+    /// Whether it is in a transaction.
+    pub fn transaction(&self) -> Transaction {
+        self.wire.transaction()
     }
 
     /// Whether it can be used again.

@@ -12,4 +12,4 @@ mod wire;
 pub use connect::{Connection, connect};
 pub use tx::{Ending, Isolation, Phase, Tx};
 /// What strategies and workloads speak in.
-pub use wire::{Failure, Parameters, Reply, Row, ServerError, Statement};
+pub use wire::{Failure, Parameters, Reply, Row, ServerError, Statement, Transaction};

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::connect::Connection;
 use super::wire::{Failure, Parameters, Reply, Row, Statement, Transaction};
-use crate::outcome::{Abort, definite_at_commit};
 
 /// The isolation level of a transaction; always named, never left to a default.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Isolation {
     /// Every statement sees what was committed before it.
     ReadCommitted,
@@ -52,7 +52,7 @@ pub enum Ending {
 /// A transaction in progress.
 pub struct Tx<'c> {
     connection: &'c mut Connection,
-    think: Duration,
+    hold: Duration,
     phase: &'c Phase,
 }
 
@@ -64,6 +64,22 @@ pub struct Phase {
 }
 
 impl Phase {
+    /// BEGIN, or the first statement, is about to be sent.
+    pub fn begins(&self) {
+        self.commit_sent.set(None);
+        self.first_statement.set(Some(Instant::now()));
+    }
+
+    /// COMMIT, or a statement that is its own, is about to be sent.
+    pub fn commits(&self) {
+        self.commit_sent.set(Some(Instant::now()));
+    }
+
+    /// What was committed has been told; whatever fails from here on is another transaction.
+    pub fn settled(&self) {
+        self.commit_sent.set(None);
+    }
+
     /// When BEGIN was about to be sent.
     pub fn first_statement(&self) -> Option<Instant> {
         self.first_statement.get()
@@ -76,15 +92,19 @@ impl Phase {
 }
 
 impl<'c> Tx<'c> {
-    /// Begins. `think` is how long [`Self::think`] waits.
+    /// Begins. `hold` is how long [`Self::hold`] waits.
     ///
     /// # Errors
     /// The failure of BEGIN; nothing was applied.
-    pub async fn begin(connection: &'c mut Connection, think: Duration, phase: &'c Phase) -> Result<Self, Failure> {
-        phase.commit_sent.set(None);
-        phase.first_statement.set(Some(Instant::now()));
-        connection.wire.execute(&connection.begin, |_| {}).await?;
-        Ok(Self { connection, think, phase })
+    pub async fn begin(
+        connection: &'c mut Connection,
+        isolation: Isolation,
+        hold: Duration,
+        phase: &'c Phase,
+    ) -> Result<Self, Failure> {
+        phase.begins();
+        connection.begin(isolation).await?;
+        Ok(Self { connection, hold, phase })
     }
 
     /// Runs a statement; the first row of its answer is [`Self::row`].
@@ -92,45 +112,34 @@ impl<'c> Tx<'c> {
     /// # Errors
     /// The server's answer; the transaction has failed then.
     pub async fn execute(&mut self, statement: &Statement, fill: impl FnOnce(&mut Parameters<'_>)) -> Result<Reply, Failure> {
-        self.connection.wire.execute(statement, fill).await
+        self.connection.execute(statement, fill).await
     }
 
     /// The first row of the last answer.
     pub fn row(&self) -> Option<Row<'_>> {
-        self.connection.wire.row()
+        self.connection.row()
     }
 
     /// Whether a statement failed, so that all that is left is to roll back.
     pub fn has_failed(&self) -> bool {
-        self.connection.wire.transaction() != Transaction::Open
+        self.connection.transaction() != Transaction::Open
     }
 
     /// The pause of the application between reading and writing.
-    pub async fn think(&self) {
-        if !self.think.is_zero() {
-            tokio::time::sleep(self.think).await;
+    pub async fn hold(&self) {
+        if !self.hold.is_zero() {
+            tokio::time::sleep(self.hold).await;
         }
     }
 
-    /// Commits. Committed is only what the server called so: it answers COMMIT of a failed transaction with the tag ROLLBACK and no error.
+    /// Commits.
     pub async fn commit(self) -> Ending {
-        self.phase.commit_sent.set(Some(Instant::now()));
-        let Connection { wire, commit, .. } = self.connection;
-        match wire.execute(commit, |_| {}).await {
-            Ok(reply) if reply.is_commit => Ending::Committed,
-            Ok(_) => Ending::NotCommitted(Failure::local(Abort::Other)),
-            // ReadyForQuery followed: the session goes on, and the server has made up its mind.
-            Err(failure) if wire.is_open() && failure.server.as_ref().is_some_and(|e| definite_at_commit(e.code)) => {
-                Ending::NotCommitted(failure)
-            }
-            Err(_) => Ending::Unknown,
-        }
+        self.phase.commits();
+        self.connection.commit().await
     }
 
-    /// Rolls back and waits for it, so that the next user of the connection does not pay for it.
+    /// Rolls back.
     pub async fn rollback(self) {
-        let Connection { wire, rollback, .. } = self.connection;
-        // A broken connection rolls back by itself.
-        let _ = wire.execute(rollback, |_| {}).await;
+        self.connection.roll_back().await;
     }
 }

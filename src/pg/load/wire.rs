@@ -85,6 +85,8 @@ pub struct Reply {
     pub rows: u64,
     /// The command was COMMIT and was not turned into ROLLBACK.
     pub is_commit: bool,
+    /// The command may have changed something: its tag is not that of a query.
+    pub is_write: bool,
 }
 
 /// Parameters on their way into a message, in the order of their numbers.
@@ -292,6 +294,7 @@ impl Wire {
                     b'C' => {
                         let tag = body.strip_suffix(&[0]).unwrap_or(body);
                         reply.is_commit = tag == b"COMMIT";
+                        reply.is_write = !tag.starts_with(b"SELECT") && !tag.starts_with(b"BEGIN") && !tag.starts_with(b"SHOW");
                         reply.rows = returned.max(count_in(tag));
                     }
                     b'E' => error = error.or(Some(server_error(body))),

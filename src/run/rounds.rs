@@ -1,0 +1,112 @@
+//! How does a contest go? All virtual users begin a round together, on a fresh authorisation; whoever finishes it last releases the next.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use tokio::sync::watch;
+
+use super::drive::Everyone;
+use super::vu::Vu;
+use super::work::Work;
+use crate::outcome::Outcome;
+use crate::plan::{Limit, Load};
+use crate::random::Random;
+use crate::Result;
+
+/// The round counter before the first round, and after the last.
+const BEFORE: u64 = 0;
+const OVER: u64 = u64::MAX;
+
+/// Which round it is and who is still in it.
+pub(super) struct Rounds {
+    /// [`BEFORE`], then 1 for the first round and so on, then [`OVER`].
+    round: watch::Sender<u64>,
+    /// When the present round was released, nanoseconds on the run's clock.
+    released: AtomicU64,
+    /// Virtual users that have not finished it.
+    playing: AtomicU32,
+    /// Virtual users that have won it.
+    winners: AtomicU32,
+}
+
+impl Rounds {
+    pub fn new(vus: u32) -> Self {
+        Self {
+            round: watch::channel(BEFORE).0,
+            released: AtomicU64::new(0),
+            playing: AtomicU32::new(vus),
+            winners: AtomicU32::new(0),
+        }
+    }
+
+    /// Releases the first round.
+    pub fn begin(&self, now: u64) {
+        self.released.store(now, Ordering::Release);
+        self.round.send_if_modified(|r| {
+            let starts = *r == BEFORE;
+            if starts {
+                *r = 1;
+            }
+            starts
+        });
+    }
+
+    /// Nobody waits any more.
+    pub fn over(&self) {
+        self.round.send_replace(OVER);
+    }
+
+    /// Before the first round, those who are ready would wait for others who will not come.
+    pub fn over_unless_begun(&self) {
+        self.round.send_if_modified(|r| {
+            let waits = *r == BEFORE;
+            if waits {
+                *r = OVER;
+            }
+            waits
+        });
+    }
+}
+
+/// Plays round after round.
+pub(super) async fn play(everyone: &Everyone, vu: &mut Vu) -> Result<()> {
+    let (rounds, Work::Booking(work)) = (&everyone.rounds, &*everyone.opener.work) else { return Ok(()) };
+    let mut round = rounds.round.subscribe();
+    let mut played = BEFORE;
+    let winners = everyone.turn.plan.round().map_or(0, |(_, winners)| winners);
+    loop {
+        let Ok(now) = round.wait_for(|r| *r != played).await.map(|r| *r) else { return Ok(()) };
+        if now == OVER {
+            return Ok(());
+        }
+        played = now;
+        let position = now - 1;
+        if !everyone.is_stocked(position).await {
+            return Ok(());
+        }
+        let mut random = Random::of(everyone.turn.plan.rng_seed, u64::from(vu.number), u64::from(vu.issued()));
+        let intention = work.propose(&mut random, position);
+        let outcome = vu.perform(&intention, rounds.released.load(Ordering::Acquire)).await?;
+        if outcome == Outcome::Committed && rounds.winners.fetch_add(1, Ordering::Relaxed) >= winners {
+            // Even if the row looks right: an update was lost.
+            everyone.breach();
+        }
+        if rounds.playing.fetch_sub(1, Ordering::AcqRel) == 1 {
+            let limit = matches!(everyone.turn.load, Load::Rounds { limit: Limit::Rounds(most), .. } if now >= most);
+            if limit || everyone.is_over() || !everyone.is_stocked(position + 1).await {
+                everyone.stop();
+                return Ok(());
+            }
+            rounds.winners.store(0, Ordering::Relaxed);
+            rounds.playing.store(everyone.turn.load.vus(), Ordering::Release);
+            rounds.released.store(everyone.nanos(std::time::Instant::now()), Ordering::Release);
+            // Unless somebody has stopped everything meanwhile.
+            rounds.round.send_if_modified(|r| {
+                let next = *r == now;
+                if next {
+                    *r = now + 1;
+                }
+                next
+            });
+        }
+    }
+}
