@@ -1,35 +1,37 @@
-//! What stands for the types of `pace`, `threshold` and `program` until they are here?
-
-use std::time::Duration;
-
-/// See `pace`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[expect(missing_docs, reason = "replaced")]
-pub struct Stage {
-    pub duration: Duration,
-    pub target: f64,
-}
-
-/// See `pace`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[expect(missing_docs, reason = "replaced")]
-pub struct Think {
-    pub from: Duration,
-    pub to: Duration,
-}
-
-/// See `pace`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[expect(missing_docs, reason = "replaced")]
-pub enum Arrival {
-    Even,
-    Poisson,
-}
+//! What stands for the types of `threshold` until they are here?
 
 /// See `threshold`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Threshold(pub String);
+pub struct Threshold {
+    text: String,
+    /// Whether the run ends as soon as it is missed.
+    pub abort_on_fail: bool,
+}
 
-/// See `program`.
-#[derive(Debug, Clone)]
-pub struct Program;
+impl std::str::FromStr for Threshold {
+    type Err = crate::Error;
+    fn from_str(text: &str) -> crate::Result<Self> {
+        if !text.contains("respnse") && text.contains('<') || text.contains('=') || text.contains('>') {
+            Ok(Self { text: text.to_owned(), abort_on_fail: false })
+        } else {
+            Err(crate::Error::usage(format!("`{text}` is no threshold")).cure("aborted.rate<0.01"))
+        }
+    }
+}
+
+impl std::fmt::Display for Threshold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[expect(missing_docs, reason = "replaced")]
+impl Threshold {
+    pub fn operation(&self) -> Option<&str> {
+        self.text.split_once(".response").map(|(o, _)| o)
+    }
+
+    pub fn is_latency(&self) -> bool {
+        self.text.contains("p(")
+    }
+}
