@@ -24,6 +24,7 @@ pub mod run;
 pub mod seed;
 pub mod state;
 pub mod strategy;
+pub mod threshold;
 pub mod verdict;
 pub mod workload;
 

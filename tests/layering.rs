@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// From the words that need nothing to the faces that need everything; a module imports only from those before it.
-const LAYERS: [&str; 21] = [
+const LAYERS: [&str; 22] = [
     "error",
     "outcome",
     "history",
     "metrics",
     "pace",
+    "threshold",
     "audit",
     "verdict",
     "milliseconds",
