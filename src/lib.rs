@@ -8,6 +8,7 @@
 
 pub mod audit;
 pub mod cmd;
+pub mod demand;
 pub mod error;
 pub mod history;
 pub mod invariant;

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// From the words that need nothing to the faces that need everything; a module imports only from those before it.
-const LAYERS: [&str; 22] = [
+const LAYERS: [&str; 23] = [
     "error",
     "outcome",
     "history",
     "metrics",
     "pace",
     "threshold",
+    "demand",
     "audit",
     "verdict",
     "milliseconds",
