@@ -11,8 +11,7 @@ use super::file::{
 };
 use super::place::{Document, Fault};
 use super::{
-    Booking, BookingOperation, Control, Evidence, Extent, Hot, Kind, Load, Scenario, Script, Sql, SqlOperation, Targets, Threshold,
-    Workload,
+    Booking, BookingOperation, Control, Evidence, Extent, Hot, Kind, Load, Scenario, Script, Sql, SqlOperation, Targets, Workload,
 };
 use crate::error::nearest;
 use crate::invariant::{self, Invariant};
@@ -23,6 +22,7 @@ use crate::pg::retry::Retry;
 use crate::program::{self, Distribution, Program, StatementSpec, Value};
 use crate::seed::Spec;
 use crate::strategy::{Hazard, Strategy};
+use crate::threshold::Threshold;
 use crate::{Error, Result};
 
 /// What a scenario is read for.

@@ -5,7 +5,6 @@
 
 mod check;
 pub mod file;
-mod pending;
 mod place;
 mod rules;
 
@@ -21,10 +20,10 @@ use crate::pg::load::Isolation;
 use crate::pg::retry::Retry;
 use crate::program::Program;
 use crate::strategy::Strategy;
+use crate::threshold::Threshold;
 use crate::{Error, Result};
 
 pub use file::{Backoff, Kind, Meaning};
-pub use pending::Threshold;
 
 /// A scenario, complete and checked.
 #[derive(Debug, Clone)]
