@@ -8,6 +8,7 @@
 
 pub mod audit;
 pub mod cmd;
+pub mod demand;
 pub mod error;
 pub mod history;
 pub mod invariant;
@@ -27,6 +28,7 @@ pub mod scenario;
 pub mod seed;
 pub mod state;
 pub mod strategy;
+pub mod threshold;
 pub mod verdict;
 pub mod workload;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// From the words that need nothing to the faces that need everything; a module imports only from those before it.
-const LAYERS: [&str; 24] = [
+const LAYERS: [&str; 26] = [
     "error",
     "random",
     "outcome",
@@ -12,6 +12,8 @@ const LAYERS: [&str; 24] = [
     "metrics",
     "program",
     "pace",
+    "threshold",
+    "demand",
     "audit",
     "verdict",
     "milliseconds",

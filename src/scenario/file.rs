@@ -9,6 +9,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::pace::Arrival;
+
 /// A scenario of dbstress: dataset, workload, load, thresholds and what a pass must rest on.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -44,7 +46,7 @@ pub struct File {
     pub load: LoadFile,
     /// booking: the authorisations that the virtual users meet at.
     pub booking: Option<BookingFile>,
-    /// What virtual users choose from, by weight.
+    /// What virtual users choose from, by weight. booking: default one that reserves.
     #[serde(default)]
     pub operation: Vec<OperationFile>,
     /// sql: what $NAME in a statement stands for; drawn once for each iteration, so that a retry has the same values.
@@ -71,7 +73,7 @@ pub enum WorkloadName {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LoadFile {
-    /// Virtual users; with a rate, the most that work at once. Default: 50.
+    /// Virtual users; with a rate, the most that work at once; with stages alone, the number they start from (default 0). Default: 50.
     pub vus: Option<u32>,
     /// How long, as "30s" or "1m30s".
     pub duration: Option<String>,
@@ -84,7 +86,9 @@ pub struct LoadFile {
     /// Arrivals per second, whether or not earlier ones have been answered (an open loop). With stages, the rate they start from.
     pub rate: Option<f64>,
     /// Whether arrivals come evenly or at random (Poisson). Default: even.
-    pub arrival: Option<ArrivalName>,
+    #[serde(default)]
+    #[schemars(schema_with = "words::<Arrival>")]
+    pub arrival: Option<Arrival>,
     /// Arrivals that may wait for a free virtual user; more are dropped, and counted. Default: 10000.
     pub backlog: Option<u32>,
     /// The pause between two iterations, as "1s" or "1s..3s". Default: none.
@@ -101,16 +105,6 @@ pub struct LoadFile {
     pub rng_seed: Option<u64>,
     /// How an iteration goes on after an attempt that may be tried again.
     pub retry: Option<RetryFile>,
-}
-
-/// How arrivals of an open loop are spaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ArrivalName {
-    /// At equal distances.
-    Even,
-    /// At random, independent of each other, as customers come.
-    Poisson,
 }
 
 /// How an iteration goes on after an attempt that may be tried again.
@@ -367,8 +361,6 @@ pub struct ThresholdEntry {
     pub threshold: String,
     /// Whether the run ends as soon as it cannot be met any more.
     pub abort_on_fail: bool,
-    /// Whether it was written as a table, and its words are a key of that.
-    pub is_table: bool,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -446,11 +438,11 @@ impl<'de> Deserialize<'de> for ThresholdEntry {
                 f.write_str("a threshold in quotes, or { threshold = \"…\", abort_on_fail = true }")
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<ThresholdEntry, E> {
-                Ok(ThresholdEntry { threshold: text.to_owned(), abort_on_fail: false, is_table: false })
+                Ok(ThresholdEntry { threshold: text.to_owned(), abort_on_fail: false })
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ThresholdEntry, A::Error> {
                 let ThresholdTable { threshold, abort_on_fail } = ThresholdTable::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(ThresholdEntry { threshold, abort_on_fail, is_table: true })
+                Ok(ThresholdEntry { threshold, abort_on_fail })
             }
         }
         deserializer.deserialize_any(Read)
@@ -551,6 +543,12 @@ impl JsonSchema for Choice {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({ "anyOf": [generator.subschema_for::<Scalar>(), generator.subschema_for::<ChoiceTable>()] })
     }
+}
+
+/// One of the names that the type has on the command line.
+fn words<T: clap::ValueEnum>(_: &mut SchemaGenerator) -> Schema {
+    let names: Vec<String> = T::value_variants().iter().filter_map(|v| Some(v.to_possible_value()?.get_name().to_owned())).collect();
+    json_schema!({ "type": "string", "enum": names })
 }
 
 /// The JSON Schema (draft 2020-12) of a scenario file, all in one piece.

@@ -5,8 +5,8 @@
 
 mod check;
 pub mod file;
-mod pending;
 mod place;
+mod rules;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,13 +15,15 @@ use std::time::Duration;
 use crate::error::nearest;
 use crate::invariant::Invariant;
 use crate::outcome::Sqlstate;
+use crate::pace::{Arrival, Ramp, Stage, Think};
 use crate::pg::load::Isolation;
 use crate::pg::retry::Retry;
+use crate::program::Program;
 use crate::strategy::Strategy;
+use crate::threshold::Threshold;
 use crate::{Error, Result};
 
 pub use file::{Backoff, Kind, Meaning};
-pub use pending::{Arrival, Program, Stage, Think, Threshold};
 
 /// A scenario, complete and checked.
 #[derive(Debug, Clone)]
@@ -47,7 +49,7 @@ pub struct Scenario {
 /// How hard, how long, in which shape.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Load {
-    /// Virtual users; of an open loop, the most that work at once.
+    /// Virtual users; of an open loop, the most that work at once; of a closed one with stages, the number they start from.
     pub vus: u32,
     /// When it is over, or how it goes up and down.
     pub extent: Extent,
@@ -73,6 +75,30 @@ pub struct Load {
     pub retry: Retry,
     /// The pause before the next attempt.
     pub backoff: Backoff,
+}
+
+impl Load {
+    /// The most virtual users at once.
+    pub fn peak(&self) -> u32 {
+        match &self.extent {
+            Extent::Stages(stages) if self.rate.is_none() => Ramp { start: self.vus.into(), stages: stages.clone() }.peak().round() as u32,
+            _ => self.vus,
+        }
+    }
+
+    /// The curve of virtual users, or of arrivals per second if there is a rate; `None` if a count alone says when a closed loop is over.
+    pub fn ramp(&self) -> Option<Ramp> {
+        let start = self.rate.unwrap_or(self.vus.into());
+        match &self.extent {
+            Extent::Stages(stages) => Some(Ramp { start, stages: stages.clone() }),
+            Extent::Constant { duration: Some(duration), .. } => Some(Ramp::constant(start, *duration)),
+            // Arrivals come one after the other: the last of them is the end.
+            Extent::Constant { iterations: Some(n), .. } => {
+                self.rate.map(|rate| Ramp::constant(rate, Duration::try_from_secs_f64(*n as f64 / rate).unwrap_or(Duration::MAX)))
+            }
+            Extent::Constant { .. } | Extent::Rounds(_) => None,
+        }
+    }
 }
 
 /// When the load is over.
@@ -254,7 +280,7 @@ impl Scenario {
     /// # Errors
     /// Usage, with line and column of everything that cannot be used.
     pub fn from_toml(label: &str, text: &str, base: Option<&Path>) -> Result<Self> {
-        check::read(label, text, base)
+        check::read(label, text, base, check::Role::Test)
     }
 
     /// The built-in scenario called `name`.
@@ -303,3 +329,6 @@ impl Scenario {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -107,29 +107,46 @@ impl<'t> Document<'t> {
             return None;
         }
         let error = Error::usage(format!("there is no key `{key}` here"));
+        // Keys after a header belong to its table: one that was meant for another place ends up here.
+        let places: Vec<(&str, String)> = self.places().collect();
+        let place = |name: &str| places.iter().find(|(known, _)| *known == name).map(|(_, place)| place);
+        if let Some(place) = place(key) {
+            return Some(error.cure(format!("`{key}` stands {place}")));
+        }
         if let Some(near) = nearest(key, known.iter().copied()) {
             return Some(error.cure(format!("did you mean `{near}`?")));
         }
-        let top = keys(&self.schema);
-        let sections = || top.iter().filter(|section| self.schema["properties"][**section].get("type").is_some());
-        Some(error.cure(if top.contains(&key) {
-            format!("`{key}` stands at the top of the file, before the first [table]")
-        } else if let Some(section) = sections().find(|s| child(&self.schema, s).is_some_and(|rule| keys(rule).contains(&key))) {
-            format!("`{key}` stands in [{section}]")
-        } else {
-            format!("one of: {}", known.join(", "))
+        let near = nearest(key, places.iter().map(|(name, _)| *name));
+        Some(error.cure(match near.and_then(|near| Some((near, place(near)?))) {
+            Some((near, place)) => format!("did you mean `{near}`, which stands {place}?"),
+            None => format!("one of: {}", known.join(", ")),
         }))
+    }
+
+    /// Every key of the top and of its tables, and where it stands.
+    fn places(&self) -> impl Iterator<Item = (&str, String)> {
+        let top = keys(&self.schema);
+        let of_tables = top.clone().into_iter().flat_map(|section| {
+            let table = child(&self.schema, section).map(|rule| (keys(rule), format!("in [{section}]")));
+            let list = rule(&self.schema, &format!("{section}.0")).map(|rule| (keys(rule), format!("in [[{section}]]")));
+            let both = table.into_iter().chain(list);
+            both.flat_map(|(keys, place)| keys.into_iter().map(move |key| (key, place.clone())))
+        });
+        top.into_iter().map(|key| (key, "at the top of the file, before the first [table]".to_owned())).chain(of_tables)
     }
 
     /// What serde has to say, in the words of whoever wrote the file.
     fn explain(&self, error: &toml::de::Error) -> Error {
         let message = error.message();
-        let path = error.span().map_or("", |span| self.at(span.start));
+        let span = error.span().unwrap_or_default();
+        let path = self.at(span.start);
         let meaning = |path: &str| rule(&self.schema, path).and_then(|r| r["description"].as_str()).unwrap_or("see `dbstress schema`");
         let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
         match (message, &*quoted) {
             (m, [key]) if m.starts_with("missing field") => {
-                let path = if path.is_empty() { (*key).to_owned() } else { format!("{path}.{key}") };
+                // What is reported is the table that lacks it.
+                let table = self.entries.iter().find(|entry| entry.value == span);
+                let path = table.map_or_else(|| (*key).to_owned(), |table| format!("{}.{key}", table.path));
                 Error::usage(format!("the key `{key}` is missing")).cure(format!("{key}: {}", meaning(&path)))
             }
             (m, [typed, known @ ..]) if m.starts_with("unknown variant") => {

@@ -1,0 +1,169 @@
+//! Do the values go together? These rules hold for a file, and again when flags have changed it.
+
+use super::place::Fault;
+use super::{Booking, Extent, Kind, Load, Scenario, Targets, Workload};
+use crate::error::nearest;
+use crate::history::OpId;
+
+impl Scenario {
+    /// What cannot be run, by key.
+    pub fn faults(&self) -> Vec<Fault> {
+        let mut faults = Faults(Vec::new());
+        faults.load(&self.load);
+        if let Workload::Booking(booking) = &self.workload {
+            faults.booking(booking, &self.load);
+        } else if matches!(self.load.extent, Extent::Rounds(_)) {
+            faults.add("load.rounds", "there are rounds only where everybody meets at one authorisation", "duration or iterations instead");
+        }
+        faults.names(self);
+        faults.0
+    }
+}
+
+struct Faults(Vec<Fault>);
+
+impl Faults {
+    fn add(&mut self, at: impl Into<String>, message: impl Into<String>, cure: impl Into<String>) {
+        self.0.push(Fault::new(at, message, cure));
+    }
+
+    fn share(&mut self, at: &str, share: f64) {
+        if !(0.0..=1.0).contains(&share) {
+            self.add(at, format!("{share} is no share"), "from 0 to 1");
+        }
+    }
+
+    fn load(&mut self, load: &Load) {
+        let nothing = "nothing would happen";
+        let has_stages = matches!(load.extent, Extent::Stages(_));
+        let ramps_vus = has_stages && load.rate.is_none();
+        if load.vus == 0 && !ramps_vus {
+            self.add("load.vus", "0 VUs: nobody would do anything", "2 is the least that can contend");
+        }
+        if load.peak() > OpId::MAX_VUS {
+            let at = if ramps_vus { "load.stages" } else { "load.vus" };
+            self.add(at, format!("{} VUs are too many", load.peak()), format!("at most {}", OpId::MAX_VUS));
+        }
+        match &load.extent {
+            Extent::Constant { duration, iterations } => {
+                if duration.is_some_and(|d| d.is_zero()) {
+                    self.add("load.duration", nothing, "duration = \"30s\"");
+                }
+                if *iterations == Some(0) {
+                    self.add("load.iterations", nothing, "1 or more");
+                }
+            }
+            Extent::Rounds(0) => self.add("load.rounds", nothing, "1 or more"),
+            Extent::Rounds(_) => {}
+            Extent::Stages(stages) => {
+                let ramp = load.ramp().filter(|ramp| !ramp.duration().is_zero() && ramp.peak() > 0.0);
+                if stages.is_empty() || ramp.is_none() {
+                    self.add("load.stages", nothing, "stages = [\"30s:50\", \"1m:50\"]");
+                }
+            }
+        }
+        if let Some(rate) = load.rate
+            && !(rate.is_finite() && (rate > 0.0 || rate == 0.0 && has_stages))
+        {
+            self.add("load.rate", format!("nothing can arrive at a rate of {rate}"), "more than 0 arrivals per second");
+        }
+        if let Some(ramp) = load.ramp()
+            && !ramp.duration().is_zero()
+            && load.warm_up >= ramp.duration()
+        {
+            self.add("load.warm_up", "it is as long as the load: no figure would count", "make it shorter than the load");
+        }
+        if load.threads == Some(0) {
+            self.add("load.threads", "somebody must make the load", "1 or more");
+        }
+        if load.pool_size == Some(0) {
+            self.add("load.pool_size", "a pool without connections", "1 or more, or leave it out");
+        }
+        if load.retry.attempts == Some(0) {
+            self.add("load.retry.attempts", "the first attempt counts", "1 means no retry");
+        }
+        if load.retry.deadline.is_zero() {
+            self.add("load.retry.deadline", "no attempt could begin", "10s is usual");
+        }
+    }
+
+    fn booking(&mut self, booking: &Booking, load: &Load) {
+        let Booking { dataset: _, strategies, targets, total, strangers, hold, operations } = booking;
+        if strategies.is_empty() {
+            self.add("strategy", "no strategy", "name one, or \"all\"");
+        }
+        if *total < 1 {
+            self.add("booking.total", format!("an authorisation of {total} units"), "1 or more");
+        }
+        self.share("booking.strangers", *strangers);
+        if *hold >= load.retry.deadline {
+            self.add("booking.hold", "it is longer than the deadline of an iteration: every one would be given up", "make it shorter");
+        }
+        let mut smallest = *total;
+        match targets {
+            Targets::Rounds => {
+                if !matches!(&**operations, [only] if only.kind == Kind::Reserve) {
+                    self.add("operation", "in rounds everybody reserves, and nothing else", "one operation, of kind = \"reserve\"");
+                }
+                if *strangers > 0.0 {
+                    self.add("booking.strangers", "in rounds there are no strangers", "leave it out, or change the targets");
+                }
+                match &load.extent {
+                    Extent::Stages(_) => {
+                        self.add("load.stages", "a round has as many VUs as the last", "duration or rounds instead");
+                    }
+                    Extent::Constant { iterations: Some(_), .. } => {
+                        self.add("load.iterations", "with targets = \"rounds\" not iterations are counted", "rounds instead");
+                    }
+                    Extent::Constant { .. } | Extent::Rounds(_) => {}
+                }
+                if load.rate.is_some() {
+                    let cure = "leave the rate out, or change the targets";
+                    self.add("load.rate", "in rounds everybody begins at once: nothing arrives at a rate", cure);
+                }
+            }
+            Targets::OneByOne | Targets::Spread { .. } => {
+                if matches!(load.extent, Extent::Rounds(_)) {
+                    self.add("load.rounds", "there are rounds only with targets = \"rounds\"", "iterations or duration instead");
+                }
+            }
+        }
+        if let Targets::Spread { authorisations, hot } = targets {
+            if *authorisations == 0 {
+                self.add("booking.authorisations", "no authorisations", "1 or more");
+            }
+            if let Some(hot) = hot {
+                if hot.authorisations == 0 {
+                    self.add("booking.hot", "no hot authorisations", "1 or more, or leave it out");
+                }
+                if hot.total < 1 {
+                    self.add("booking.hot_total", format!("an authorisation of {} units", hot.total), "1 or more");
+                }
+                self.share("booking.hot_share", hot.share);
+                smallest = smallest.min(hot.total);
+            }
+        }
+        for (n, operation) in operations.iter().enumerate().filter(|(_, o)| o.kind != Kind::Browse) {
+            let at = format!("operation.{n}.units");
+            if operation.units < 1 {
+                self.add(at, format!("`{}` of {} units", operation.name, operation.units), "an operation takes at least 1");
+            } else if operation.units > smallest && smallest >= 1 {
+                let message = format!("`{}` of {} units, of an authorisation of {smallest}", operation.name, operation.units);
+                self.add(at, message, "ask for fewer, or raise the total");
+            }
+        }
+    }
+
+    /// Thresholds and evidence are about operations that there are.
+    fn names(&mut self, scenario: &Scenario) {
+        let known = scenario.operations();
+        let named = scenario.thresholds.iter().enumerate().map(|(n, t)| (format!("thresholds.{n}"), t.operation()));
+        let evidence = scenario.evidence.committed.keys().map(|name| (format!("evidence.committed.{name}"), Some(&**name)));
+        for (at, name) in named.chain(evidence) {
+            if let Some(name) = name.filter(|name| !known.contains(name)) {
+                let hint = nearest(name, known.iter().copied()).map_or(String::new(), |near| format!("did you mean `{near}`?\n"));
+                self.add(at, format!("there is no operation `{name}`"), format!("{hint}one of: {}", known.join(", ")));
+            }
+        }
+    }
+}

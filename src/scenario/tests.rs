@@ -1,0 +1,198 @@
+//! What is accepted, and what is said of the rest.
+
+use super::*;
+
+const BOOKING: &str = "summary = \"a test\"\nworkload = \"booking\"\n";
+
+fn read(text: &str) -> Result<Scenario> {
+    Scenario::from_toml("mine.toml", text, None)
+}
+
+/// What is said of a booking scenario with `rest`.
+fn refused(rest: &str) -> String {
+    read(&format!("{BOOKING}{rest}")).expect_err(rest).to_string()
+}
+
+#[test]
+fn those_that_are_built_in_are_all_files_of_the_directory_and_can_be_run() {
+    let mut files: Vec<String> = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    files.sort();
+    let mut names = BUILT_IN.map(|(name, _)| name.to_owned());
+    names.sort();
+    assert_eq!(files, names);
+    for name in &names {
+        let scenario = Scenario::built_in(name).unwrap();
+        assert_eq!(&scenario.name, name);
+        assert!(scenario.tags.contains(&"suite".to_owned()), "{name}");
+        assert!(built_in_text(name).unwrap().contains(&format!("scenarios show {name} > mine.toml")), "{name} says how to start from it");
+    }
+}
+
+#[test]
+fn those_that_are_built_in_keep_to_the_schema() {
+    let schema = file::schema().to_value();
+    let validator = jsonschema::draft202012::new(&schema).unwrap();
+    for (name, text) in BUILT_IN {
+        let value: serde_json::Value = toml::from_str(text).unwrap();
+        let errors: Vec<String> = validator.iter_errors(&value).map(|e| e.to_string()).collect();
+        assert_eq!(errors, [""; 0], "{name}");
+    }
+    for wrong in ["vus = 1", "workload = \"bookin\"", "load = { vus = \"many\" }", "operation = [{ kind = \"look\" }]"] {
+        let value: serde_json::Value = toml::from_str(&format!("summary = \"x\"\n{wrong}")).unwrap();
+        assert!(!validator.is_valid(&value), "{wrong}");
+    }
+}
+
+#[test]
+fn every_key_of_the_schema_is_explained() {
+    fn walk(schema: &serde_json::Value, path: &str, bare: &mut Vec<String>) {
+        for (key, rule) in schema["properties"].as_object().into_iter().flatten() {
+            if rule["description"].as_str().is_none_or(str::is_empty) {
+                bare.push(format!("{path}{key}"));
+            }
+            walk(rule, &format!("{path}{key}."), bare);
+        }
+        for inner in [schema.get("items"), schema.get("additionalProperties")].into_iter().flatten() {
+            walk(inner, path, bare);
+        }
+        for inner in schema["anyOf"].as_array().into_iter().flatten() {
+            walk(inner, path, bare);
+        }
+    }
+    let mut bare = Vec::new();
+    walk(&file::schema().to_value(), "", &mut bare);
+    assert_eq!(bare, [""; 0]);
+}
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let scenario = read(BOOKING).unwrap();
+    let thirty = Duration::from_secs(30);
+    assert_eq!(scenario.name, "mine");
+    assert_eq!(
+        (scenario.load.vus, &scenario.load.extent),
+        (50, &Extent::Constant { duration: Some(thirty), iterations: None })
+    );
+    assert_eq!((scenario.load.backlog, scenario.load.graceful_stop, scenario.load.rng_seed), (10_000, thirty, 42));
+    let booking = scenario.booking().unwrap();
+    assert_eq!((booking.strategies.as_slice(), booking.total, &*booking.dataset), (&[Strategy::Serializable][..], 1_000, "clinic"));
+    assert_eq!(booking.targets, Targets::Spread { authorisations: 200, hot: None });
+    assert_eq!(scenario.operations(), ["reserve"]);
+    assert!(scenario.claims.is_empty() && scenario.thresholds.is_empty() && scenario.evidence == Evidence::default());
+}
+
+#[test]
+fn each_fault_has_its_place_and_its_cure() {
+    let cases: &[(&str, &str, &[&str])] = &[
+        ("vuss = 5", "3:1", &["no key `vuss`", "[load]"]),
+        ("[load]\nvuss = 5", "4:1", &["no key `vuss`", "did you mean `vus`?"]),
+        ("duration = \"5s\"", "3:1", &["`duration` stands in [load]"]),
+        ("[load]\nthresholds = []", "4:1", &["`thresholds` stands at the top"]),
+        ("[load]\nvus = \"fifty\"", "4:7", &["`load.vus`", "a whole number, not negative", "Virtual users"]),
+        ("[load]\nvus = -1", "4:7", &["`load.vus`", "-1"]),
+        ("[load]\nvus = 0", "4:7", &["nobody would do anything"]),
+        ("[load]\nduration = \"30 parsecs\"", "4:12", &["not a duration", "1m30s"]),
+        ("[load]\nstages = [\"30s:50\", \"1m-50\"]", "4:21", &["not a stage", "30s:50"]),
+        ("[load]\nstages = [\"30s:50\"]\nduration = \"1m\"", "5:12", &["the stages say how long"]),
+        ("[load]\nstages = [\"30s:50\"]\niterations = 5", "5:14", &["the stages say how long"]),
+        ("[load]\nstages = []", "4:10", &["nothing would happen"]),
+        ("[load]\nrounds = 5", "4:10", &["targets = \"rounds\""]),
+        ("[booking]\ntargets = \"rounds\"\n[load]\nrounds = 5\nrate = 1.0", "7:8", &["at a rate"]),
+        ("[booking]\ntargets = \"rounds\"\n[load]\niterations = 5", "6:14", &["rounds instead"]),
+        ("[load]\nrate = -1.0", "4:8", &["at a rate of -1"]),
+        ("[load]\narrival = \"poisson\"", "4:11", &["without a rate"]),
+        ("[load]\nrate = 1.0\narrival = \"poison\"", "5:11", &["cannot be `poison`", "did you mean `poisson`?"]),
+        ("[load]\nwarm_up = \"30s\"", "4:11", &["no figure would count"]),
+        ("[load.retry]\nattempts = 0", "4:12", &["1 means no retry"]),
+        ("strategy = [\"naive\", \"serialisable\"]", "3:22", &["no strategy `serialisable`", "did you mean `serializable`?"]),
+        ("claims = [\"unit-within-total\"]", "3:11", &["no invariant", "units-within-total"]),
+        ("dataset = \"clinik\"", "3:11", &["did you mean `clinic`?"]),
+        ("setup = \"x.sql\"", "3:9", &["`setup`", "workload = \"sql\""]),
+        ("[control]\nnone = true", "3:1", &["`control`", "workload = \"sql\""]),
+        ("[[operation]]\nsql = \"SELECT 1\"\nkind = \"browse\"", "4:7", &["`sql`", "workload = \"sql\""]),
+        ("[[operation]]\nkind = \"resrve\"", "4:8", &["cannot be `resrve`", "did you mean `reserve`?"]),
+        ("[[operation]]\nunits = 5", "3:1", &["`kind` is missing"]),
+        ("[[operation]]\nkind = \"reserve\"\nweight = -1", "5:10", &["cannot be -1"]),
+        ("[[operation]]\nkind = \"reserve\"\nweight = nan", "5:10", &["cannot be NaN"]),
+        ("[[operation]]\nkind = \"reserve\"\nweight = 0\n[[operation]]\nkind = \"release\"\nweight = 0", "5:10", &["all weights are 0"]),
+        ("[[operation]]\nkind = \"reserve\"\n[[operation]]\nkind = \"reserve\"", "5:1", &["already is an operation `reserve`"]),
+        ("[[operation]]\nkind = \"reserve\"\nname = \"Buy it\"", "5:8", &["cannot be the name"]),
+        ("[[operation]]\nkind = \"reserve\"\nunits = 0", "5:9", &["at least 1"]),
+        ("[[operation]]\nkind = \"reserve\"\nunits = 1001", "5:9", &["an authorisation of 1000"]),
+        ("[[operation]]\nkind = \"browse\"\nunits = 1", "5:9", &["browse only looks"]),
+        ("[booking]\nhot_share = 0.5", "4:13", &["no hot authorisations"]),
+        ("[booking]\nhot = 5\nhot_share = 1.5", "5:13", &["from 0 to 1"]),
+        ("[booking]\ntargets = \"one-by-one\"\nhot = 5", "5:7", &["targets = \"spread\""]),
+        ("[booking]\nhold = \"10s\"", "4:8", &["every one would be given up"]),
+        ("thresholds = [\"reserve.respnse:p(95)<200ms\"]", "3:15", &["respnse"]),
+        ("thresholds = [\"buy.response:p(95)<200ms\"]", "3:15", &["no operation `buy`"]),
+        ("thresholds = [{ threshold = \"aborted.rate<0.01\", abort = true }]", "3:50", &["no key `abort`", "abort_on_fail"]),
+        ("thresholds = [5]", "3:15", &["integer `5`", "a threshold in quotes"]),
+        ("[evidence]\ncommitted = { reserv = 1 }", "4:24", &["no operation `reserv`", "did you mean `reserve`?"]),
+        ("[load]\nvus = = 5", "4:7", &["TOML"]),
+        ("[load]\nvus = 5\nvus = 6", "5:1", &["duplicate key"]),
+    ];
+    for (rest, place, words) in cases {
+        let said = refused(rest);
+        assert!(said.starts_with(&format!("mine.toml:{place}: ")), "{rest}\n{said}");
+        for word in words.iter().chain(&["cure:"]) {
+            assert!(said.contains(word), "{rest}\n{word} is not in\n{said}");
+        }
+    }
+}
+
+#[test]
+fn independent_faults_are_told_at_once_in_the_order_of_the_file() {
+    let said = refused("strategy = \"non\"\n[load]\nduration = \"x\"\nthink = \"y\"\n[booking]\nhold = \"z\"");
+    let places: Vec<&str> = said.lines().filter_map(|l| l.strip_prefix("mine.toml:")?.split(": ").next()).collect();
+    assert_eq!(places, ["3:12", "5:12", "6:9", "8:8"], "{said}");
+    let said = refused("a = 1\n[load]\nb = 2");
+    assert!(said.contains("mine.toml:3:1: ") && said.contains("mine.toml:5:1: "), "{said}");
+}
+
+#[test]
+fn what_must_be_there_is_asked_for_with_its_meaning() {
+    let said = read("workload = \"booking\"").unwrap_err().to_string();
+    assert!(said.contains("`summary` is missing") && said.contains("in one line"), "{said}");
+    let said = read("summary = \"x\"\nworkload = \"bokking\"").unwrap_err().to_string();
+    assert!(said.starts_with("mine.toml:2:12: ") && said.contains("did you mean `booking`?"), "{said}");
+}
+
+#[test]
+fn a_column_is_counted_in_characters() {
+    assert!(read("summary = \"é\"\nworkload = \"booking\"\ntags = [\"é\", 5]").unwrap_err().to_string().starts_with("mine.toml:3:14: "));
+}
+
+#[test]
+fn all_means_those_that_claim_to_be_safe_and_each_once() {
+    let strategies = |text: &str| read(&format!("{BOOKING}{text}")).unwrap().booking().unwrap().strategies.clone();
+    assert_eq!(strategies("strategy = \"all\"").len(), 8);
+    assert_eq!(strategies("strategy = [\"atomic\", \"all\"]").len(), 8);
+    assert_eq!(strategies("strategy = [\"naive\"]"), [Strategy::Naive]);
+}
+
+#[test]
+fn the_curve_is_of_virtual_users_or_of_arrivals() {
+    let load = |text: &str| read(&format!("{BOOKING}[load]\n{text}")).unwrap().load;
+    let closed = load("stages = [\"10s:50\", \"20s:30\"]");
+    assert_eq!((closed.vus, closed.peak(), closed.ramp().unwrap().duration()), (0, 50, Duration::from_secs(30)));
+    let open = load("rate = 200.0\nstages = [\"10s:500\"]\nvus = 20");
+    assert_eq!((open.peak(), open.ramp().unwrap().start, open.ramp().unwrap().peak()), (20, 200.0, 500.0));
+    assert_eq!(load("rate = 200.0\niterations = 1000").ramp().unwrap().duration(), Duration::from_secs(5));
+    assert_eq!(load("iterations = 1000").ramp(), None);
+    let both = load("iterations = 1000\nduration = \"1s\"");
+    assert_eq!(both.extent, Extent::Constant { duration: Some(Duration::from_secs(1)), iterations: Some(1_000) });
+}
+
+#[test]
+fn a_name_leads_to_a_scenario_or_to_the_nearest() {
+    let load = |what: &str| Scenario::load(what, || Ok(BOOKING.to_owned()));
+    assert_eq!(load("mixed").unwrap().name, "mixed");
+    assert_eq!(load("-").unwrap().name, "stdin");
+    assert!(load("mixd").unwrap_err().to_string().contains("did you mean `mixed`?"));
+    let said = load("missing/mine.toml").unwrap_err().to_string();
+    assert!(said.contains("missing/mine.toml") && said.contains("cure:"), "{said}");
+}
