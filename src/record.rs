@@ -8,25 +8,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::Audit;
 use crate::invariant::Checked;
-use crate::metrics::{Counts, Timing};
+use crate::metrics::{Counts, Percentiles, Tick, Timing};
 use crate::outcome::OutcomeClass;
 use crate::pg::admin::Loaded;
 use crate::plan::Plan;
 use crate::probe::Sessions;
-use crate::strategy::Strategy;
-use crate::verdict::Verdict;
+use crate::threshold::Judgement;
+use crate::verdict::{Decision, Verdict};
 use crate::{Error, Result};
 
 /// Version of the shape of [`RunRecord`].
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// One run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunRecord {
     /// Version of this shape.
     pub schema_version: u32,
     /// How it ended.
     pub verdict: Verdict,
+    /// What that means for whoever has to decide.
+    pub decision: Decision,
     /// What decided it, most important first.
     pub reasons: Vec<String>,
     /// What a pass means, in words; nothing more is claimed.
@@ -49,15 +51,15 @@ pub struct RunRecord {
     pub plan: Plan,
     /// On which server.
     pub server: Server,
-    /// On which data.
-    pub dataset: Dataset,
+    /// On which data; a schema of the user's own is none that is known.
+    pub dataset: Option<Dataset>,
     /// The invariants before anything was done.
     pub before: Vec<Checked>,
-    /// The unsafe twins, before and after.
+    /// The twins that must be caught, before and after.
     pub controls: Vec<Control>,
-    /// The strategies under test.
+    /// What was tested: each strategy has its turn; operations of the user's own have one.
     pub turns: Vec<TurnRecord>,
-    /// Strategies that had no turn, and why.
+    /// What had no turn, and why.
     pub not_run: Vec<NotRun>,
 }
 
@@ -109,11 +111,12 @@ pub enum Moment {
     After,
 }
 
-/// One run of an unsafe twin.
+/// One run of a twin that must be caught.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Control {
-    /// The twin.
-    pub strategy: Strategy,
+    /// The twin: a strategy, or a scenario of the user's own.
+    #[serde(alias = "strategy")]
+    pub name: String,
     /// When.
     pub moment: Moment,
     /// What it must do to count.
@@ -128,11 +131,12 @@ pub struct Control {
     pub iterations: u64,
 }
 
-/// A strategy that had no turn.
+/// What had no turn.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotRun {
-    /// Which.
-    pub strategy: Strategy,
+    /// Which strategy.
+    #[serde(alias = "strategy")]
+    pub name: String,
     /// Why.
     pub why: String,
 }
@@ -163,12 +167,24 @@ pub struct Live {
     pub first_breach: Option<(f64, String)>,
 }
 
-/// One strategy's turn.
+/// What one operation came to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OperationRecord {
+    /// Its name.
+    pub name: String,
+    /// Iterations by outcome.
+    pub outcomes: BTreeMap<OutcomeClass, u64>,
+    /// Response and service time by outcome.
+    pub timing: BTreeMap<OutcomeClass, Timing>,
+}
+
+/// One turn.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TurnRecord {
-    /// The strategy.
-    pub strategy: Strategy,
-    /// The level that every BEGIN named and the server confirmed.
+    /// The strategy, or the scenario of the user's own.
+    #[serde(alias = "strategy")]
+    pub name: String,
+    /// The levels that BEGIN named and the server confirmed.
     pub isolation: String,
     /// Its number in the ledger.
     pub run: i32,
@@ -176,16 +192,37 @@ pub struct TurnRecord {
     pub verdict: Verdict,
     /// Why.
     pub reasons: Vec<String>,
-    /// From the first release to the last answer.
+    /// From the beginning, or the end of the warm-up, to the last answer.
     pub seconds: f64,
     /// Committed iterations per second.
     pub committed_per_second: f64,
-    /// Rounds, or authorisations used by churn.
+    /// Rounds, or authorisations used one by one.
     pub used: u64,
     /// Everything counted.
     pub counts: Counts,
     /// Response and service time by outcome.
     pub timing: BTreeMap<OutcomeClass, Timing>,
+    /// The same by operation.
+    #[serde(default)]
+    pub operations: Vec<OperationRecord>,
+    /// Second by second.
+    #[serde(default)]
+    pub ticks: Vec<Tick>,
+    /// How much later than it should have the generator came to what it did.
+    #[serde(default)]
+    pub lag: Option<Percentiles>,
+    /// How long virtual users waited for a connection of the pool; none without a pool.
+    #[serde(default)]
+    pub wait: Option<Percentiles>,
+    /// Why the generator was the limit, if it was.
+    #[serde(default)]
+    pub generator_limited: Option<String>,
+    /// Processor time of the load threads, seconds.
+    #[serde(default)]
+    pub client_cpu_seconds: f64,
+    /// What became of the thresholds.
+    #[serde(default)]
+    pub thresholds: Vec<Judgement>,
     /// What the sessions did, seen from the server.
     pub sessions: Sessions,
     /// Invariants during the load.

@@ -45,6 +45,49 @@ impl Verdict {
     }
 }
 
+/// What the end of a run means for whoever has to decide whether to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Decision {
+    /// It passed.
+    Go,
+    /// Integrity is right; a threshold was missed, by no more than half of it. That is not GO.
+    Warn,
+    /// Integrity was violated, or a threshold was missed by more than half of it.
+    #[serde(rename = "NO-GO")]
+    NoGo,
+    /// Nothing was shown either way. That is not GO either.
+    Inconclusive,
+}
+
+/// A threshold that is exceeded by more than this share of it is no mere warning.
+const NO_GO_EXCESS: f64 = 0.5;
+
+impl Decision {
+    /// Of a verdict and the shares by which thresholds were missed; a missed one whose share is not known counts as far off.
+    pub fn of(verdict: Verdict, excesses: impl IntoIterator<Item = Option<f64>>) -> Self {
+        match verdict {
+            Verdict::Pass => Self::Go,
+            Verdict::Inconclusive => Self::Inconclusive,
+            Verdict::Violated => Self::NoGo,
+            Verdict::Missed => {
+                let far = excesses.into_iter().any(|excess| excess.is_none_or(|share| share > NO_GO_EXCESS));
+                if far { Self::NoGo } else { Self::Warn }
+            }
+        }
+    }
+
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Go => "GO",
+            Self::Warn => "WARN",
+            Self::NoGo => "NO-GO",
+            Self::Inconclusive => "INCONCLUSIVE",
+        }
+    }
+}
+
 /// Every way the program can end. Never a row count: 256 rows would read as success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {

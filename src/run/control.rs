@@ -2,14 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Context, Judged, turn};
-use crate::Result;
+use super::turn::{Leg, Subject};
+use super::{Context, Judged, own_schema, turn};
 use crate::audit::Breach;
 use crate::invariant::{Finding, Invariant};
 use crate::pg::admin::Session;
-use crate::plan::{CONTROL_LIMIT, Limit, OF_COUNTERS};
+use crate::plan::{CONTROL_LIMIT, OF_COUNTERS};
 use crate::record::{Control, Moment};
+use crate::scenario::{Scenario, Sql};
 use crate::strategy::Strategy;
+use crate::{Error, Result};
 
 /// Schema of the controls' rows: nothing of theirs can leak into `verify`.
 pub const SCHEMA: &str = "dbstress_control";
@@ -57,32 +59,77 @@ pub async fn remove(session: &mut Session) -> Result<()> {
     Ok(())
 }
 
+/// The user's own twin: it makes its rows anew, in the controls' schema.
+///
+/// # Errors
+/// When the server refuses, or the set-up of the twin does not keep to that schema.
+pub async fn prepare_own(session: &mut Session, twin: &Sql) -> Result<()> {
+    remove(session).await?;
+    session.execute(&format!("CREATE SCHEMA {SCHEMA}")).await?;
+    own_schema::set_up(session, twin, SCHEMA).await?;
+    let made = session.integer(&format!("SELECT count(*) FROM pg_class WHERE relnamespace = '{SCHEMA}'::regnamespace")).await?;
+    if made > 0 {
+        return Ok(());
+    }
+    Err(Error::usage("the set-up of the control makes nothing in the controls' schema, so that it would work on the tested rows")
+        .cure("write the names of tables without their schema, in set-up and operations: the search_path says where they are"))
+}
+
 /// Runs one twin until it is caught, ten seconds at most.
 ///
 /// # Errors
 /// When it could not be run; one that ran and was not caught is a result.
 pub async fn run(context: &Context<'_>, session: &mut Session, twin: &Twin, moment: Moment) -> Result<Control> {
-    let began = Instant::now();
     let judged_by: Vec<Invariant> = context.invariants.iter().filter(|i| OF_COUNTERS.contains(&i.name.as_str())).cloned().collect();
-    let expected = twin.breach.words().to_owned();
-    let mut control =
-        Control { strategy: twin.strategy, moment, expected, fired: false, detail: String::new(), seconds: 0.0, iterations: 0 };
+    let Some(place) = turn::control_place(context, twin.strategy) else {
+        return Err(Error::inconclusive("a control of bookings needs a clinic: this is a bug in dbstress"));
+    };
+    let subject = Subject::Booking(twin.strategy, place);
+    let prepares = async |session: &mut Session| prepare(session).await;
+    let finds = |judged: &Judged| caught(twin, judged);
+    let control = Control { name: twin.strategy.name().into(), expected: twin.breach.words().into(), ..blank(moment) };
+    until_caught(context, session, control, &subject, &judged_by, prepares, finds).await
+}
+
+/// Runs the user's own twin until an invariant catches it, ten seconds at most.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_own(context: &Context<'_>, session: &mut Session, twin: &Scenario, sql: &Sql, moment: Moment) -> Result<Control> {
+    let subject = Subject::Own(sql.clone(), SCHEMA.into());
+    let prepares = async |session: &mut Session| prepare_own(session, sql).await;
+    let control = Control { name: twin.name.clone(), expected: "a broken rule".into(), ..blank(moment) };
+    until_caught(context, session, control, &subject, context.claimed, prepares, caught_own).await
+}
+
+fn blank(moment: Moment) -> Control {
+    Control { name: String::new(), moment, expected: String::new(), fired: false, detail: String::new(), seconds: 0.0, iterations: 0 }
+}
+
+async fn until_caught(
+    context: &Context<'_>,
+    session: &mut Session,
+    mut control: Control,
+    subject: &Subject,
+    judged_by: &[Invariant],
+    prepares: impl AsyncFn(&mut Session) -> Result<()>,
+    finds: impl Fn(&Judged) -> String,
+) -> Result<Control> {
+    let began = Instant::now();
     // Short at first: on a contended machine a fraction of a second is enough.
     for slice in [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(6)] {
         if began.elapsed() + slice > CONTROL_LIMIT + Duration::from_secs(1) || context.is_interrupted() {
             break;
         }
-        prepare(session).await?;
-        let limit = match context.plan.limit {
-            Limit::Rounds(n) => Limit::Rounds(n.max(20)),
-            Limit::Duration(_) => Limit::Duration(slice),
-        };
-        let judged = turn::control(context, session, twin.strategy, limit, &judged_by).await?;
-        control.iterations += judged.driven.recorder.counts().iterations();
+        prepares(session).await?;
+        let label = format!("control-{}", control.name);
+        let leg = Leg { subject: subject.clone(), run: RUN, load: context.plan.load.cut(slice), until_breach: true, label };
+        let judged = turn::control(context, session, &leg, judged_by).await?;
+        control.iterations += judged.driven.recorder.counts().iterations() + judged.driven.recorder.counts().warm_up;
         if let Some(error) = judged.driven.failure {
             return Err(error);
         }
-        control.detail = caught(twin, &judged);
+        control.detail = finds(&judged);
         control.fired = control.detail.starts_with(CAUGHT);
         if control.fired {
             break;
@@ -114,5 +161,20 @@ fn caught(twin: &Twin, judged: &Judged) -> String {
         (Some(_), _) => format!("the audit saw it, {} did not", twin.invariants.join(", ")),
         (None, 1..) => "an invariant saw it, the audit did not".into(),
         (None, _) => "contention was too mild to prove anything".into(),
+    }
+}
+
+/// The rules alone are the witnesses: there is no ledger that could be audited.
+fn caught_own(judged: &Judged) -> String {
+    let found: Vec<String> = judged
+        .invariants
+        .iter()
+        .filter_map(|c| if let Finding::Violated { total, .. } = c.finding { Some(format!("{} ({total} rows)", c.name)) } else { None })
+        .collect();
+    let errored = judged.invariants.iter().find_map(|c| if let Finding::Errored(why) = &c.finding { Some((&c.name, why)) } else { None });
+    match (found.is_empty(), errored) {
+        (false, _) => format!("{CAUGHT} by {}", found.join(", ")),
+        (true, Some((name, why))) => format!("{name} could not be checked: {why}"),
+        (true, None) => "contention was too mild, or the rules do not see what it breaks".into(),
     }
 }

@@ -1,77 +1,80 @@
 //! What does a pass rest on, and what follows from everything that was found? Pure.
 
 use super::Judged;
+use super::figures::Figures;
 use crate::audit::Audit;
 use crate::invariant::{self};
 use crate::metrics::{Counts, percent};
 use crate::outcome::{Abort, OutcomeClass, Refusal};
-use crate::plan::{Mode, Plan};
+use crate::plan::Plan;
 use crate::probe::Sessions;
 use crate::record::{Gate, Live};
 use crate::strategy::{Mechanism, Strategy};
+use crate::threshold::{Judgement, State};
 use crate::verdict::Verdict;
-
-/// Contested blocks below which a run says too little: with 20, a fault in 15 % of them could still have been missed.
-pub const LEAST_CONTESTED: u64 = 20;
 
 /// The conditions without which a pass would rest on nothing.
 pub(super) fn gates(
     plan: &Plan,
-    strategy: Strategy,
+    strategy: Option<Strategy>,
     counts: &Counts,
+    figures: &Figures<'_>,
     audit: &Audit,
     sessions: &Sessions,
     live: &Live,
 ) -> Vec<Gate> {
-    let exposure = &audit.exposure;
+    let evidence = &plan.evidence;
     let longer = "run longer (--duration), or raise --vus".to_owned();
-    let mut gates = vec![Gate {
-        name: format!("contention in at least {LEAST_CONTESTED} {}", plan.mode.blocks()),
-        met: exposure.contested_blocks >= LEAST_CONTESTED,
-        measured: format!(
-            "in {} of {}: {} of {} handovers contested, {} attempts turned down by concurrent ones",
-            exposure.contested_blocks, exposure.blocks, exposure.contested, exposure.handovers, exposure.conflicts
-        ),
-        cure: longer.clone(),
-    }];
-    match strategy.mechanism() {
-        Mechanism::LockWaits => gates.push(Gate {
-            name: "sessions were seen waiting for locks".into(),
-            met: sessions.with_lock_waits > 0,
-            measured: format!(
-                "in {} of {} samples, at most {} at once ({} samples missed)",
-                sessions.with_lock_waits, sessions.samples, sessions.most_waiting, sessions.missed
-            ),
-            cure: longer.clone(),
-        }),
-        Mechanism::FailedAttempts(abort) => gates.push(Gate {
-            name: format!("attempts failed with {}", abort.words()),
-            met: counts.failed(abort) > 0,
-            measured: format!("{} of {} attempts", counts.failed(abort), counts.attempts_made()),
-            cure: longer.clone(),
-        }),
-        Mechanism::None => {}
+    let mut gates = Vec::new();
+    if evidence.contested > 0 {
+        gates.push(contested(plan, counts, audit, sessions, &longer));
+    }
+    if evidence.mechanism {
+        gates.extend(strategy.and_then(|s| mechanism(s, counts, sessions, &longer)));
     }
     let committed = counts.of(OutcomeClass::Committed);
-    let capacity: u64 = counts.refused.iter().filter(|(r, _)| r.is_about_capacity()).map(|(_, n)| n).sum();
     gates.push(Gate {
-        name: "some succeeded and some were refused for lack of units".into(),
-        met: committed > 0 && capacity > 0,
-        measured: format!("{committed} committed, {capacity} refused for lack of units"),
-        cure: "lower --total or raise --vus so that units run out; run longer".into(),
+        name: "something was done".into(),
+        met: committed > 0,
+        measured: format!("{committed} of {} iterations committed", counts.iterations()),
+        cure: "look at the failed attempts".into(),
     });
-    gates.push(Gate {
-        name: "the rules were checked during the load".into(),
-        met: live.samples > 0,
-        measured: format!(
-            "in {} snapshots, {} missed, held {:.1} % of the time",
-            live.samples,
-            live.missed,
-            live.duty_cycle * 100.0
-        ),
-        cure: longer,
-    });
-    if plan.mode == Mode::Churn {
+    for (operation, least) in &evidence.committed {
+        let done = figures.committed(operation);
+        gates.push(Gate {
+            name: format!("{operation} committed at least {least} times"),
+            met: done >= *least,
+            measured: format!("{done} times"),
+            cure: longer.clone(),
+        });
+    }
+    if evidence.refused > 0 {
+        let refused: u64 = counts.refused.iter().filter(|(r, _)| r.is_about_capacity()).map(|(_, n)| n).sum();
+        let (name, cure) = match plan.booking() {
+            Some(_) => ("were refused for lack of units", "lower --total or raise --vus so that units run out; run longer"),
+            None => ("were refused by a rule of the scenario", "make it scarcer, or run longer"),
+        };
+        gates.push(Gate {
+            name: format!("at least {} {name}", evidence.refused),
+            met: refused >= evidence.refused,
+            measured: format!("{refused} {name}"),
+            cure: cure.into(),
+        });
+    }
+    if evidence.live {
+        gates.push(Gate {
+            name: "the rules were checked during the load".into(),
+            met: live.samples > 0,
+            measured: format!(
+                "in {} snapshots, {} missed, held {:.1} % of the time",
+                live.samples,
+                live.missed,
+                live.duty_cycle * 100.0
+            ),
+            cure: longer,
+        });
+    }
+    if plan.booking().is_some_and(|b| b.strangers > 0.0) {
         let strangers = counts.refused.get(&Refusal::WrongOrganisation).copied().unwrap_or(0);
         gates.push(Gate {
             name: "strangers tried and were refused".into(),
@@ -83,14 +86,65 @@ pub(super) fn gates(
     gates
 }
 
-/// The verdict on one turn. A breach decides; short of one, anything that leaves the question open.
+/// Did operations really meet? A ledger shows where; without one, what the server said of conflicts and locks must do.
+fn contested(plan: &Plan, counts: &Counts, audit: &Audit, sessions: &Sessions, longer: &str) -> Gate {
+    let least = plan.evidence.contested;
+    let exposure = &audit.exposure;
+    if plan.booking().is_some() {
+        return Gate {
+            name: format!("contention in at least {least} {}", plan.blocks()),
+            met: exposure.contested_blocks >= least,
+            measured: format!(
+                "in {} of {}: {} of {} handovers contested, {} attempts turned down by concurrent ones",
+                exposure.contested_blocks, exposure.blocks, exposure.contested, exposure.handovers, exposure.conflicts
+            ),
+            cure: longer.to_owned(),
+        };
+    }
+    let seen = counts.conflicts() + sessions.with_lock_waits;
+    Gate {
+        name: format!("contention was seen at least {least} times"),
+        met: seen >= least,
+        measured: format!(
+            "{} attempts turned down by concurrent ones, locks waited for in {} of {} samples",
+            counts.conflicts(),
+            sessions.with_lock_waits,
+            sessions.samples
+        ),
+        cure: longer.to_owned(),
+    }
+}
+
+fn mechanism(strategy: Strategy, counts: &Counts, sessions: &Sessions, longer: &str) -> Option<Gate> {
+    match strategy.mechanism() {
+        Mechanism::LockWaits => Some(Gate {
+            name: "sessions were seen waiting for locks".into(),
+            met: sessions.with_lock_waits > 0,
+            measured: format!(
+                "in {} of {} samples, at most {} at once ({} samples missed)",
+                sessions.with_lock_waits, sessions.samples, sessions.most_waiting, sessions.missed
+            ),
+            cure: longer.to_owned(),
+        }),
+        Mechanism::FailedAttempts(abort) => Some(Gate {
+            name: format!("attempts failed with {}", abort.words()),
+            met: counts.failed(abort) > 0,
+            measured: format!("{} of {} attempts", counts.failed(abort), counts.attempts_made()),
+            cure: longer.to_owned(),
+        }),
+        Mechanism::None => None,
+    }
+}
+
+/// The verdict on one turn. A breach decides; short of one, anything that leaves the question open; short of that, a missed threshold.
 pub(super) fn judge(
     plan: &Plan,
-    strategy: Strategy,
+    strategy: Option<Strategy>,
     counts: &Counts,
     judged: &Judged,
     live: &Live,
     gates: &[Gate],
+    thresholds: &[Judgement],
 ) -> (Verdict, Vec<String>) {
     let mut violated = Vec::new();
     // What ended the load comes first: most of what is missing besides is missing because of it.
@@ -98,9 +152,10 @@ pub(super) fn judge(
     for (breach, count) in &judged.audit.breaches {
         violated.push(format!("{} ({count})", breach.words()));
     }
-    let claimed: Vec<String> = plan.claims().into_iter().map(str::to_owned).collect();
-    let (verdict, reasons) = invariant::judge(&judged.invariants, &claimed);
+    let (verdict, reasons) = invariant::judge(&judged.invariants, &plan.claims);
     match verdict {
+        // What is not claimed cannot be missing; what is broken is broken.
+        Verdict::Inconclusive if plan.claims.is_empty() => {}
         // The server was gone; that is said already, and once is enough.
         _ if judged.invariants.is_empty() && judged.driven.failure.is_some() => {}
         Verdict::Violated => violated.extend(reasons),
@@ -110,13 +165,27 @@ pub(super) fn judge(
     if let Some((seconds, name)) = &live.first_breach {
         violated.push(format!("{name} was violated under load, first seen after {seconds:.1} s"));
     }
-    if strategy != Strategy::CheckConstraint && counts.failed(Abort::CheckViolation) > 0 {
+    if let Some(strategy) = strategy.filter(|s| *s != Strategy::CheckConstraint)
+        && counts.failed(Abort::CheckViolation) > 0
+    {
         violated.push(format!(
             "the database refused {} writes (23514) that {} had let through",
             counts.failed(Abort::CheckViolation),
             strategy.name()
         ));
     }
+    let mut missed: Vec<String> = Vec::new();
+    for judgement in thresholds {
+        let said = format!("threshold {}: {} measured", judgement.threshold, judgement.measured_text);
+        match judgement.state {
+            State::Met => {}
+            State::Missed => missed.push(said),
+            State::Open => {
+                open.push(format!("threshold {} cannot be judged: {}", judgement.threshold, judgement.why.as_deref().unwrap_or(&said)));
+            }
+        }
+    }
+    missed.extend(judged.driven.given_up.clone());
     if judged.driven.interrupted {
         open.push("interrupted".into());
     }
@@ -127,22 +196,28 @@ pub(super) fn judge(
     for gate in gates.iter().filter(|g| !g.met) {
         open.push(format!("required: {}; measured: {}; to change that: {}", gate.name, gate.measured, gate.cure));
     }
-    match (violated.is_empty(), open.is_empty()) {
+    match (violated.is_empty(), open.is_empty(), missed.is_empty()) {
         // What is missing for a pass no longer matters; the gates are in the record.
-        (false, _) => (Verdict::Violated, violated),
-        (true, false) => (Verdict::Inconclusive, open),
-        (true, true) => (Verdict::Pass, vec![bound_in_words(plan.mode, &judged.audit)]),
+        (false, ..) => (Verdict::Violated, violated),
+        (true, false, _) => {
+            open.extend(missed);
+            (Verdict::Inconclusive, open)
+        }
+        (true, true, false) => (Verdict::Missed, missed),
+        (true, true, true) if plan.claims.is_empty() || plan.booking().is_none() => (Verdict::Pass, Vec::new()),
+        (true, true, true) => (Verdict::Pass, vec![bound_in_words(plan.blocks(), &judged.audit)]),
     }
 }
 
-fn bound_in_words(mode: Mode, audit: &Audit) -> String {
+fn bound_in_words(blocks: &str, audit: &Audit) -> String {
     match audit.exposure.bound() {
-        Some(bound) => format!(
+        // Of two or three blocks, all may have it: that is no bound.
+        Some(bound) if bound < 1.0 => format!(
             "no breach in {} contested {}; at 95 % confidence, fewer than {} of them have one",
             audit.exposure.contested_blocks,
-            mode.blocks(),
+            blocks,
             percent(bound)
         ),
-        None => "no breach".into(),
+        _ => "no breach".into(),
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::Result;
-use crate::invariant::{DEFAULT_SEARCH_PATH, Finding, Invariant, When, run_all};
+use crate::invariant::{Finding, Invariant, When, run_all};
 use crate::pg::ConnectOptions;
 use crate::pg::admin::Session;
 use crate::record::Live;
@@ -15,11 +15,17 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How long one statement may take; longer is a gap, not a finding.
 const TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Checks those of `invariants` that hold in any snapshot, until `stop` turns true.
+/// Checks those of `invariants` that hold in any snapshot, on the tables of `search_path`, until `stop` turns true.
 ///
 /// # Errors
 /// When the connection cannot be made; a check that fails later is a gap.
-pub async fn watch(options: &ConnectOptions, invariants: &[Invariant], mut stop: watch::Receiver<bool>) -> Result<Live> {
+pub async fn watch(
+    options: &ConnectOptions,
+    invariants: &[Invariant],
+    search_path: &[String],
+    mut stop: watch::Receiver<bool>,
+) -> Result<Live> {
+    let search_path: Vec<&str> = search_path.iter().map(String::as_str).collect();
     let mut session = Session::connect(options, "live invariants").await?;
     let mut live = Live::default();
     let began = Instant::now();
@@ -27,7 +33,7 @@ pub async fn watch(options: &ConnectOptions, invariants: &[Invariant], mut stop:
     loop {
         let asked = Instant::now();
         let mut complete = true;
-        for checked in run_all(&mut session, invariants, &DEFAULT_SEARCH_PATH, When::Always, TIMEOUT).await {
+        for checked in run_all(&mut session, invariants, &search_path, When::Always, TIMEOUT).await {
             match checked.finding {
                 Finding::Errored(_) => complete = false,
                 Finding::Violated { .. } if live.first_breach.is_none() => {

@@ -3,12 +3,19 @@
 mod collect;
 pub mod control;
 pub mod drive;
-pub mod evidence;
+mod evidence;
+mod figures;
 mod live;
+pub mod own;
+pub mod own_schema;
+mod pacing;
+mod pool;
 mod quiesce;
+mod rounds;
 pub mod stock;
-pub mod turn;
+mod turn;
 mod vu;
+pub mod work;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,16 +29,16 @@ use crate::audit::Audit;
 use crate::invariant::{self, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, When, run_all};
 use crate::pg::ConnectOptions;
 use crate::pg::admin::{self, Lease, Session};
-use crate::plan::Plan;
+use crate::plan::{Plan, Workload};
 use crate::record::{Control, Dataset, Moment, NotRun, RunRecord, SCHEMA_VERSION, Server, TurnRecord};
+use crate::scenario::{self, Sql};
 use crate::strategy::Strategy;
-use crate::verdict::Verdict;
+use crate::threshold::State;
+use crate::verdict::{Decision, Verdict};
 use crate::{Error, Result};
 
 /// Connections besides those of the virtual users: administration, lease, stock, probe, live invariants.
 const OTHER_CONNECTIONS: i64 = 5;
-/// How long one check before the load may take.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// What a run needs to know besides the plan.
 pub struct Request {
@@ -45,6 +52,10 @@ pub struct Request {
     pub command: String,
     /// The command that shows the rows it leaves.
     pub verify: String,
+    /// The database that everything of the user's may be lost from, if one was named.
+    pub disposable: Option<String>,
+    /// Whether a run that nothing shows able to fail may pass all the same.
+    pub accepts_uncontrolled: bool,
     /// The state directory; histories go to `runs/<id>/` in it.
     pub state: PathBuf,
     /// Turns true when the user wants to stop.
@@ -57,12 +68,25 @@ pub enum Event<'a> {
     Phase(&'a str),
     /// A control has ended.
     Control(&'a Control),
-    /// A strategy's turn begins.
-    TurnBegins(Strategy),
-    /// It goes on.
-    Tick(Strategy, Duration, &'a Progress),
+    /// A turn begins.
+    TurnBegins(&'a str),
+    /// It goes on; once a second.
+    Tick(&'a str, &'a Progress),
     /// It has been judged.
     TurnEnded(&'a TurnRecord),
+}
+
+/// What a run works on.
+enum Ground {
+    /// A seeded clinic.
+    Clinic {
+        /// The clock of the domain.
+        as_of: String,
+        /// The organisations.
+        clinics: Vec<Clinic>,
+    },
+    /// A schema of the user's own.
+    Own(Box<Sql>),
 }
 
 /// What the parts of a run share.
@@ -72,9 +96,8 @@ pub struct Context<'a> {
     command_name: &'static str,
     command: String,
     id: String,
-    as_of: String,
-    clinics: &'a [Clinic],
-    /// All invariants of the dataset.
+    ground: Ground,
+    /// All invariants of the dataset, or of the user.
     invariants: &'a [Invariant],
     /// Those that the plan claims.
     claimed: &'a [Invariant],
@@ -85,6 +108,19 @@ pub struct Context<'a> {
 impl Context<'_> {
     fn is_interrupted(&self) -> bool {
         *self.interrupt.borrow()
+    }
+
+    /// What is checked while the load runs: the claims, or all if there are none.
+    fn watched(&self) -> Vec<Invariant> {
+        if self.claimed.is_empty() { self.invariants.to_vec() } else { self.claimed.to_vec() }
+    }
+
+    /// Where the tables of the tested rows are looked for.
+    fn search_path(&self) -> Vec<String> {
+        match &self.ground {
+            Ground::Clinic { .. } => DEFAULT_SEARCH_PATH.map(str::to_owned).to_vec(),
+            Ground::Own(sql) => vec![sql.schema.clone()],
+        }
     }
 }
 
@@ -103,10 +139,21 @@ pub struct Judged {
 /// What kept it from beginning; what goes wrong later is in the record.
 pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<RunRecord> {
     let began = Instant::now();
-    let Request { plan, options, command_name, command, verify, state, interrupt } = request;
+    let Request { plan, options, command_name, command, verify, disposable, accepts_uncontrolled, state, interrupt } = request;
     let wall_clock = SystemTime::now();
     let mut session = Session::connect(&options, command_name).await?;
-    let (_, loaded) = admin::require_loaded(&mut session, &options).await?;
+    let mut dataset = None;
+    let mut ground = match &plan.workload {
+        Workload::Booking(_) => {
+            let (_, loaded) = admin::require_loaded(&mut session, &options).await?;
+            dataset = Some(Dataset::from(&loaded));
+            Ground::Clinic { as_of: loaded.as_of, clinics: Vec::new() }
+        }
+        Workload::Sql(sql) => {
+            admin::claim(&mut session, &options, disposable.as_deref()).await?;
+            Ground::Own(Box::new(sql.clone()))
+        }
+    };
     let mut lease = Lease::take(&options, command_name).await?;
     let server = server(&mut session, &options).await?;
     check_connections(&mut session, &plan).await?;
@@ -114,6 +161,7 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
     let mut record = RunRecord {
         schema_version: SCHEMA_VERSION,
         verdict: Verdict::Inconclusive,
+        decision: Decision::Inconclusive,
         reasons: Vec::new(),
         claim: plan.claim(),
         id: id.clone(),
@@ -124,7 +172,7 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
         seconds: 0.0,
         interrupted: false,
         server,
-        dataset: Dataset::from(&loaded),
+        dataset,
         before: Vec::new(),
         controls: Vec::new(),
         turns: Vec::new(),
@@ -132,27 +180,38 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
         plan: plan.clone(),
     };
     if let Some(why) = plan.cannot_contend() {
-        record.reasons.push(why);
-        record.seconds = began.elapsed().as_secs_f64();
-        lease.release().await;
-        return Ok(record);
+        return Ok(over_before(record, why, began, lease).await);
     }
-    let invariants: Vec<Invariant> = invariant::built_in()?.into_iter().filter(|i| i.is_about(&loaded.dataset)).collect();
+    let invariants: Vec<Invariant> = match (&ground, &record.dataset) {
+        (Ground::Own(sql), _) => sql.invariants.clone(),
+        (_, Some(dataset)) => invariant::built_in()?.into_iter().filter(|i| i.is_about(&dataset.name)).collect(),
+        (_, None) => Vec::new(),
+    };
+    let mut path = DEFAULT_SEARCH_PATH.to_vec();
+    if let Ground::Own(sql) = &ground {
+        show(Event::Phase("set-up"));
+        own_schema::set_up(&mut session, sql, &sql.schema).await?;
+        path = vec![&sql.schema];
+    }
     show(Event::Phase("invariants before"));
-    record.before = run_all(&mut session, &invariants, &DEFAULT_SEARCH_PATH, When::Quiesced, CHECK_TIMEOUT).await;
+    record.before = run_all(&mut session, &invariants, &path, When::Quiesced, turn::CHECK_TIMEOUT).await;
     if let Some(broken) = record.before.iter().find(|c| matches!(c.finding, Finding::Violated { .. } | Finding::Errored(_))) {
-        record.reasons.push(format!(
-            "{} did not hold before the run began, so nothing could be said about the run ({verify} shows the rows; \
-             dbstress seed --reset starts over)",
-            broken.label()
-        ));
-        record.seconds = began.elapsed().as_secs_f64();
-        lease.release().await;
-        return Ok(record);
+        let cure = match ground {
+            Ground::Clinic { .. } => format!("{verify} shows the rows; dbstress seed --reset starts over"),
+            Ground::Own(_) => "let the set-up make everything anew".to_owned(),
+        };
+        let why = match &broken.finding {
+            Finding::Errored(why) => format!("could not be checked before the run began: {why}"),
+            _ => "did not hold before the run began".to_owned(),
+        };
+        let why = format!("{} {why}, so nothing could be said about the run ({cure})", broken.label());
+        return Ok(over_before(record, why, began, lease).await);
     }
-    let clinics = stock::clinics(&mut session).await?;
-    if clinics.is_empty() {
-        return Err(Error::usage("the dataset has no organisation with patients and practitioners").cure("dbstress seed --reset"));
+    if let Ground::Clinic { clinics, .. } = &mut ground {
+        *clinics = stock::clinics(&mut session).await?;
+        if clinics.is_empty() {
+            return Err(Error::usage("the dataset has no organisation with patients and practitioners").cure("dbstress seed --reset"));
+        }
     }
     let directory = state.join("runs").join(&id);
     std::fs::create_dir_all(&directory).map_err(|e| {
@@ -160,16 +219,14 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
             .because(e)
             .cure("make the state directory writable, or choose another with --state-dir")
     })?;
-    let claims = plan.claims();
-    let claimed: Vec<Invariant> = invariants.iter().filter(|i| claims.contains(&i.name.as_str())).cloned().collect();
+    let claimed: Vec<Invariant> = invariants.iter().filter(|i| plan.claims.contains(&i.name)).cloned().collect();
     let context = Context {
         plan: &plan,
         options: &options,
         command_name,
         command,
         id,
-        as_of: loaded.as_of.clone(),
-        clinics: &clinics,
+        ground,
         invariants: &invariants,
         claimed: &claimed,
         directory,
@@ -187,14 +244,29 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
         Err(error) => open.push(error.to_string()),
         Ok(()) => {}
     }
+    if let Ground::Own(sql) = &context.ground
+        // Broken rows are kept: somebody will want to look at them.
+        && record.turns.iter().all(|t| t.verdict != Verdict::Violated)
+        && let Err(error) = own_schema::tear_down(&mut session, sql).await
+    {
+        open.push(error.to_string());
+    }
     if !lease.is_held().await {
         open.push("the lease on the database was lost during the run: somebody else may have worked on it".into());
     }
     lease.release().await;
     session.close().await;
-    conclude(&mut record, open);
+    conclude(&mut record, &context, open, accepts_uncontrolled);
     record.seconds = began.elapsed().as_secs_f64();
     Ok(record)
+}
+
+/// A run that was over before it began, and why.
+async fn over_before(mut record: RunRecord, why: String, began: Instant, lease: Lease) -> RunRecord {
+    record.reasons.push(why);
+    record.seconds = began.elapsed().as_secs_f64();
+    lease.release().await;
+    record
 }
 
 async fn phases(
@@ -204,30 +276,48 @@ async fn phases(
     show: &mut impl FnMut(Event<'_>),
 ) -> Result<()> {
     controls(context, session, record, Moment::Before, show).await?;
-    for strategy in &context.plan.strategies {
+    let turns: Vec<Option<Strategy>> = match &context.ground {
+        Ground::Clinic { .. } => context.plan.strategies().iter().copied().map(Some).collect(),
+        Ground::Own(_) => vec![None],
+    };
+    for strategy in turns {
+        let name = strategy.map_or(context.plan.scenario.as_str(), Strategy::name);
         let why = if context.is_interrupted() {
             Some("interrupted".to_owned())
         } else {
             // Its predecessor's rows would be found again, and be taken for its own.
             record.turns.last().filter(|t| t.verdict == Verdict::Violated).map(|t| {
-                format!("{} left breaches in the dataset (dbstress seed --reset, then run this one alone)", t.strategy.name())
+                format!("{} left breaches in the dataset (dbstress seed --reset, then run this one alone)", t.name)
             })
         };
         if let Some(why) = why {
-            record.not_run.push(NotRun { strategy: *strategy, why });
+            record.not_run.push(NotRun { name: name.to_owned(), why });
             continue;
         }
-        show(Event::TurnBegins(*strategy));
-        let began = Instant::now();
-        let turn = turn::tested(context, session, *strategy, |p| show(Event::Tick(*strategy, began.elapsed(), p))).await?;
+        show(Event::TurnBegins(name));
+        let turn = turn::tested(context, session, strategy, |p| show(Event::Tick(name, p))).await?;
         show(Event::TurnEnded(&turn));
-        let server_lost = turn.invariants.is_empty();
+        let server_lost = turn.invariants.is_empty() && !context.invariants.is_empty();
         record.turns.push(turn);
         if server_lost {
             return Err(Error::inconclusive("the server was lost"));
         }
     }
     controls(context, session, record, Moment::After, show).await
+}
+
+/// The names of the twins that must be caught: one for each thing that a pass claims.
+fn twins(context: &Context<'_>) -> Vec<String> {
+    if context.plan.claims.is_empty() {
+        return Vec::new();
+    }
+    match &context.ground {
+        Ground::Clinic { .. } => control::TWINS.iter().map(|twin| twin.strategy.name().to_owned()).collect(),
+        Ground::Own(sql) => match &sql.control {
+            Some(scenario::Control::Twin(twin)) => vec![twin.name.clone()],
+            Some(scenario::Control::Renounced) | None => Vec::new(),
+        },
+    }
 }
 
 async fn controls(
@@ -237,62 +327,99 @@ async fn controls(
     moment: Moment,
     show: &mut impl FnMut(Event<'_>),
 ) -> Result<()> {
-    if context.is_interrupted() {
+    if context.is_interrupted() || twins(context).is_empty() {
         return Ok(());
     }
     show(Event::Phase(match moment {
         Moment::Before => "controls before",
         Moment::After => "controls after",
     }));
-    for twin in &control::TWINS {
-        let control = control::run(context, session, twin, moment).await?;
+    let mut seen = |control: Control| {
         show(Event::Control(&control));
         record.controls.push(control);
+    };
+    match &context.ground {
+        Ground::Clinic { .. } => {
+            for twin in &control::TWINS {
+                seen(control::run(context, session, twin, moment).await?);
+            }
+        }
+        Ground::Own(sql) => {
+            if let Some(scenario::Control::Twin(twin)) = &sql.control
+                && let scenario::Workload::Sql(theirs) = &twin.workload
+            {
+                seen(control::run_own(context, session, twin, theirs, moment).await?);
+            }
+        }
     }
     Ok(())
 }
 
 /// The verdict on the whole run: the worst of its turns, and inconclusive at least if a control did not fire or something is missing.
-fn conclude(record: &mut RunRecord, open: Vec<String>) {
+fn conclude(record: &mut RunRecord, context: &Context<'_>, open: Vec<String>, accepts_uncontrolled: bool) {
     let mut verdicts: Vec<Verdict> = record.turns.iter().map(|t| t.verdict).collect();
     let mut reasons: Vec<(Verdict, String)> = Vec::new();
+    let several = record.plan.strategies().len() > 1;
     for turn in &record.turns {
-        reasons.extend(turn.reasons.iter().map(|reason| (turn.verdict, format!("{}: {reason}", turn.strategy.name()))));
+        let prefix = if several { format!("{}: ", turn.name) } else { String::new() };
+        reasons.extend(turn.reasons.iter().map(|reason| (turn.verdict, format!("{prefix}{reason}"))));
     }
     let mut inconclusive = |why: String| {
         verdicts.push(Verdict::Inconclusive);
         reasons.push((Verdict::Inconclusive, why));
     };
+    let twins = twins(context);
     for moment in [Moment::Before, Moment::After] {
-        for twin in &control::TWINS {
-            let control = record.controls.iter().find(|c| c.moment == moment && c.strategy == twin.strategy);
+        for twin in &twins {
+            let control = record.controls.iter().find(|c| c.moment == moment && c.name == *twin);
             let word = if moment == Moment::Before { "before" } else { "after" };
             match control {
                 Some(control) if control.fired => {}
                 Some(control) => inconclusive(format!(
-                    "the control {} {word} the run was not caught: {} (raise --vus, or add --think 1ms)",
-                    twin.strategy.name(),
+                    "the control {twin} {word} the run was not caught: {} (raise --vus, or add --hold 1ms)",
                     control.detail
                 )),
-                None => inconclusive(format!("the control {} did not run {word} the run", twin.strategy.name())),
+                None => inconclusive(format!("the control {twin} did not run {word} the run")),
             }
         }
     }
+    if let Some(why) = uncontrolled(&record.plan) {
+        if accepts_uncontrolled {
+            record.claim.push_str(&format!(" ({why}; accepted)"));
+        } else {
+            inconclusive(format!("{why}, or accept that with --accept-uncontrolled"));
+        }
+    }
     for not_run in &record.not_run {
-        inconclusive(format!("{} was not run: {}", not_run.strategy.name(), not_run.why));
+        inconclusive(format!("{} was not run: {}", not_run.name, not_run.why));
     }
     if record.interrupted {
         inconclusive("interrupted".into());
     }
     open.into_iter().for_each(&mut inconclusive);
     record.verdict = Verdict::worst(verdicts);
-    // What decided comes first; a run that did not pass says nothing about what would have.
+    let missed = record.turns.iter().flat_map(|t| &t.thresholds).filter(|t| t.state == State::Missed);
+    record.decision = Decision::of(record.verdict, missed.map(|t| t.excess));
+    // What decided it comes first; a run that did not pass says nothing about what would have.
     reasons.sort_by_key(|(verdict, _)| std::cmp::Reverse(*verdict));
     record.reasons = reasons
         .into_iter()
         .filter(|(verdict, _)| record.verdict == Verdict::Pass || *verdict != Verdict::Pass)
         .map(|(_, r)| r)
         .collect();
+}
+
+/// Why a pass of this plan would be one that nothing shows able to fail.
+fn uncontrolled(plan: &Plan) -> Option<String> {
+    let Workload::Sql(sql) = &plan.workload else { return None };
+    if plan.claims.is_empty() {
+        return plan
+            .thresholds
+            .is_empty()
+            .then(|| "nothing was claimed: name rules (invariants = \"DIRECTORY\") or figures (--threshold 'aborted.rate<0.01')".into());
+    }
+    let controlled = matches!(sql.control, Some(scenario::Control::Twin(_)));
+    (!controlled).then(|| "not proven able to fail: name a twin that breaks the rules ([control] file = \"racy.toml\")".into())
 }
 
 async fn server(session: &mut Session, options: &ConnectOptions) -> Result<Server> {
@@ -318,17 +445,18 @@ async fn check_connections(session: &mut Session, plan: &Plan) -> Result<()> {
         )
         .await?;
     let left = most - reserved - taken - OTHER_CONNECTIONS;
-    if i64::from(plan.vus) <= left {
+    let wanted = plan.pool_size.unwrap_or(plan.load.vus());
+    if i64::from(wanted) <= left {
         return Ok(());
     }
-    let needed = i64::from(plan.vus) + reserved + taken + OTHER_CONNECTIONS;
+    let needed = i64::from(wanted) + reserved + taken + OTHER_CONNECTIONS;
     Err(Error::usage(format!(
-        "{} virtual users need a connection each, and {} are left (max_connections {most}, {reserved} reserved, {taken} taken by others, \
+        "{wanted} {}, and {} are left (max_connections {most}, {reserved} reserved, {taken} taken by others, \
          {OTHER_CONNECTIONS} for dbstress itself)",
-        plan.vus,
+        if plan.pool_size.is_some() { "connections are wanted for the pool" } else { "virtual users need a connection each" },
         left.max(0)
     ))
-    .cure(format!("--vus {} or fewer\nor ALTER SYSTEM SET max_connections = {needed}, and restart the server", left.max(1))))
+    .cure(format!("--{} {} or fewer\nor ALTER SYSTEM SET max_connections = {needed}, and restart the server", if plan.pool_size.is_some() { "pool-size" } else { "vus, or --pool-size," }, left.max(1))))
 }
 
 /// `20261121-053301250-1234`: when, to the millisecond, and which process.

@@ -17,10 +17,12 @@ use crate::pace::{Arrivals, Ramp, Think};
 use crate::plan::Load;
 use crate::random::Random;
 
-/// Stream of the choices of an open loop: arrival n draws the same, whoever takes it up.
-const ARRIVALS: u64 = u64::MAX;
+/// Stream of the choices of virtual user 0; those of the others follow. The dataset is drawn from the first few streams.
+pub(super) const CHOICES: u64 = 1 << 32;
 /// Stream of the pauses of virtual user 0; those of the others follow.
-const PAUSES: u64 = 1 << 40;
+const PAUSES: u64 = 2 << 32;
+/// Stream of the choices of an open loop: arrival n draws the same, whoever takes it up.
+const ARRIVALS: u64 = 4 << 32;
 
 /// Where a virtual user is in a stock whose authorisations are taken one by one.
 #[derive(Debug, Default)]
@@ -73,7 +75,7 @@ pub(super) async fn closed(everyone: &Everyone, thread: &Thread, vu: &mut Vu) ->
             everyone.finish();
             break;
         }
-        let random = Random::of(seed, u64::from(vu.number), u64::from(vu.issued()));
+        let random = Random::of(seed, CHOICES + u64::from(vu.number), u64::from(vu.issued()));
         let Some(intention) = place.propose(everyone, random).await else { break };
         let outcome = vu.perform(&intention, everyone.nanos(scheduled)).await?;
         place.note(outcome);

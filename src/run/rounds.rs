@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use tokio::sync::watch;
 
 use super::drive::Everyone;
+use super::pacing::CHOICES;
 use super::vu::Vu;
 use super::work::Work;
 use crate::outcome::Outcome;
@@ -83,7 +84,7 @@ pub(super) async fn play(everyone: &Everyone, vu: &mut Vu) -> Result<()> {
         if !everyone.is_stocked(position).await {
             return Ok(());
         }
-        let mut random = Random::of(everyone.turn.plan.rng_seed, u64::from(vu.number), u64::from(vu.issued()));
+        let mut random = Random::of(everyone.turn.plan.rng_seed, CHOICES + u64::from(vu.number), u64::from(vu.issued()));
         let intention = work.propose(&mut random, position);
         let outcome = vu.perform(&intention, rounds.released.load(Ordering::Acquire)).await?;
         if outcome == Outcome::Committed && rounds.winners.fetch_add(1, Ordering::Relaxed) >= winners {

@@ -52,13 +52,26 @@ pub struct Stock {
     session: Session,
     place: Place,
     base: i64,
-    total: i32,
+    size: Size,
     guarded: bool,
     clinics: String,
     clinic_count: usize,
     made: u64,
+}
+
+/// How many authorisations a turn needs, and of which size.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
     /// Never more than this many are needed.
-    most: u64,
+    pub most: u64,
+    /// Whether all of them are needed from the beginning.
+    pub is_whole: bool,
+    /// Units that each has.
+    pub total: i32,
+    /// The first so many are hot.
+    pub hot: u64,
+    /// Units that each of these has.
+    pub hot_total: i32,
 }
 
 impl Stock {
@@ -70,9 +83,8 @@ impl Stock {
         mut session: Session,
         place: &Place,
         clinics: &[Clinic],
-        total: i32,
+        size: Size,
         guarded: bool,
-        most: Option<u64>,
     ) -> Result<Self> {
         let base = session.integer(&format!("SELECT coalesce(max(id), 0) + 1 FROM {}.authorisation", place.schema)).await?;
         let values: Vec<String> = clinics
@@ -84,14 +96,14 @@ impl Stock {
             session,
             place: place.clone(),
             base,
-            total,
+            size,
             guarded,
             clinics: values.join(", "),
             clinic_count: clinics.len(),
             made: 0,
-            most: most.unwrap_or(u64::MAX),
         };
-        stock.make(BATCH).await?;
+        // All of them at once where the load may begin anywhere.
+        stock.make(if size.hot > 0 || size.is_whole { u64::MAX } else { BATCH }).await?;
         Ok(stock)
     }
 
@@ -106,7 +118,7 @@ impl Stock {
     }
 
     async fn make(&mut self, count: u64) -> Result<()> {
-        let until = self.made.saturating_add(count).min(self.most);
+        let until = self.made.saturating_add(count).min(self.size.most);
         if until == self.made {
             return Ok(());
         }
@@ -115,12 +127,14 @@ impl Stock {
         let sql = format!(
             "INSERT INTO {schema}.authorisation \
                (id, organisation_id, patient_id, service_code_id, number, total, start_date, end_date, guarded, run_id) \
-             SELECT {} + g, c.organisation, c.patient, c.service, 'RUN-{run}-' || g, {}, \
+             SELECT {} + g, c.organisation, c.patient, c.service, 'RUN-{run}-' || g, CASE WHEN g < {} THEN {} ELSE {} END, \
                (TIMESTAMP {as_of})::date - 1, (TIMESTAMP {as_of} + interval '6 months')::date, {}, {run} \
              FROM generate_series({}::bigint, {}::bigint) g \
              JOIN (VALUES {}) c (k, organisation, patient, service) ON c.k = g % {}",
             self.base,
-            self.total,
+            self.size.hot,
+            self.size.hot_total,
+            self.size.total,
             self.guarded,
             self.made,
             until - 1,
@@ -139,7 +153,7 @@ impl Stock {
     pub async fn feed(mut self, mut position: watch::Receiver<u64>, available: watch::Sender<u64>) -> Result<Self> {
         while position.changed().await.is_ok() {
             let at = *position.borrow_and_update();
-            while self.made < self.most && self.made < at.saturating_add(BATCH) {
+            while self.made < self.size.most && self.made < at.saturating_add(BATCH) {
                 self.make(BATCH).await?;
                 available.send_replace(self.made);
             }

@@ -1,84 +1,110 @@
-//! One strategy's turn: prepare rows, drive, drain, resolve, audit, check.
+//! One turn: prepare rows, drive, drain, resolve, audit, check, judge.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::drive::{Driven, Progress, Turn, application_name, drive};
-use super::stock::Stock;
-use super::{Context, Judged, collect, control, evidence, live, quiesce};
+use super::figures::Figures;
+use super::own::OwnWork;
+use super::stock::{Size, Stock};
+use super::work::{BookingWork, Weights, Work};
+use super::{Context, Ground, Judged, collect, control, evidence, live, quiesce};
 use crate::audit::{Audit, Expectation};
 use crate::invariant::{DEFAULT_SEARCH_PATH, Invariant, When, run_all};
+use crate::metrics::Percentiles;
 use crate::outcome::OutcomeClass;
 use crate::pg::admin::{Session, literal};
-use crate::plan::{Limit, Mode};
+use crate::plan::{Limit, Load, Plan, Workload};
 use crate::probe::{self, Sessions};
-use crate::record::{Live, TurnRecord};
+use crate::record::{Live, OperationRecord, TurnRecord};
+use crate::scenario::{Booking, Sql, Targets};
 use crate::strategy::Strategy;
 use crate::verdict::Verdict;
 use crate::workload::booking::Place;
 use crate::{Error, Result};
 
 /// How long one check after the load may take.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(600);
+pub(super) const CHECK_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long the watchers may take to end once they are told to.
 const WATCHERS_END: Duration = Duration::from_secs(15);
 
-/// The turn of a control: `RUN` of its own schema, until it is caught.
-pub(super) async fn control(
-    context: &Context<'_>,
-    session: &mut Session,
-    strategy: Strategy,
-    limit: Limit,
-    judged_by: &[Invariant],
-) -> Result<Judged> {
-    let place = Place { schema: control::SCHEMA, run: control::RUN, strategy: strategy.name(), as_of: context.as_of.clone() };
-    let label = format!("control-{}", strategy.name());
-    let driven = load(context, strategy, &place, limit, true, label, |_| {}).await?;
-    let search_path = [control::SCHEMA, "dbstress", "public"];
-    judge(context, session, &place, driven, judged_by, &search_path).await
+/// What a turn tests.
+#[derive(Clone)]
+pub(super) enum Subject {
+    /// Bookings under one strategy, in a schema.
+    Booking(Strategy, Place),
+    /// Operations of the user's own, whose unqualified names are looked for in a schema.
+    Own(Sql, String),
 }
 
-/// Drives one turn; `tick` is called now and then with the progress.
+/// What is driven, and how much of it.
+pub(super) struct Leg {
+    pub subject: Subject,
+    pub run: i32,
+    pub load: Load,
+    pub until_breach: bool,
+    pub label: String,
+}
+
+/// Drives one turn; `watch` sees every second of it.
 async fn load(
     context: &Context<'_>,
-    strategy: Strategy,
-    place: &Place,
-    limit: Limit,
-    until_breach: bool,
-    label: String,
-    mut tick: impl FnMut(&Progress),
+    leg: &Leg,
+    mut watch: impl FnMut(&Progress),
 ) -> Result<Driven> {
-    let most = match (context.plan.mode, limit) {
-        (Mode::Contest, Limit::Rounds(n)) => Some(n),
-        _ => None,
+    let plan = context.plan;
+    let (work, stock) = match &leg.subject {
+        Subject::Booking(strategy, place) => {
+            let (Workload::Booking(booking), Ground::Clinic { clinics, .. }) = (&plan.workload, &context.ground) else {
+                return Err(Error::inconclusive("a booking needs a clinic: this is a bug in dbstress"));
+            };
+            let feeder = Session::connect(context.options, "stock").await?;
+            let stock = Stock::open(feeder, place, clinics, size(booking, &leg.load), strategy.needs_guard()).await?;
+            let work = BookingWork {
+                strategy: *strategy,
+                place: place.clone(),
+                clinics: clinics.clone(),
+                base: stock.base(),
+                weights: Weights::new(booking.operations.iter().map(|o| o.weight)),
+                plan: booking.clone(),
+            };
+            (Work::Booking(work), Some(stock))
+        }
+        Subject::Own(sql, search_path) => (Work::Own(OwnWork::new(sql, search_path.clone(), leg.load.vus())), None),
     };
-    let feeder = Session::connect(context.options, "stock").await?;
-    let stock = Stock::open(feeder, place, context.clinics, context.plan.total, strategy.needs_guard(), most).await?;
     let turn = Turn {
-        plan: context.plan.clone(),
-        strategy,
-        place: place.clone(),
+        plan: plan.clone(),
+        load: leg.load.clone(),
+        work: Arc::new(work),
         options: context.options.clone(),
-        clinics: context.clinics.to_vec(),
-        limit,
-        until_breach,
-        directory: context.directory.clone(),
-        label,
+        run: leg.run,
+        until_breach: leg.until_breach,
+        // Only bookings keep a ledger that a history could be reconciled with.
+        history: stock.is_some().then(|| (context.directory.clone(), leg.label.clone())),
         interrupt: context.interrupt.clone(),
     };
-    let progress = Arc::new(Progress::default());
-    let driving = drive(turn, stock, progress.clone());
-    tokio::pin!(driving);
-    let mut ticks = tokio::time::interval(Duration::from_millis(250));
-    loop {
-        tokio::select! {
-            driven = &mut driving => return driven,
-            _ = ticks.tick() => tick(&progress),
+    let is_tested = !leg.until_breach;
+    drive(turn, stock, |progress, so_far| {
+        watch(progress);
+        let figures = Figures::new(plan, so_far, progress.elapsed.saturating_sub(plan.warm_up).as_secs_f64());
+        if is_tested { figures.give_up() } else { None }
+    })
+    .await
+}
+
+/// The rows that a turn needs.
+fn size(booking: &Booking, load: &Load) -> Size {
+    let one_by_one = Size { most: u64::MAX, is_whole: false, total: booking.total, hot: 0, hot_total: 0 };
+    match (booking.targets, load) {
+        (Targets::Rounds, Load::Rounds { limit: Limit::Rounds(n), .. }) => Size { most: *n, ..one_by_one },
+        (Targets::Rounds | Targets::OneByOne, _) => one_by_one,
+        (Targets::Spread { authorisations, hot }, _) => {
+            let (hot, hot_total) = hot.map_or((0, 0), |h| (u64::from(h.authorisations), h.total));
+            Size { most: u64::from(authorisations) + hot, is_whole: true, hot, hot_total, ..one_by_one }
         }
     }
 }
@@ -87,49 +113,76 @@ async fn load(
 async fn judge(
     context: &Context<'_>,
     session: &mut Session,
-    place: &Place,
+    leg: &Leg,
     driven: Driven,
     invariants: &[Invariant],
-    search_path: &[&str],
 ) -> Result<Judged> {
-    let restless = quiesce::quiesce(session, place.run).await?;
-    quiesce::resolve(session, place.schema, place.run, place.strategy, &driven.histories).await?;
-    let expectation = Expectation {
-        contest_units: (context.plan.mode == Mode::Contest).then_some(context.plan.units),
-        vus: context.plan.vus,
-        issued: driven.issued.clone(),
+    let restless = quiesce::quiesce(session, leg.run).await?;
+    let (audit, search_path) = match &leg.subject {
+        Subject::Booking(_, place) => {
+            quiesce::resolve(session, place.schema, place.run, place.strategy, &driven.histories).await?;
+            let expectation = Expectation {
+                contest_units: context.plan.round().map(|(units, _)| units),
+                vus: leg.load.vus(),
+                issued: driven.issued.clone(),
+            };
+            let audit = collect::audit(session, place.schema, place.run, &driven.histories, expectation).await?;
+            let mut path = DEFAULT_SEARCH_PATH.map(str::to_owned).to_vec();
+            if place.schema != path[0] {
+                path.insert(0, place.schema.to_owned());
+            }
+            (audit, path)
+        }
+        Subject::Own(_, search_path) => (Audit::default(), vec![search_path.clone()]),
     };
-    let audit = collect::audit(session, place.schema, place.run, &driven.histories, expectation).await?;
-    let invariants = run_all(session, invariants, search_path, When::Quiesced, CHECK_TIMEOUT).await;
+    let path: Vec<&str> = search_path.iter().map(String::as_str).collect();
+    let invariants = run_all(session, invariants, &path, When::Quiesced, CHECK_TIMEOUT).await;
     Ok(Judged { driven, audit, invariants, restless })
 }
 
-/// The turn of a strategy under test.
+/// The turn of a control, until it is caught.
+pub(super) async fn control(context: &Context<'_>, session: &mut Session, leg: &Leg, judged_by: &[Invariant]) -> Result<Judged> {
+    let driven = load(context, leg, |_| {}).await?;
+    judge(context, session, leg, driven, judged_by).await
+}
+
+/// The turn of what is tested: a strategy, or the user's own operations.
 pub(super) async fn tested(
     context: &Context<'_>,
     session: &mut Session,
-    strategy: Strategy,
-    tick: impl FnMut(&Progress),
+    strategy: Option<Strategy>,
+    watch: impl FnMut(&Progress),
 ) -> Result<TurnRecord> {
-    let run = register(context, session, strategy).await?;
-    let place = Place { schema: "dbstress", run, strategy: strategy.name(), as_of: context.as_of.clone() };
+    let name = strategy.map_or(context.plan.scenario.as_str(), Strategy::name);
+    let run = register(context, session, name).await?;
+    let subject = match (&context.ground, strategy) {
+        (Ground::Clinic { as_of, .. }, Some(strategy)) => {
+            Subject::Booking(strategy, Place { schema: "dbstress", run, strategy: strategy.name(), as_of: as_of.clone() })
+        }
+        (Ground::Own(sql), _) => Subject::Own((**sql).clone(), sql.schema.clone()),
+        (Ground::Clinic { .. }, None) => return Err(Error::inconclusive("a booking needs a strategy: this is a bug in dbstress")),
+    };
+    let leg = Leg { subject, run, load: context.plan.load.clone(), until_breach: false, label: name.to_owned() };
     let (stop, stopped) = watch::channel(false);
-    let sessions = tokio::spawn({
+    // Watching costs the server something; where nothing is claimed of what it shows, nothing is watched.
+    let is_watched = context.plan.evidence.mechanism || !context.plan.claims.is_empty();
+    let sessions = is_watched.then(|| {
         let (options, stopped) = (context.options.clone(), stopped.clone());
-        async move { probe::watch(&options, &format!("{}/", application_name(run)), stopped).await }
+        tokio::spawn(async move { probe::watch(&options, &format!("{}/", application_name(run)), stopped).await })
     });
-    let live = tokio::spawn({
-        let (options, invariants) = (context.options.clone(), context.claimed.to_vec());
-        async move { live::watch(&options, &invariants, stopped).await }
+    let live = (is_watched || context.plan.evidence.live).then(|| {
+        let (options, invariants) = (context.options.clone(), context.watched());
+        let path = context.search_path();
+        tokio::spawn(async move { live::watch(&options, &invariants, &path, stopped).await })
     });
-    let driven = load(context, strategy, &place, context.plan.limit, false, strategy.name().into(), tick).await;
+    let driven = load(context, &leg, watch).await;
     stop.send_replace(true);
     let sessions: Sessions = ended(sessions).await.unwrap_or_default();
     let live: Live = ended(live).await.unwrap_or_default();
     let driven = driven?;
     // A server that is gone cannot be asked; what the clients measured is kept.
     let judged = match reconnected(context, session, driven.failure.is_some()).await {
-        Ok(()) => judge(context, session, &place, driven, context.invariants, &DEFAULT_SEARCH_PATH).await?,
+        Ok(()) => judge(context, session, &leg, driven, context.invariants).await?,
         Err(error) => {
             let mut audit = Audit::default();
             audit.incomplete("the server was lost before anything could be reconciled".into());
@@ -137,7 +190,7 @@ pub(super) async fn tested(
             Judged { driven, audit, invariants: Vec::new(), restless: None }
         }
     };
-    let record = record(context, strategy, run, judged, sessions, live);
+    let record = record(context, strategy, &leg, judged, sessions, live);
     // Best effort: the verdict stands in the record whether or not the server can be told.
     let _ = session
         .execute(&format!(
@@ -156,19 +209,23 @@ async fn reconnected(context: &Context<'_>, session: &mut Session, failed: bool)
     Ok(())
 }
 
-async fn ended<T>(task: JoinHandle<Result<T>>) -> Option<T> {
-    tokio::time::timeout(WATCHERS_END, task).await.ok()?.ok()?.ok()
+async fn ended<T>(task: Option<JoinHandle<Result<T>>>) -> Option<T> {
+    tokio::time::timeout(WATCHERS_END, task?).await.ok()?.ok()?.ok()
 }
 
-async fn register(context: &Context<'_>, session: &mut Session, strategy: Strategy) -> Result<i32> {
-    let claims: Vec<String> = context.plan.claims().iter().map(|c| literal(c)).collect();
+async fn register(context: &Context<'_>, session: &mut Session, name: &str) -> Result<i32> {
+    let claims: Vec<String> = context.plan.claims.iter().map(|c| literal(c)).collect();
+    let workload = match context.ground {
+        Ground::Clinic { .. } => "booking",
+        Ground::Own(_) => "sql",
+    };
     let run = session
         .integer(&format!(
             "INSERT INTO dbstress.run (record, command, workload, strategy, claims, rng_seed) \
-             SELECT {}, {}, 'booking', {}, ARRAY[{}]::text[], rng_seed FROM dbstress.meta RETURNING id",
+             SELECT {}, {}, '{workload}', {}, ARRAY[{}]::text[], coalesce((SELECT rng_seed FROM dbstress.meta), 0) RETURNING id",
             literal(&context.id),
             literal(&context.command),
-            literal(strategy.name()),
+            literal(name),
             claims.join(", ")
         ))
         .await?;
@@ -178,31 +235,59 @@ async fn register(context: &Context<'_>, session: &mut Session, strategy: Strate
     })
 }
 
-fn record(context: &Context<'_>, strategy: Strategy, run: i32, judged: Judged, sessions: Sessions, live: Live) -> TurnRecord {
+fn record(
+    context: &Context<'_>,
+    strategy: Option<Strategy>,
+    leg: &Leg,
+    judged: Judged,
+    sessions: Sessions,
+    live: Live,
+) -> TurnRecord {
+    let plan = context.plan;
     let recorder = &judged.driven.recorder;
     let counts = recorder.counts().clone();
-    let seconds = judged.driven.elapsed.as_secs_f64();
-    let timing: BTreeMap<_, _> = OutcomeClass::ALL
-        .into_iter()
-        .filter(|class| counts.of(*class) > 0)
-        .map(|class| (class, recorder.percentiles(class)))
-        .collect();
-    let gates = evidence::gates(context.plan, strategy, &counts, &judged.audit, &sessions, &live);
-    let (verdict, reasons) = evidence::judge(context.plan, strategy, &counts, &judged, &live, &gates);
+    let seconds = judged.driven.elapsed.saturating_sub(plan.warm_up).as_secs_f64();
+    let figures = Figures::new(plan, recorder, seconds);
+    let thresholds: Vec<_> = plan.thresholds.iter().map(|t| t.evaluate(&figures)).collect();
+    let gates = evidence::gates(plan, strategy, &counts, &figures, &judged.audit, &sessions, &live);
+    let (verdict, reasons) = evidence::judge(plan, strategy, &counts, &judged, &live, &gates, &thresholds);
+    let timing = |operation: Option<usize>| -> BTreeMap<_, _> {
+        OutcomeClass::ALL
+            .into_iter()
+            .filter(|class| recorder.iterations(operation, Some(*class)) > 0)
+            .map(|class| (class, recorder.percentiles(operation, class)))
+            .collect()
+    };
+    let operations = plan.operations().into_iter().enumerate().map(|(i, name)| OperationRecord {
+        name: name.to_owned(),
+        outcomes: OutcomeClass::ALL
+            .into_iter()
+            .map(|class| (class, recorder.iterations(Some(i), Some(class))))
+            .filter(|(_, n)| *n > 0)
+            .collect(),
+        timing: timing(Some(i)),
+    });
     TurnRecord {
-        strategy,
-        isolation: strategy.isolation().setting().into(),
-        run,
+        name: leg.label.clone(),
+        isolation: isolation(plan, strategy),
+        run: leg.run,
         verdict,
         reasons,
         seconds,
         committed_per_second: if seconds > 0.0 { counts.of(OutcomeClass::Committed) as f64 / seconds } else { 0.0 },
         used: judged.driven.used,
+        timing: timing(None),
+        operations: operations.collect(),
+        lag: Some(Percentiles::of(recorder.lags())),
+        wait: recorder.waits().map(Percentiles::of),
+        generator_limited: figures.limited(),
+        client_cpu_seconds: judged.driven.cpu.as_secs_f64(),
+        thresholds,
+        ticks: judged.driven.ticks,
         counts,
-        timing,
         sessions,
         live,
-        bound: judged.audit.exposure.bound().filter(|_| verdict == Verdict::Pass),
+        bound: judged.audit.exposure.bound().filter(|_| verdict == Verdict::Pass && !plan.claims.is_empty()),
         audit: judged.audit,
         invariants: judged.invariants,
         gates,
@@ -210,8 +295,21 @@ fn record(context: &Context<'_>, strategy: Strategy, run: i32, judged: Judged, s
     }
 }
 
-/// Iterations done so far, for a progress line: committed, refused, other.
-pub fn progress(progress: &Progress) -> (u64, u64, u64) {
-    let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    (read(&progress.committed), read(&progress.refused), read(&progress.other))
+fn isolation(plan: &Plan, strategy: Option<Strategy>) -> String {
+    match (&plan.workload, strategy) {
+        (_, Some(strategy)) => strategy.isolation().setting().into(),
+        (Workload::Sql(sql), None) => {
+            let mut levels: Vec<&str> = sql.operations.iter().map(|o| o.isolation.setting()).collect();
+            levels.sort_unstable();
+            levels.dedup();
+            levels.join(", ")
+        }
+        (Workload::Booking(_), None) => String::new(),
+    }
+}
+
+/// The rows of a control stand in a schema of its own.
+pub(super) fn control_place(context: &Context<'_>, strategy: Strategy) -> Option<Place> {
+    let Ground::Clinic { as_of, .. } = &context.ground else { return None };
+    Some(Place { schema: control::SCHEMA, run: control::RUN, strategy: strategy.name(), as_of: as_of.clone() })
 }

@@ -42,6 +42,8 @@ pub(super) struct Vu {
     alarm: Alarm,
 }
 
+/// Stream of the pauses between the attempts of virtual user 0; those of the others follow.
+const JITTER: u64 = 3 << 32;
 /// An attempt that is let run past the deadline of its iteration gets at least this long.
 const LEAST_ATTEMPT: Duration = Duration::from_secs(1);
 
@@ -49,7 +51,7 @@ impl Vu {
     /// Connects and prepares, unless connections come from a pool.
     pub async fn open(number: u16, everyone: Arc<Everyone>, thread: Rc<Thread>) -> Result<Self> {
         // No iteration draws from this: how often is tried again must not change what is proposed.
-        let jitter = Random::of(everyone.turn.plan.rng_seed, u64::from(number) | 1 << 32, 0);
+        let jitter = Random::of(everyone.turn.plan.rng_seed, JITTER + u64::from(number), 0);
         let mut vu =
             Self { number, everyone, thread, session: None, issued: 0, scratch: Scratch::default(), jitter, alarm: Alarm::new() };
         if vu.everyone.pool.is_none() {

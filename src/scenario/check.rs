@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::file::{
@@ -14,6 +15,7 @@ use super::{
     Booking, BookingOperation, Control, Evidence, Extent, Hot, Kind, Load, Scenario, Script, Sql, SqlOperation, Targets, Workload,
 };
 use crate::error::nearest;
+use crate::history::OperationKind;
 use crate::invariant::{self, Invariant};
 use crate::outcome::Sqlstate;
 use crate::pace::{Arrival, Think, parse_duration};
@@ -296,7 +298,7 @@ impl Reader<'_> {
 
     fn booking_operations(&mut self, operations: Vec<OperationFile>) -> Vec<BookingOperation> {
         if operations.is_empty() {
-            return vec![BookingOperation { name: "reserve".into(), kind: Kind::Reserve, units: 10, weight: 1.0 }];
+            return vec![BookingOperation { name: "reserve".into(), kind: OperationKind::Reserve, units: 10, weight: 1.0 }];
         }
         self.weights(&operations);
         let mut names = BTreeSet::new();
@@ -327,7 +329,7 @@ impl Reader<'_> {
             let name = name.unwrap_or_else(|| kind.word().into());
             self.name(&at, &name, &mut names);
             let units = if kind == Kind::Browse { 0 } else { units.unwrap_or(10) };
-            read.push(BookingOperation { name, kind, units, weight: weight.unwrap_or(1.0) });
+            read.push(BookingOperation { name, kind: kind.into(), units, weight: weight.unwrap_or(1.0) });
         }
         read
     }
@@ -484,8 +486,10 @@ impl Reader<'_> {
             }
             let (weight, retry) = (operation.weight.unwrap_or(1.0), operation.retry.unwrap_or(true));
             let name = operation.name.clone().unwrap_or_default();
+            let is_one_transaction = operation.script.is_none();
             if let Some(program) = self.program(&at, operation, parameters) {
-                read.push(SqlOperation { name, weight, isolation, program, retry, outcomes });
+                let program = Arc::new(program);
+                read.push(SqlOperation { name, weight, isolation, program, is_one_transaction, retry, outcomes });
             }
         }
         read

@@ -9,6 +9,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::history::OperationKind;
+
 use crate::pace::Arrival;
 
 /// A scenario of dbstress: dataset, workload, load, thresholds and what a pass must rest on.
@@ -216,6 +218,17 @@ pub enum Kind {
     Consume,
     /// Only look.
     Browse,
+}
+
+impl From<Kind> for OperationKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Reserve => Self::Reserve,
+            Kind::Release => Self::Release,
+            Kind::Consume => Self::Consume,
+            Kind::Browse => Self::Browse,
+        }
+    }
 }
 
 impl Kind {

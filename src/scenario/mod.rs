@@ -10,9 +10,13 @@ mod rules;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::nearest;
+use crate::history::OperationKind;
 use crate::invariant::Invariant;
 use crate::outcome::Sqlstate;
 use crate::pace::{Arrival, Ramp, Stage, Think};
@@ -127,7 +131,7 @@ pub enum Workload {
 }
 
 /// Units of authorisations are booked.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Booking {
     /// The dataset that must be there.
     pub dataset: String,
@@ -140,13 +144,15 @@ pub struct Booking {
     /// Share of the operations by an actor of another organisation.
     pub strangers: f64,
     /// The application's pause between reading and writing.
+    #[serde(rename = "hold_ms", with = "crate::milliseconds")]
     pub hold: Duration,
     /// What is chosen from, by weight.
     pub operations: Vec<BookingOperation>,
 }
 
 /// How the virtual users meet.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Targets {
     /// All at once on a fresh authorisation, again and again.
     Rounds,
@@ -162,7 +168,7 @@ pub enum Targets {
 }
 
 /// Authorisations that many want.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Hot {
     /// How many there are.
     pub authorisations: u32,
@@ -173,12 +179,12 @@ pub struct Hot {
 }
 
 /// One thing that virtual users do with an authorisation.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BookingOperation {
     /// Its name in figures and thresholds.
     pub name: String,
     /// What is done.
-    pub kind: Kind,
+    pub kind: OperationKind,
     /// Units that it asks for; 0 for browse.
     pub units: i32,
     /// How often it is chosen, relative to the others.
@@ -186,17 +192,21 @@ pub struct BookingOperation {
 }
 
 /// Statements of the user's own, on a schema of the user's own.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Sql {
     /// The `search_path` of every session.
     pub schema: String,
     /// Makes the schema and its rows.
+    #[serde(skip)]
     pub setup: Option<Script>,
     /// Removes it all.
+    #[serde(skip)]
     pub teardown: Option<Script>,
     /// The rules that the data must keep.
+    #[serde(skip)]
     pub invariants: Vec<Invariant>,
     /// What must be caught; `None` if the file says nothing about it.
+    #[serde(skip)]
     pub control: Option<Control>,
     /// What is chosen from, by weight.
     pub operations: Vec<SqlOperation>,
@@ -221,7 +231,7 @@ pub enum Control {
 }
 
 /// One thing that virtual users do with statements of the user's own.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SqlOperation {
     /// Its name in figures and thresholds.
     pub name: String,
@@ -229,16 +239,20 @@ pub struct SqlOperation {
     pub weight: f64,
     /// The level of its transaction.
     pub isolation: Isolation,
-    /// What one iteration does.
-    pub program: Program,
+    /// What one iteration does; it is in the file, not in the record.
+    #[serde(skip)]
+    pub program: Arc<Program>,
+    /// Whether it is one transaction, which it does not begin itself; a script begins its own, or lets each statement be one.
+    pub is_one_transaction: bool,
     /// Whether an attempt that failed is tried again.
     pub retry: bool,
     /// What an SQLSTATE means here, where that is not the usual.
+    #[serde(skip)]
     pub outcomes: BTreeMap<Sqlstate, Meaning>,
 }
 
 /// What a pass must rest on.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Evidence {
     /// Contested blocks at least.
     pub contested: u64,

@@ -1,9 +1,9 @@
 //! Do the values go together? These rules hold for a file, and again when flags have changed it.
 
 use super::place::Fault;
-use super::{Booking, Extent, Kind, Load, Scenario, Targets, Workload};
+use super::{Booking, Extent, Load, Scenario, Targets, Workload};
 use crate::error::nearest;
-use crate::history::OpId;
+use crate::history::{OpId, OperationKind};
 
 impl Scenario {
     /// What cannot be run, by key.
@@ -102,7 +102,7 @@ impl Faults {
         let mut smallest = *total;
         match targets {
             Targets::Rounds => {
-                if !matches!(&**operations, [only] if only.kind == Kind::Reserve) {
+                if !matches!(&**operations, [only] if only.kind == OperationKind::Reserve) {
                     self.add("operation", "in rounds everybody reserves, and nothing else", "one operation, of kind = \"reserve\"");
                 }
                 if *strangers > 0.0 {
@@ -143,7 +143,7 @@ impl Faults {
                 smallest = smallest.min(hot.total);
             }
         }
-        for (n, operation) in operations.iter().enumerate().filter(|(_, o)| o.kind != Kind::Browse) {
+        for (n, operation) in operations.iter().enumerate().filter(|(_, o)| o.kind != OperationKind::Browse) {
             let at = format!("operation.{n}.units");
             if operation.units < 1 {
                 self.add(at, format!("`{}` of {} units", operation.name, operation.units), "an operation takes at least 1");

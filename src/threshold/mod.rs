@@ -26,6 +26,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use crate::metrics::Time;
 use crate::outcome::OutcomeClass;
 use crate::pace::duration_text;
 
@@ -65,15 +66,6 @@ pub enum Timed {
     Wait,
     /// Being later than scheduled.
     Lag,
-}
-
-/// From when an iteration is timed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Time {
-    /// From its scheduled start.
-    Response,
-    /// From its actual start.
-    Service,
 }
 
 /// A statistic of times.

@@ -1,0 +1,106 @@
+//! What are the figures that thresholds speak of?
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use super::drive::LAG_LIMIT;
+use crate::metrics::{Recorder, Time};
+use crate::outcome::OutcomeClass;
+use crate::plan::Plan;
+use crate::threshold::{Source, State};
+
+/// Before this much has been measured, no threshold ends a run: the first second of any is not like the rest.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// The measurements of a turn, by the names of its plan.
+pub(super) struct Figures<'a> {
+    plan: &'a Plan,
+    recorder: &'a Recorder,
+    seconds: f64,
+}
+
+impl<'a> Figures<'a> {
+    /// `seconds` is the time measured, without the warm-up.
+    pub fn new(plan: &'a Plan, recorder: &'a Recorder, seconds: f64) -> Self {
+        Self { plan, recorder, seconds }
+    }
+
+    fn number(&self, operation: &str) -> Option<usize> {
+        self.plan.operations().iter().position(|name| *name == operation)
+    }
+
+    /// Which operation is meant: inner `None` is all of them, outer `None` one that there is not.
+    fn find(&self, operation: Option<&str>) -> Option<Option<usize>> {
+        operation.map_or(Some(None), |name| self.number(name).map(Some))
+    }
+
+    /// Committed iterations of one operation.
+    pub fn committed(&self, operation: &str) -> u64 {
+        self.iterations(Some(operation), Some(OutcomeClass::Committed))
+    }
+
+    /// Why the generator was the limit: more than once in a hundred times it came later to something than it should have.
+    pub fn limited(&self) -> Option<String> {
+        let lag = self.recorder.lags();
+        let p99 = Duration::from_nanos(lag.value_at_quantile(0.99));
+        (lag.len() > 0 && p99 > LAG_LIMIT).then(|| {
+            format!(
+                "generator-limited: dbstress itself was {:.1} ms late at the 99th percentile of {} occasions; up to {} ms is part of the measurement",
+                p99.as_secs_f64() * 1e3,
+                lag.len(),
+                LAG_LIMIT.as_millis()
+            )
+        })
+    }
+
+    /// The first threshold that is missed although the run should be given up for it.
+    pub fn give_up(&self) -> Option<String> {
+        if self.seconds < GRACE.as_secs_f64() {
+            return None;
+        }
+        self.plan.thresholds.iter().filter(|t| t.abort_on_fail).find_map(|threshold| {
+            let judgement = threshold.evaluate(self);
+            (judgement.state == State::Missed).then(|| {
+                format!("stopped after {:.0} s: {threshold} was missed, {} measured", self.seconds, judgement.measured_text)
+            })
+        })
+    }
+}
+
+impl Source for Figures<'_> {
+    fn knows(&self, operation: &str) -> bool {
+        self.number(operation).is_some()
+    }
+
+    fn times(&self, operation: Option<&str>, class: OutcomeClass, time: Time) -> Histogram<u64> {
+        match self.find(operation) {
+            Some(operation) => self.recorder.times(operation, class, time),
+            None => crate::metrics::histogram(),
+        }
+    }
+
+    fn iterations(&self, operation: Option<&str>, class: Option<OutcomeClass>) -> u64 {
+        self.find(operation).map_or(0, |operation| self.recorder.iterations(operation, class))
+    }
+
+    fn dropped(&self) -> u64 {
+        self.recorder.counts().dropped
+    }
+
+    fn lag(&self) -> Option<Histogram<u64>> {
+        Some(self.recorder.lags().clone())
+    }
+
+    fn wait(&self) -> Option<Histogram<u64>> {
+        self.recorder.waits().cloned()
+    }
+
+    fn seconds(&self) -> f64 {
+        self.seconds
+    }
+
+    fn generator_limited(&self) -> Option<String> {
+        self.limited()
+    }
+}
