@@ -421,3 +421,189 @@ fn is(left: Expression, value: Value, negated: bool) -> Expression {
     let is = Expression::Call(Function::Is, [left, Expression::Constant(value)].into());
     if negated { Expression::Call(Function::Not, [is].into()) } else { is }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program::scope::Sigil;
+    use crate::random::Random;
+
+    fn scope() -> Scope {
+        let mut scope = Scope::new(Sigil::Colon);
+        for (name, value) in [
+            ("n", Value::Null),
+            ("t", Value::Boolean(true)),
+            ("i", Value::Integer(7)),
+            ("d", Value::Double(2.5)),
+            ("text", Value::Text("12".into())),
+            ("bad", Value::Text("trueXXX".into())),
+            ("default_seed", Value::Integer(5432)),
+        ] {
+            scope.define(name, value);
+        }
+        scope
+    }
+
+    /// The value of an expression as text, or what is wrong with it.
+    fn value(text: &str) -> String {
+        let mut scope = scope();
+        let expression = match parse(text, 0, text.len(), &mut scope) {
+            Ok(expression) => expression,
+            Err(complaint) => return format!("{}: {}", complaint.at, complaint.message),
+        };
+        match expression.evaluate(&scope.initial, &mut Random::of(1, 2, 3)) {
+            Ok(Value::Null) => "null".into(),
+            Ok(value @ Value::Double(_)) => {
+                let mut written = String::new();
+                value.write_text(&mut written).unwrap();
+                format!("double {written}")
+            }
+            Ok(value) => {
+                let mut written = String::new();
+                value.write_text(&mut written).unwrap();
+                written
+            }
+            Err(fault) => fault.to_string(),
+        }
+    }
+
+    #[test]
+    fn operators_bind_as_in_pgbench() {
+        for (text, expected) in [
+            ("1 + 2 * 3", "7"),
+            ("(1 + 2) * 3", "9"),
+            ("10 - 4 - 3", "3"),
+            ("100 / 7 / 2", "7"),
+            ("-2 * -3", "6"),
+            ("- - 5", "5"),
+            ("+5 - +3", "2"),
+            ("2 + 3 << 1", "10"),
+            ("1 | 6 & 3", "3"),
+            ("6 # 3 | 8", "13"),
+            ("~0", "-1"),
+            ("~1 + 2", "-4"),
+            ("~1 & 3", "2"),
+            ("2 * ~3 + 1", "-10"),
+            ("NOT 1 = 2", "true"),
+            ("NOT FALSE AND FALSE", "false"),
+            ("not not true", "true"),
+            ("TRUE OR TRUE AND FALSE", "true"),
+            ("1 < 2 AND 3 >= 3 AND 2 <> 3 AND 2 != 3 AND 2 <= 2 AND 3 > 2", "true"),
+            ("1 = 1 IS TRUE", "true"),
+            ("1 = NULL IS NULL", "true"),
+            ("NOT :n IS NOT NULL", "true"),
+            (":n ISNULL AND :i NOTNULL", "true"),
+            ("0 IS FALSE", "false"),
+            ("1 + :i * 2", "15"),
+            ("10 + mod(13 * 7 + 12, 13) - mod(-19 * 11 - 17, 19)", "39"),
+            ("-7 % 3", "-1"),
+            ("1 + \\\n 2 + \\\r\n 3", "6"),
+        ] {
+            assert_eq!(value(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn values_are_those_of_pgbench() {
+        for (text, expected) in [
+            ("17", "17"),
+            ("1.5e1", "double 15"),
+            (".5", "double 0.5"),
+            ("9223372036854775807", "9223372036854775807"),
+            ("-9223372036854775808", "-9223372036854775808"),
+            ("-(-9223372036854775807)", "9223372036854775807"),
+            ("-9223372036854775808 % -1", "0"),
+            ("1 / 2.0", "double 0.5"),
+            ("1.0 / 0", "double Infinity"),
+            ("abs(-3) + abs(-2.5)", "double 5.5"),
+            ("int(3.5) + int(-2.5)", "2"),
+            ("double(5432)", "double 5432"),
+            ("greatest(3, 1, 2) - least(3, 1, 2)", "2"),
+            ("least(2, 1.5)", "double 1.5"),
+            ("least(1, NULL)", "null"),
+            ("sqrt(16) + ln(exp(2)) + power(2, 3) + pow(2, -1)", "double 14.5"),
+            ("pi()", "double 3.141592653589793"),
+            ("hash(10)", "-5817877081768721676"),
+            ("hash(10) = hash_murmur2(10, :default_seed)", "true"),
+            ("HASH_FNV1A(10)", "-7793829335365542153"),
+            ("permute(0, 1)", "0"),
+            ("permute(0, 3) + permute(1, 3) + permute(2, 3)", "3"),
+            ("debug(:d)", "double 2.5"),
+            ("NULL + NULL * exp(NULL)", "null"),
+            ("NULL AND (1 / 0 = 1)", "null"),
+            ("FALSE AND (1 / 0 = 1)", "false"),
+            ("TRUE OR (1 / 0 = 1)", "true"),
+            ("FALSE OR NULL", "null"),
+            ("CASE WHEN 0 < 1 THEN 32 ELSE 1 / 0 END", "32"),
+            ("case when false then 1 when 1 = 1 then 13 + 19 + 2.0 end", "double 34"),
+            ("CASE WHEN NULL THEN 1 END", "null"),
+            ("CASE WHEN 0.5 THEN 1 END", "1"),
+            (":text + 1", "13"),
+            ("random(5, 5) + random_zipfian(3, 3, 2) + random_gaussian(2, 2, 2.5) + random_exponential(1, 1, 10)", "11"),
+            ("random(NULL, 1)", "null"),
+        ] {
+            assert_eq!(value(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn faults_say_what_is_wrong() {
+        for (text, expected) in [
+            ("1 / 0", "division by zero"),
+            ("1 % 0", "division by zero"),
+            ("9223372036854775807 + 1", "bigint add out of range"),
+            ("0 - (1 << 62) - (1 << 62) - (1 << 62)", "bigint sub out of range"),
+            ("2 * (1 << 62)", "bigint mul out of range"),
+            ("-9223372036854775808 / -1", "bigint div out of range"),
+            ("abs(-9223372036854775808)", "bigint abs out of range"),
+            ("int(1E32)", "double to int overflow for 1e32"),
+            ("1 << 64", "cannot shift by 64 bits, only by 0 to 63"),
+            ("NOT 0.0", "cannot coerce double to boolean"),
+            ("TRUE + 2", "cannot coerce boolean to int"),
+            ("ln(TRUE)", "cannot coerce boolean to double"),
+            ("TRUE = TRUE", "cannot coerce boolean to int"),
+            ("least(TRUE)", "cannot coerce boolean to int"),
+            ("TRUE AND 1", "cannot coerce int to boolean"),
+            (":bad OR TRUE", "`trueXXX` is neither a number nor a truth value"),
+            ("random(5, 3)", "the range from 5 to 3 is empty"),
+            (
+                "random(-9223372036854775808, 9223372036854775807)",
+                "the range from -9223372036854775808 to 9223372036854775807 is too large",
+            ),
+            ("random(FALSE, TRUE)", "cannot coerce boolean to int"),
+            ("random_gaussian(0, 10, 1.0)", "the gaussian parameter must be at least 2, not 1"),
+            ("random_exponential(0, 10, 0.0)", "the exponential parameter must be greater than 0, not 0"),
+            ("random_zipfian(0, 10, 1)", "the zipfian parameter must be from 1.001 to 1000, not 1"),
+            ("permute(0, 0)", "the size to permute must be greater than 0, not 0"),
+        ] {
+            assert_eq!(value(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_parsed_is_refused_where_it_is() {
+        for (text, expected) in [
+            ("", "0: unexpected the end of the expression"),
+            ("1 +", "3: unexpected the end of the expression"),
+            ("1 2", "2: unexpected a constant"),
+            ("(1", "2: unexpected the end of the expression"),
+            ("1)", "1: unexpected `)`"),
+            ("1 < 2 < 3", "6: unexpected `<`"),
+            ("1 ; 2", "2: unexpected character `;`"),
+            ("1 + 'a'", "4: unexpected character `'`"),
+            ("CASE TRUE WHEN 1 THEN 2 END", "5: unexpected `true`"),
+            ("CASE WHEN 1 THEN 2", "18: unexpected the end of the expression"),
+            ("1 IS 2", "5: unexpected a constant"),
+            ("and", "0: unexpected `and`"),
+            ("9223372036854775808", "0: `9223372036854775808` is no bigint and no double"),
+            ("1e999", "0: `1e999` is no bigint and no double"),
+            ("ln(1.0, 2.0)", "0: `ln` has 2 arguments"),
+            ("greatest()", "0: `greatest` has 0 arguments"),
+            ("randon(1, 2)", "0: there is no function `randon`; did you mean `random`?"),
+            ("1 + :txet", "4: there is no variable `:txet`; did you mean `:text`?"),
+            ("i", "0: there is no function `i`; did you mean `int`?"),
+        ] {
+            assert_eq!(value(text), expected, "{text}");
+        }
+    }
+}

@@ -160,7 +160,11 @@ impl Program {
                         if columns.contains(&column.as_str()) {
                             returned.insert(*slot);
                         } else if !self.has_other_value(*slot) {
-                            wanted.entry(*slot).or_insert((statement, column, columns.clone()));
+                            // Of several that could give it the one with the longest prefix is meant.
+                            let found = wanted.entry(*slot).or_insert((statement, column, columns.clone()));
+                            if column.len() < found.1.len() {
+                                *found = (statement, column, columns.clone());
+                            }
                         }
                     }
                 }
@@ -179,3 +183,6 @@ impl Program {
             || self.steps.iter().any(|step| matches!(step, Step::Set { slot: set, .. } if *set == slot))
     }
 }
+
+#[cfg(test)]
+mod tests;
