@@ -15,6 +15,7 @@ pub struct Random(u64);
 
 impl Random {
     /// The source for item `n` of `stream`: a row of a table, an iteration of a VU. Neighbours have nothing to do with each other.
+    /// Streams of one `rng_seed` must not be shared by different things; the first ones are the tables of a dataset.
     pub fn of(rng_seed: u64, stream: u64, n: u64) -> Self {
         let stream = mix(rng_seed ^ mix(stream.wrapping_add(1)));
         Self(mix(stream.wrapping_add(n.wrapping_mul(GOLDEN))))

@@ -78,8 +78,8 @@ impl Distribution {
         if values.is_empty() {
             return Err(Error::usage("there is nothing to choose from").cure("at least one value"));
         }
-        if let Some((value, weight)) = values.iter().find(|(_, weight)| !(weight.is_finite() && *weight > 0.0)) {
-            return Err(Error::usage(format!("the choice {value:?} cannot have the weight {weight}")).cure("a number above 0"));
+        if let Some((_, weight)) = values.iter().find(|(_, weight)| !(weight.is_finite() && *weight > 0.0)) {
+            return Err(Error::usage(format!("a choice cannot have the weight {weight}")).cure("a number above 0"));
         }
         let mut sum = 0.0;
         let summed = values.into_iter().map(|(value, weight)| {

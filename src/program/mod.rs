@@ -1,6 +1,6 @@
 //! What does one iteration of a user's operation do, step by step?
 //!
-//! Compiled once, from a pgbench script ([`script`]) or from the named statements of a scenario ([`statements`]); then run as often as there are
+//! Compiled once, from a pgbench script ([`script()`]) or from the named statements of a scenario ([`statements`]); then run as often as there are
 //! iterations. Pure: who runs a program sends its statements and fills its slots.
 
 mod distribution;
@@ -92,7 +92,7 @@ impl Program {
         self.statements().any(|s| s.kind == StatementKind::Begin)
     }
 
-    /// How many COMMITs there are in it.
+    /// How many COMMITs there are in it, whichever of them an iteration reaches.
     pub fn transactions(&self) -> usize {
         self.statements().filter(|s| s.kind == StatementKind::Commit).count()
     }

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::random::Random;
 
@@ -379,3 +381,86 @@ fn statements_that_cannot_be_used_are_refused() {
     let taken = BTreeMap::from([("vu".to_owned(), Distribution::uniform(1, 2).unwrap())]);
     assert!(statements("reserve", &[spec("SELECT 1")], &taken).unwrap_err().to_string().contains("cannot be called `vu`"));
 }
+
+proptest! {
+    /// Texts of the pieces that mean something, in any order: read or refused, but never a panic.
+    #[test]
+    fn any_text_is_read_or_refused(pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..12), rest in ".{0,8}") {
+        let text = pieces.concat() + &rest;
+        let _ = compile(&text).map(|program| program.validate_blocks());
+        let _ = statements("reserve", &[spec(&text)], &parameters());
+        let expression = format!("\\set a {}\nSELECT :a", text.replace('\n', " "));
+        if let Ok(program) = compile(&expression)
+            && let Step::Set { expression, .. } = &program.steps[0]
+        {
+            let _ = expression.evaluate(&program.initial, &mut Random::of(1, 1, 1));
+        }
+    }
+}
+
+const PIECES: &[&str] = &[
+    "SELECT ",
+    "BEGIN;",
+    "END",
+    ";",
+    "\n",
+    "\r\n",
+    "\\",
+    "\\\n",
+    "\\set a ",
+    "\\if ",
+    "\\elif 1",
+    "\\else",
+    "\\endif",
+    "\\sleep ",
+    "\\gset",
+    ":",
+    "::",
+    ":a",
+    ":scale",
+    "$",
+    "$1",
+    "${",
+    "$account",
+    "}",
+    "$$",
+    "$x$",
+    "'",
+    "\"",
+    "E'",
+    "--",
+    "/*",
+    "*/",
+    "(",
+    ")",
+    ",",
+    "é",
+    "1",
+    "2.5",
+    "1e",
+    ".",
+    "-",
+    "+",
+    "*",
+    "/",
+    "%",
+    "<",
+    "=",
+    "!",
+    "<<",
+    "~",
+    " NOT ",
+    " IS ",
+    "NULL",
+    "TRUE",
+    " AND ",
+    "CASE WHEN ",
+    " THEN ",
+    " END",
+    "least(",
+    "random(",
+    "hash(",
+    "permute(",
+    " ",
+    "ms",
+];
