@@ -34,6 +34,16 @@ pub enum Else {
     Refuse,
 }
 
+impl Guard {
+    /// Whether what follows from it follows from this number of rows.
+    pub fn fires(self, rows: u64) -> bool {
+        match self.or {
+            Else::Abort => !self.rows.meets(rows),
+            Else::Refuse => self.rows.meets(rows),
+        }
+    }
+}
+
 impl Rows {
     /// Whether this is such a number.
     pub fn meets(self, rows: u64) -> bool {
@@ -78,6 +88,13 @@ impl fmt::Display for Rows {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_expectation_fires_when_it_is_not_met_a_refusal_when_it_is() {
+        let guard = |or| Guard { rows: Rows::Exactly(1), or };
+        assert_eq!([0, 1].map(|rows| guard(Else::Abort).fires(rows)), [true, false]);
+        assert_eq!([0, 1].map(|rows| guard(Else::Refuse).fires(rows)), [false, true]);
+    }
 
     #[test]
     fn numbers_of_rows_are_read_and_written() {

@@ -1,12 +1,15 @@
 //! What does one iteration of a user's operation do, step by step?
 //!
-//! Compiled once, from a pgbench script ([`script`]) or from the named statements of a scenario ([`statements`]); then run as often as there are
+//! Compiled once, from a pgbench script ([`script()`]) or from the named statements of a scenario ([`statements`]); then run as often as there are
 //! iterations. Pure: who runs a program sends its statements and fills its slots.
 
 mod distribution;
 mod expression;
+mod grammar;
 mod guard;
+mod scatter;
 mod scenario;
+mod scope;
 mod script;
 mod sql;
 mod statement;
@@ -16,10 +19,13 @@ pub use distribution::Distribution;
 pub use expression::{Counters, Expression, Fault, Function};
 pub use guard::{Else, Guard, Rows};
 pub use scenario::{StatementSpec, statements};
-pub use script::script;
+pub use script::{BUILT_IN, script};
 pub use statement::{Capture, Statement, StatementKind};
 pub use value::Value;
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::error::nearest;
 use crate::{Error, Result};
 
 /// Where a variable is: an index into the variables of a VU.
@@ -86,25 +92,97 @@ impl Program {
         self.statements().any(|s| s.kind == StatementKind::Begin)
     }
 
-    /// How many COMMITs there are in it.
+    /// How many COMMITs there are in it, whichever of them an iteration reaches.
     pub fn transactions(&self) -> usize {
         self.statements().filter(|s| s.kind == StatementKind::Commit).count()
     }
 
-    /// Checks that no iteration ends inside a transaction block, that none is opened within another or closed without one.
+    /// Checks that an iteration does not end inside a transaction block. Conditions are not evaluated: only a program that ends inside a block
+    /// whichever way it goes is refused.
     ///
     /// # Errors
-    /// Usage, with the line of the statement.
+    /// Usage, with the line of the BEGIN.
     pub fn validate_blocks(&self) -> Result<()> {
-        todo!()
+        // The blocks that may be open before each step, by the step that opens them; `None` is none.
+        let mut before = vec![BTreeSet::new(); self.steps.len() + 1];
+        let mut todo = vec![(0, None)];
+        while let Some((at, open)) = todo.pop() {
+            if !before[at].insert(open) {
+                continue;
+            }
+            match self.steps.get(at) {
+                None => {}
+                Some(Step::Jump { to }) => todo.push((*to, open)),
+                Some(Step::JumpUnless { to, .. }) => todo.extend([(*to, open), (at + 1, open)]),
+                Some(Step::Statement(Statement { kind: StatementKind::Begin, .. })) => todo.push((at + 1, open.or(Some(at)))),
+                Some(Step::Statement(Statement { kind: StatementKind::Commit | StatementKind::Rollback, .. })) => {
+                    todo.push((at + 1, None))
+                }
+                Some(_) => todo.push((at + 1, open)),
+            }
+        }
+        let ends = &before[self.steps.len()];
+        match ends.iter().flatten().next().map(|begin| &self.steps[*begin]) {
+            Some(Step::Statement(begin)) if !ends.contains(&None) => {
+                Err(Error::usage(format!("{}:{}: the transaction block of `{}` does not end", self.name, begin.line, begin.label))
+                    .cure("end it with COMMIT or ROLLBACK"))
+            }
+            _ => Ok(()),
+        }
     }
 
-    /// Checks that every value which is to be captured exists, once the server has told the columns of the statements.
+    /// Checks that every value which is to be captured exists, once the server has told the columns of each statement, by name.
     ///
     /// # Errors
     /// Usage, with the nearest of the columns.
     pub fn validate_captures<'a>(&self, columns: impl Fn(&Statement) -> Vec<&'a str>) -> Result<()> {
-        let _ = columns;
-        Err(Error::usage(""))
+        let mut returned = BTreeSet::new();
+        let mut wanted = BTreeMap::new();
+        let missing = |statement: &Statement, column: &str, columns: &[&str]| {
+            let hint = nearest(column, columns.iter().copied()).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            let (name, line, label) = (&self.name, statement.line, &statement.label);
+            Err(Error::usage(format!("{name}:{line}: `{label}` returns no column `{column}`{hint}"))
+                .cure(format!("its columns are: {}", columns.join(", "))))
+        };
+        for statement in self.statements() {
+            let columns = columns(statement);
+            match &statement.capture {
+                Capture::Nothing => {}
+                Capture::Columns(captured) => {
+                    for (column, _) in captured {
+                        if !columns.contains(&column.as_str()) {
+                            return missing(statement, column, &columns);
+                        }
+                    }
+                }
+                Capture::Prefix { slots, .. } => {
+                    for (column, slot) in slots {
+                        if columns.contains(&column.as_str()) {
+                            returned.insert(*slot);
+                        } else if !self.has_other_value(*slot) {
+                            // Of several that could give it the one with the longest prefix is meant.
+                            let found = wanted.entry(*slot).or_insert((statement, column, columns.clone()));
+                            if column.len() < found.1.len() {
+                                *found = (statement, column, columns.clone());
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        match wanted.into_iter().find(|(slot, _)| !returned.contains(slot)) {
+            Some((_, (statement, column, columns))) => missing(statement, column, &columns),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether something else than `\gset` gives the variable a value.
+    fn has_other_value(&self, slot: Slot) -> bool {
+        BUILT_IN.contains(&self.slots[slot].as_str())
+            || !self.initial[slot].is_null()
+            || self.steps.iter().any(|step| matches!(step, Step::Set { slot: set, .. } if *set == slot))
     }
 }
+
+#[cfg(test)]
+mod tests;

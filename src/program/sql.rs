@@ -1,1 +1,253 @@
 //! What in an SQL text is a name, and what is only text?
+//!
+//! Quotes, dollar quotes and comments are told apart as psql does; the rest is left to the server.
+
+use super::scope::{Complaint, Scope, Sigil, begins_name, name_at};
+use super::{Slot, StatementKind};
+
+/// A statement as it is sent.
+#[derive(Debug)]
+pub(super) struct Sql {
+    pub sql: String,
+    pub parameters: Vec<Slot>,
+    pub kind: StatementKind,
+    pub label: String,
+    /// Its first byte.
+    pub at: usize,
+}
+
+/// A piece of SQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Piece {
+    /// White space or a comment.
+    Gap,
+    /// A literal or a quoted identifier.
+    Quoted,
+    /// A keyword, an identifier, a number.
+    Word,
+    /// `$1`.
+    Positional,
+    /// Any other character.
+    Symbol(char),
+}
+
+/// Reads a statement that begins somewhere after byte `from`. It ends with a `;` outside parentheses, which is consumed, with the end of the
+/// text or, in scripts, before a backslash. Returns the byte behind it too; no statement if there are only gaps.
+pub(super) fn read(text: &str, from: usize, scope: &mut Scope) -> Result<(Option<Sql>, usize), Complaint> {
+    let mut sql = String::new();
+    let mut parameters = Vec::new();
+    let (mut start, mut positional) = (None, None);
+    let mut depth = 0u32;
+    let mut at = from;
+    let end = loop {
+        let Some((piece, mut next)) = piece(text, at)? else { break at };
+        match piece {
+            // What comes before the statement is not sent, what is within it may be a hint.
+            Piece::Gap if start.is_none() => {
+                at = next;
+                continue;
+            }
+            Piece::Symbol(';') if depth == 0 => break next,
+            Piece::Symbol('\\') if scope.sigil == Sigil::Colon => match text[next..].chars().next() {
+                Some(';') => {
+                    return Err(Complaint::new(
+                        at,
+                        "`\\;` combines statements into one message, which prepared statements cannot",
+                        "end each statement with `;` alone",
+                    ));
+                }
+                Some(':') => at = next,
+                _ => break at,
+            },
+            Piece::Symbol('(') => depth += 1,
+            Piece::Symbol(')') => depth = depth.saturating_sub(1),
+            Piece::Positional => positional = positional.or(Some(at)),
+            Piece::Quoted => only_text(&text[at..next], at, scope)?,
+            _ => {}
+        }
+        start = start.or(Some(at));
+        match piece {
+            Piece::Symbol('\\') => next = at + 1,
+            // `::` is a cast, whatever follows.
+            Piece::Symbol(':') => next = text[at..].find(|c| c != ':').map_or(text.len(), |colons| at + colons),
+            _ => {}
+        }
+        if let Some((name, after)) = variable(text, at, next, scope.sigil, piece)? {
+            let slot = scope.find(name, at)?;
+            // As in pgbench a variable of a script is another parameter at each place, where it may have another type.
+            let known = parameters.iter().position(|known| *known == slot).filter(|_| scope.sigil == Sigil::Dollar);
+            let index = known.unwrap_or_else(|| {
+                parameters.push(slot);
+                parameters.len() - 1
+            });
+            sql.push_str(&format!("${}", index + 1));
+            next = after;
+        } else {
+            sql.push_str(&text[at..next]);
+        }
+        at = next;
+    };
+    let Some(start) = start else { return Ok((None, end)) };
+    if let Some(positional) = positional.filter(|_| !parameters.is_empty()) {
+        return Err(Complaint::new(positional, "numbered and named parameters are mixed", "names for all of them"));
+    }
+    let words = words(&text[start..at])?;
+    sql.truncate(sql.trim_end().len());
+    Ok((Some(Sql { sql, parameters, kind: kind(&words, start)?, label: label(&words), at: start }), end))
+}
+
+/// The piece at byte `at` and the byte behind it; none at the end of the text.
+fn piece(text: &str, at: usize) -> Result<Option<(Piece, usize)>, Complaint> {
+    let rest = &text[at..];
+    let Some(first) = rest.chars().next() else { return Ok(None) };
+    let unless = |stop: fn(char) -> bool| rest.find(stop).unwrap_or(rest.len());
+    let (piece, length) = if first.is_whitespace() {
+        (Piece::Gap, unless(|c| !c.is_whitespace()))
+    } else if rest.starts_with("--") {
+        (Piece::Gap, unless(|c| c == '\n'))
+    } else if rest.starts_with("/*") {
+        (Piece::Gap, closed(comment(rest), at, "comment", "*/")?)
+    } else if first == '\'' {
+        (Piece::Quoted, closed(quoted(rest, '\'', false), at, "literal", "'")?)
+    } else if rest.starts_with("e'") || rest.starts_with("E'") {
+        (Piece::Quoted, closed(quoted(&rest[1..], '\'', true).map(|length| length + 1), at, "literal", "'")?)
+    } else if first == '"' {
+        (Piece::Quoted, closed(quoted(rest, '"', false), at, "quoted identifier", "\"")?)
+    } else if let Some(tag) = dollar_tag(rest) {
+        let length = rest[tag.len()..].find(tag).map(|body| body + 2 * tag.len());
+        (Piece::Quoted, closed(length, at, "dollar-quoted literal", tag)?)
+    } else if first == '$' && rest[1..].starts_with(|c: char| c.is_ascii_digit()) {
+        (Piece::Positional, rest[1..].find(|c: char| !c.is_ascii_digit()).map_or(rest.len(), |digits| digits + 1))
+    } else if begins_name(first) {
+        (Piece::Word, unless(|c| !(begins_name(c) || c.is_ascii_digit() || c == '$')))
+    } else if first.is_ascii_digit() {
+        (Piece::Word, unless(|c| !(begins_name(c) || c.is_ascii_digit() || c == '.')))
+    } else {
+        (Piece::Symbol(first), first.len_utf8())
+    };
+    Ok(Some((piece, at + length)))
+}
+
+/// The length of something that has to be closed.
+fn closed(length: Option<usize>, at: usize, what: &str, with: &str) -> Result<usize, Complaint> {
+    length.ok_or_else(|| Complaint::new(at, format!("the {what} that begins here does not end"), format!("close it with {with}")))
+}
+
+/// The length of a comment; comments nest.
+fn comment(text: &str) -> Option<usize> {
+    let mut depth = 0;
+    let mut at = 0;
+    loop {
+        let next = at + text[at..].find(['/', '*'])?;
+        (depth, at) = match text.get(next..next + 2) {
+            Some("/*") => (depth + 1, next + 2),
+            Some("*/") if depth == 1 => return Some(next + 2),
+            Some("*/") => (depth - 1, next + 2),
+            _ => (depth, next + 1),
+        };
+    }
+}
+
+/// The length of what is between two of `quote`; doubled ones, and escaped ones where a backslash escapes, are part of it.
+fn quoted(text: &str, quote: char, escapes: bool) -> Option<usize> {
+    let mut chars = text.char_indices().skip(1).peekable();
+    while let Some((at, c)) = chars.next() {
+        if c == quote && chars.next_if(|(_, next)| *next == quote).is_none() {
+            return Some(at + 1);
+        }
+        if escapes && c == '\\' {
+            chars.next();
+        }
+    }
+    None
+}
+
+/// `$$` or `$tag$`, if the text begins so.
+fn dollar_tag(text: &str) -> Option<&str> {
+    let name = name_at(text.strip_prefix('$')?);
+    text[1 + name.len()..].starts_with('$').then(|| &text[..name.len() + 2])
+}
+
+/// The variable that the piece from `at` to `next` begins, and the byte behind it.
+fn variable(text: &str, at: usize, next: usize, sigil: Sigil, piece: Piece) -> Result<Option<(&str, usize)>, Complaint> {
+    if piece != Piece::Symbol(sigil.char()) || next != at + 1 {
+        return Ok(None);
+    }
+    let name = name_at(&text[next..]);
+    if !name.is_empty() {
+        return Ok(Some((name, next + name.len())));
+    }
+    if sigil == Sigil::Dollar && text[next..].starts_with('{') {
+        let name = name_at(&text[next + 1..]);
+        let end = next + 1 + name.len();
+        return match !name.is_empty() && text[end..].starts_with('}') {
+            true => Ok(Some((name, end + 1))),
+            false => Err(Complaint::new(at, "`${` begins no name", "write it as in ${account}")),
+        };
+    }
+    Ok(None)
+}
+
+/// Refuses the name of a variable within quotes: it would be sent as it is, which is hardly what was meant.
+fn only_text(quoted: &str, at: usize, scope: &Scope) -> Result<(), Complaint> {
+    let sigil = scope.sigil.char();
+    for (index, _) in quoted.match_indices(sigil) {
+        let rest = &quoted[index + 1..];
+        let name = name_at(rest.strip_prefix('{').filter(|_| scope.sigil == Sigil::Dollar).unwrap_or(rest));
+        if scope.knows(name) && !quoted[..index].ends_with(sigil) {
+            return Err(Complaint::new(
+                at + index,
+                format!("`{sigil}{name}` is within quotes, where it is no parameter but text"),
+                format!("write it outside, as in '…' || {sigil}{name}; or rename the variable, if the text is meant"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What stands between the gaps.
+fn words(text: &str) -> Result<Vec<String>, Complaint> {
+    let mut words = vec![String::new()];
+    let mut at = 0;
+    while let Some((piece, next)) = piece(text, at)? {
+        match (piece, words.last_mut()) {
+            (Piece::Gap, _) => words.push(String::new()),
+            (_, Some(word)) => word.push_str(&text[at..next]),
+            _ => {}
+        }
+        at = next;
+    }
+    words.retain(|word| !word.is_empty());
+    Ok(words)
+}
+
+fn label(words: &[String]) -> String {
+    /// Enough to tell which one it is.
+    const WORDS: usize = 4;
+    const CHARACTERS: usize = 60;
+    let first = words.iter().take(WORDS).map(String::as_str).collect::<Vec<_>>().join(" ");
+    let whole = words.len() <= WORDS && first.chars().count() <= CHARACTERS;
+    first.chars().take(CHARACTERS).chain((!whole).then_some('…')).collect()
+}
+
+/// What the statement at byte `at` does to the transaction.
+fn kind(words: &[String], at: usize) -> Result<StatementKind, Complaint> {
+    let lower: Vec<String> = words.iter().take(5).map(|word| word.to_lowercase()).collect();
+    let words: Vec<&str> = lower.iter().map(String::as_str).filter(|word| !matches!(*word, "work" | "transaction")).collect();
+    Ok(match words[..] {
+        ["commit" | "end" | "rollback" | "abort", "and", "chain", ..] => {
+            return Err(Complaint::new(
+                at,
+                "AND CHAIN begins a transaction in the statement that ends one, which cannot be timed apart",
+                "write COMMIT; BEGIN;",
+            ));
+        }
+        ["commit" | "rollback", "prepared", ..] | ["rollback", "to", ..] => StatementKind::Other,
+        ["begin", ..] => StatementKind::Begin,
+        // Its second word is TRANSACTION.
+        ["start", ..] => StatementKind::Begin,
+        ["commit" | "end", ..] => StatementKind::Commit,
+        ["rollback" | "abort", ..] => StatementKind::Rollback,
+        _ => StatementKind::Other,
+    })
+}

@@ -13,7 +13,7 @@ pub struct Statement {
     pub kind: StatementKind,
     /// What is kept of its rows.
     pub capture: Capture,
-    /// How many rows it must meet.
+    /// How many rows it must meet; the first that fires counts, see [`Guard::fires`].
     pub guards: Vec<Guard>,
     /// Its first line in the script, or its number among the statements of a scenario; from 1.
     pub line: usize,
