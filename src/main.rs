@@ -2,15 +2,14 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use dbstress::cmd::Cli;
 use dbstress::report::screen::Screen;
 use dbstress::verdict::Exit;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let (cli, matches) = Cli::read().unwrap_or_else(|error| error.exit());
     let screen = Screen::new(cli.global.quiet, cli.global.no_color);
-    let exit = cli.run(screen).unwrap_or_else(|error| {
+    let exit = cli.run(&matches, screen).unwrap_or_else(|error| {
         screen.error(&error);
         Exit::from(error.kind())
     });

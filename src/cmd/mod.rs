@@ -1,17 +1,21 @@
 //! One file per subcommand: arguments in, an exit code out. This file knows them all and what they share.
 
+pub mod config;
 pub mod contention;
 pub mod db;
 pub mod demo;
 mod interrupt;
+pub mod scenarios;
+pub mod schema;
 pub mod seed;
+pub mod settings;
 mod target;
 pub mod verify;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::pg::{ConnectOptions, cluster};
 use crate::report::screen::Screen;
@@ -137,6 +141,12 @@ pub enum Command {
     Contention(contention::Args),
     /// Ask the database whether the rules hold: every invariant in one snapshot, with the operations that broke them
     Verify(verify::Args),
+    /// Show the scenarios that come with the program, start a file of your own from one, check it
+    Scenarios(scenarios::Scenarios),
+    /// Print which settings a scenario would run with, and who decided each: flag, environment, file or default
+    Config(Box<config::Args>),
+    /// Print the JSON Schema of scenario files, for editors
+    Schema,
     /// Start, stop and inspect the private PostgreSQL server
     Db(db::Db),
     /// Looks after a private server; run by dbstress itself
@@ -148,11 +158,22 @@ pub enum Command {
 }
 
 impl Cli {
-    /// Runs the command.
+    /// What was typed, and where each value of the subcommand came from.
+    ///
+    /// # Errors
+    /// What clap has to say: `--help` too, and a flag that there is not.
+    pub fn read() -> Result<(Self, ArgMatches), clap::Error> {
+        let matches = Self::command().try_get_matches()?;
+        let cli = Self::from_arg_matches(&matches)?;
+        let of_command = matches.subcommand().map(|(_, matches)| matches.clone());
+        Ok((cli, of_command.unwrap_or_default()))
+    }
+
+    /// Runs the command; `matches` are those of the subcommand.
     ///
     /// # Errors
     /// Whatever kept it from reaching a verdict.
-    pub fn run(self, screen: Screen) -> Result<Exit> {
+    pub fn run(self, matches: &ArgMatches, screen: Screen) -> Result<Exit> {
         let global = &self.global;
         match self.command {
             Command::Seed(args) => block_on(async {
@@ -172,6 +193,9 @@ impl Cli {
                     verify::run(&args, &target.options, screen).await
                 }))
             }
+            Command::Scenarios(scenarios) => scenarios::run(&scenarios, screen),
+            Command::Config(args) => config::run(&args, matches, screen),
+            Command::Schema => schema::run(screen),
             Command::Db(db) => db::run(db, global, &screen),
             // Before any runtime or thread is made: it must be the only one.
             Command::Supervise { directory } => cluster::supervise(&directory).map(|()| Exit::Pass),

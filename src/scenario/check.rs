@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::file::{
-    BookingFile, ControlFile, DistributionFile, EvidenceFile, File, IsolationName, LoadFile, Names, OperationFile, RetryFile, Scalar,
-    TargetsName, WorkloadName,
+    BookingFile, ControlFile, DistributionFile, EvidenceFile, File, IsolationName, LoadFile, Names, OperationFile, RetryFile,
+    Scalar, TargetsName, WorkloadName,
 };
 use super::place::{Document, Fault};
 use super::{
@@ -43,31 +43,35 @@ pub enum Role {
 pub fn read(label: &str, text: &str, base: Option<&Path>, role: Role) -> Result<Scenario> {
     let document = Document::parse(label, text)?;
     let mut reader = Reader { base, role, faults: Vec::new() };
-    let scenario = reader.scenario(label, document.file()?);
+    let scenario = Scenario { written: document.written(), ..reader.scenario(label, document.file()?) };
     if reader.faults.is_empty() {
         reader.faults = scenario.faults();
     }
     if reader.faults.is_empty() { Ok(scenario) } else { Err(document.error(reader.faults)) }
 }
 
-/// The strategies that `name` means: one, or with `all` those that claim to be safe.
-///
-/// # Errors
-/// Usage, with the nearest name.
-pub fn strategies(name: &str) -> Result<Vec<Strategy>> {
-    if name == "all" {
-        return Ok(Strategy::safe(Hazard::LostUpdate).collect());
+/// The strategies that the names mean, each once; `all` are those that claim to be safe. And which of the names mean nothing, with why.
+pub fn strategies<'n>(names: impl IntoIterator<Item = &'n str>) -> (Vec<Strategy>, Vec<(usize, Error)>) {
+    let (mut strategies, mut faults) = (Vec::new(), Vec::new());
+    for (n, name) in names.into_iter().enumerate() {
+        let named = match Strategy::from_name(name) {
+            Some(strategy) => vec![strategy],
+            None if name == "all" => Strategy::safe(Hazard::LostUpdate).collect(),
+            None => {
+                let known: Vec<&str> = Strategy::ALL.iter().map(|s| s.name()).chain(["all"]).collect();
+                let hint = nearest(name, known.iter().copied()).map_or(String::new(), |near| format!("did you mean `{near}`?\n"));
+                let cure = format!("{hint}one of: {}", known.join(", "));
+                faults.push((n, Error::usage(format!("there is no strategy `{name}`")).cure(cure)));
+                continue;
+            }
+        };
+        for strategy in named {
+            if !strategies.contains(&strategy) {
+                strategies.push(strategy);
+            }
+        }
     }
-    Strategy::from_name(name).map(|strategy| vec![strategy]).ok_or_else(|| {
-        let known: Vec<&str> = Strategy::ALL.iter().map(|s| s.name()).chain(["all"]).collect();
-        unknown("strategy", name, &known)
-    })
-}
-
-/// There is none of that name; did you mean another?
-fn unknown(what: &str, name: &str, known: &[&str]) -> Error {
-    let hint = nearest(name, known.iter().copied()).map_or(String::new(), |near| format!("did you mean `{near}`?\n"));
-    Error::usage(format!("there is no {what} `{name}`")).cure(format!("{hint}one of: {}", known.join(", ")))
+    (strategies, faults)
 }
 
 /// Makes values of keys. What cannot be used is noted, and something usable goes on in its place until all has been looked at.
@@ -182,6 +186,7 @@ impl Reader<'_> {
                 committed,
                 live: live.unwrap_or(false),
             },
+            written: BTreeSet::new(),
         }
     }
 
@@ -253,14 +258,9 @@ impl Reader<'_> {
     ) -> Booking {
         let dataset = dataset.unwrap_or_else(|| "clinic".into());
         self.good("dataset", Spec::built_in(&dataset));
-        let mut strategies = Vec::new();
-        for (n, name) in strategy.map_or_else(|| vec!["serializable".into()], |names| names.0).iter().enumerate() {
-            for strategy in self.good(format!("strategy.{n}"), self::strategies(name)).unwrap_or_default() {
-                if !strategies.contains(&strategy) {
-                    strategies.push(strategy);
-                }
-            }
-        }
+        let names = strategy.map_or_else(|| vec!["serializable".into()], |names| names.0);
+        let (strategies, unknown) = strategies(names.iter().map(|name| &**name));
+        self.faults.extend(unknown.into_iter().map(|(n, error)| Fault { at: format!("strategy.{n}"), error }));
         let BookingFile { targets, authorisations, total, hot, hot_total, hot_share, strangers, hold } = booking;
         let targets_name = targets.unwrap_or(TargetsName::Spread);
         let of_hot = [("hot_total", hot_total.is_some()), ("hot_share", hot_share.is_some())];
@@ -342,7 +342,11 @@ impl Reader<'_> {
             self.wrong(format!("operation.{n}.weight"), format!("a weight cannot be {weight}"), "0 or more; 0 is never chosen");
         }
         if weights.iter().all(|weight| *weight == 0.0) {
-            self.wrong("operation.0.weight", "all weights are 0: nothing would ever be chosen", "give one operation a weight above 0");
+            self.wrong(
+                "operation.0.weight",
+                "all weights are 0: nothing would ever be chosen",
+                "give one operation a weight above 0",
+            );
         }
     }
 
@@ -495,17 +499,17 @@ impl Reader<'_> {
         read
     }
 
-    fn program(
-        &mut self,
-        at: &str,
-        operation: OperationFile,
-        parameters: &BTreeMap<String, Distribution>,
-    ) -> Option<Program> {
+    fn program(&mut self, at: &str, operation: OperationFile, parameters: &BTreeMap<String, Distribution>) -> Option<Program> {
         let OperationFile { name, sql, statements, script, expect, refused, .. } = operation;
         let name = name.unwrap_or_default();
         if sql.is_none() {
             let guards = [("expect", expect.is_some()), ("refused", refused.is_some())];
-            self.refuse(&guards, &format!("{at}."), "it is about the one statement of `sql`", "put it beside the statement that it is about");
+            self.refuse(
+                &guards,
+                &format!("{at}."),
+                "it is about the one statement of `sql`",
+                "put it beside the statement that it is about",
+            );
         }
         match (sql, statements, script) {
             (Some(sql), None, None) => {
@@ -525,7 +529,11 @@ impl Reader<'_> {
                 self.good(at, program::script(&script, &text, &BTreeMap::new()))
             }
             _ => {
-                self.wrong(at, format!("operation `{name}` does not say what it does, or says it twice"), "exactly one of: sql, statements, script");
+                self.wrong(
+                    at,
+                    format!("operation `{name}` does not say what it does, or says it twice"),
+                    "exactly one of: sql, statements, script",
+                );
                 None
             }
         }

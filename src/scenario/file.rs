@@ -560,7 +560,8 @@ impl JsonSchema for Choice {
 
 /// One of the names that the type has on the command line.
 fn words<T: clap::ValueEnum>(_: &mut SchemaGenerator) -> Schema {
-    let names: Vec<String> = T::value_variants().iter().filter_map(|v| Some(v.to_possible_value()?.get_name().to_owned())).collect();
+    let names: Vec<String> =
+        T::value_variants().iter().filter_map(|v| Some(v.to_possible_value()?.get_name().to_owned())).collect();
     json_schema!({ "type": "string", "enum": names })
 }
 

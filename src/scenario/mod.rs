@@ -1,14 +1,15 @@
 //! What is to be run, as its author wrote it? A file in TOML: dataset, workload, load, thresholds, and what a pass must rest on.
 //!
-//! [`file`] has the keys, [`place`] says where in the file something is wrong, [`check`] makes a [`Scenario`] of it. The scenarios
-//! that come with the program are files like any other.
+//! [`file`] has the keys, `place` says where in the file something is wrong, `check` makes a [`Scenario`] of it, `rules` says whether its
+//! values go together, `origin` which value each setting has. The scenarios that come with the program are files like any other.
 
 mod check;
 pub mod file;
+mod origin;
 mod place;
 mod rules;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,10 @@ use crate::strategy::Strategy;
 use crate::threshold::Threshold;
 use crate::{Error, Result};
 
+pub use check::strategies;
 pub use file::{Backoff, Kind, Meaning};
+pub use origin::{Origin, Source};
+pub use place::{Fault, together};
 
 /// A scenario, complete and checked.
 #[derive(Debug, Clone)]
@@ -48,6 +52,8 @@ pub struct Scenario {
     pub thresholds: Vec<Threshold>,
     /// What a pass must rest on.
     pub evidence: Evidence,
+    /// The paths of the keys that its file has: all others have their defaults.
+    written: BTreeSet<String>,
 }
 
 /// How hard, how long, in which shape.
@@ -85,7 +91,9 @@ impl Load {
     /// The most virtual users at once.
     pub fn peak(&self) -> u32 {
         match &self.extent {
-            Extent::Stages(stages) if self.rate.is_none() => Ramp { start: self.vus.into(), stages: stages.clone() }.peak().round() as u32,
+            Extent::Stages(stages) if self.rate.is_none() => {
+                Ramp { start: self.vus.into(), stages: stages.clone() }.peak().round() as u32
+            }
             _ => self.vus,
         }
     }
@@ -333,6 +341,11 @@ impl Scenario {
             Workload::Booking(booking) => Some(booking),
             Workload::Sql(_) => None,
         }
+    }
+
+    /// Drops the thresholds on times: a load too small for figures still shows whether things work.
+    pub fn without_latency_thresholds(&mut self) {
+        self.thresholds.retain(|threshold| !threshold.is_latency());
     }
 
     /// Names of the operations, in the order of the file.

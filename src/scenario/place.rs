@@ -3,6 +3,7 @@
 //! Keys are named by their path, `operation.1.weight`. What may stand at a path, and what it means, the JSON Schema knows: an error is
 //! explained with the words that an editor shows.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use serde_json::Value as Json;
@@ -30,7 +31,7 @@ impl Fault {
 }
 
 /// Faults as one error, each behind its place.
-pub fn report(faults: impl IntoIterator<Item = (String, Error)>) -> Error {
+pub fn together(faults: impl IntoIterator<Item = (String, Error)>) -> Error {
     let lines: Vec<String> = faults.into_iter().map(|(place, error)| format!("{place}: {error}")).collect();
     Error::usage(lines.join("\n"))
 }
@@ -59,7 +60,7 @@ impl<'t> Document<'t> {
     pub fn parse(label: &'t str, text: &'t str) -> Result<Self> {
         let (root, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
-            return Err(report(errors.iter().map(|e| {
+            return Err(together(errors.iter().map(|e| {
                 let start = e.span().map_or(0, |span| span.start);
                 (position(label, text, start), Error::usage(e.message()).cure("write it as TOML: https://toml.io"))
             })));
@@ -76,12 +77,12 @@ impl<'t> Document<'t> {
     pub fn file(&self) -> Result<File> {
         let unknown: Vec<_> = self.entries.iter().filter_map(|e| Some((e.key.start, self.unknown(&e.path)?))).collect();
         if !unknown.is_empty() {
-            return Err(report(unknown.into_iter().map(|(start, error)| (position(self.label, self.text, start), error))));
+            return Err(together(unknown.into_iter().map(|(start, error)| (position(self.label, self.text, start), error))));
         }
         let read = toml::de::Deserializer::from(self.root.clone());
         serde::Deserialize::deserialize(read).map_err(|e: toml::de::Error| {
             let start = e.span().map_or(0, |span| span.start);
-            report([(position(self.label, self.text, start), self.explain(&e))])
+            together([(position(self.label, self.text, start), self.explain(&e))])
         })
     }
 
@@ -89,7 +90,7 @@ impl<'t> Document<'t> {
     pub fn error(&self, faults: Vec<Fault>) -> Error {
         let mut faults: Vec<_> = faults.into_iter().map(|fault| (self.start(&fault.at), fault.error)).collect();
         faults.sort_by_key(|(start, _)| *start);
-        report(faults.into_iter().map(|(start, error)| (position(self.label, self.text, start), error)))
+        together(faults.into_iter().map(|(start, error)| (position(self.label, self.text, start), error)))
     }
 
     /// Where the value at `path` begins; of one that is not there, where the nearest around it does.
@@ -135,12 +136,18 @@ impl<'t> Document<'t> {
         top.into_iter().map(|key| (key, "at the top of the file, before the first [table]".to_owned())).chain(of_tables)
     }
 
+    /// The path of every key that is there.
+    pub fn written(&self) -> BTreeSet<String> {
+        self.entries.iter().map(|entry| entry.path.clone()).collect()
+    }
+
     /// What serde has to say, in the words of whoever wrote the file.
     fn explain(&self, error: &toml::de::Error) -> Error {
         let message = error.message();
         let span = error.span().unwrap_or_default();
         let path = self.at(span.start);
-        let meaning = |path: &str| rule(&self.schema, path).and_then(|r| r["description"].as_str()).unwrap_or("see `dbstress schema`");
+        let meaning =
+            |path: &str| rule(&self.schema, path).and_then(|r| r["description"].as_str()).unwrap_or("see `dbstress schema`");
         let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
         match (message, &*quoted) {
             (m, [key]) if m.starts_with("missing field") => {

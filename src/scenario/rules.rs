@@ -13,7 +13,11 @@ impl Scenario {
         if let Workload::Booking(booking) = &self.workload {
             faults.booking(booking, &self.load);
         } else if matches!(self.load.extent, Extent::Rounds(_)) {
-            faults.add("load.rounds", "there are rounds only where everybody meets at one authorisation", "duration or iterations instead");
+            faults.add(
+                "load.rounds",
+                "there are rounds only where everybody meets at one authorisation",
+                "duration or iterations instead",
+            );
         }
         faults.names(self);
         faults.0
@@ -97,7 +101,11 @@ impl Faults {
         }
         self.share("booking.strangers", *strangers);
         if *hold >= load.retry.deadline {
-            self.add("booking.hold", "it is longer than the deadline of an iteration: every one would be given up", "make it shorter");
+            self.add(
+                "booking.hold",
+                "it is longer than the deadline of an iteration: every one would be given up",
+                "make it shorter",
+            );
         }
         let mut smallest = *total;
         match targets {

@@ -27,7 +27,10 @@ fn those_that_are_built_in_are_all_files_of_the_directory_and_can_be_run() {
         let scenario = Scenario::built_in(name).unwrap();
         assert_eq!(&scenario.name, name);
         assert!(scenario.tags.contains(&"suite".to_owned()), "{name}");
-        assert!(built_in_text(name).unwrap().contains(&format!("scenarios show {name} > mine.toml")), "{name} says how to start from it");
+        assert!(
+            built_in_text(name).unwrap().contains(&format!("scenarios show {name} > mine.toml")),
+            "{name} says how to start from it"
+        );
     }
 }
 
@@ -72,10 +75,7 @@ fn what_is_left_out_has_its_default() {
     let scenario = read(BOOKING).unwrap();
     let thirty = Duration::from_secs(30);
     assert_eq!(scenario.name, "mine");
-    assert_eq!(
-        (scenario.load.vus, &scenario.load.extent),
-        (50, &Extent::Constant { duration: Some(thirty), iterations: None })
-    );
+    assert_eq!((scenario.load.vus, &scenario.load.extent), (50, &Extent::Constant { duration: Some(thirty), iterations: None }));
     assert_eq!((scenario.load.backlog, scenario.load.graceful_stop, scenario.load.rng_seed), (10_000, thirty, 42));
     let booking = scenario.booking().unwrap();
     assert_eq!((booking.strategies.as_slice(), booking.total, &*booking.dataset), (&[Strategy::Serializable][..], 1_000, "clinic"));
@@ -117,7 +117,11 @@ fn each_fault_has_its_place_and_its_cure() {
         ("[[operation]]\nunits = 5", "3:1", &["`kind` is missing"]),
         ("[[operation]]\nkind = \"reserve\"\nweight = -1", "5:10", &["cannot be -1"]),
         ("[[operation]]\nkind = \"reserve\"\nweight = nan", "5:10", &["cannot be NaN"]),
-        ("[[operation]]\nkind = \"reserve\"\nweight = 0\n[[operation]]\nkind = \"release\"\nweight = 0", "5:10", &["all weights are 0"]),
+        (
+            "[[operation]]\nkind = \"reserve\"\nweight = 0\n[[operation]]\nkind = \"release\"\nweight = 0",
+            "5:10",
+            &["all weights are 0"],
+        ),
         ("[[operation]]\nkind = \"reserve\"\n[[operation]]\nkind = \"reserve\"", "5:1", &["already is an operation `reserve`"]),
         ("[[operation]]\nkind = \"reserve\"\nname = \"Buy it\"", "5:8", &["cannot be the name"]),
         ("[[operation]]\nkind = \"reserve\"\nunits = 0", "5:9", &["at least 1"]),
@@ -163,7 +167,9 @@ fn what_must_be_there_is_asked_for_with_its_meaning() {
 
 #[test]
 fn a_column_is_counted_in_characters() {
-    assert!(read("summary = \"é\"\nworkload = \"booking\"\ntags = [\"é\", 5]").unwrap_err().to_string().starts_with("mine.toml:3:14: "));
+    assert!(
+        read("summary = \"é\"\nworkload = \"booking\"\ntags = [\"é\", 5]").unwrap_err().to_string().starts_with("mine.toml:3:14: ")
+    );
 }
 
 #[test]
