@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::history::{OpId, OperationKind};
 use crate::pace::{Arrival, Ramp, Stage, Think, duration_text};
 use crate::pg::retry::Retry;
-use crate::scenario::{self, Booking, Evidence, Extent, Scenario, Sql, Targets, Threshold};
+use crate::scenario::{self, Backoff, Booking, Evidence, Extent, Scenario, Sql, Targets};
 use crate::strategy::{Hazard, Strategy};
-use crate::{Error, Result};
+use crate::threshold::Threshold;
 
 /// A run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -202,11 +201,8 @@ pub const OF_COUNTERS: [&str; 6] = [
 pub const HAZARD: Hazard = Hazard::LostUpdate;
 
 impl Plan {
-    /// The plan of a scenario.
-    ///
-    /// # Errors
-    /// Usage, naming everything that cannot be used.
-    pub fn of(scenario: &Scenario, tags: BTreeMap<String, String>) -> Result<Self> {
+    /// The plan of a scenario, which has been checked.
+    pub fn of(scenario: &Scenario, tags: BTreeMap<String, String>) -> Self {
         let scenario::Load { vus, rate, arrival, backlog, think, .. } = scenario.load;
         let workload = match &scenario.workload {
             scenario::Workload::Booking(booking) => Workload::Booking(booking.clone()),
@@ -217,34 +213,28 @@ impl Plan {
             Extent::Constant { duration, iterations } => (*duration, *iterations),
             Extent::Rounds(_) | Extent::Stages(_) => (None, None),
         };
-        let ramp = |level: f64, start: f64| match &scenario.load.extent {
-            Extent::Stages(stages) => Ramp { start, stages: stages.clone() },
-            _ => Ramp::constant(level, duration.unwrap_or(FOREVER)),
-        };
+        let ramp = scenario.load.ramp().unwrap_or_else(|| Ramp::constant(vus.into(), FOREVER));
         let load = match (&scenario.load.extent, rate) {
             (Extent::Rounds(n), _) => Load::Rounds { vus, limit: Limit::Rounds(*n) },
             (_, None) if in_rounds => Load::Rounds { vus, limit: Limit::Duration(duration.unwrap_or(FOREVER)) },
-            // As in k6, stages of a closed loop begin with one virtual user.
-            (_, None) => Load::Closed { vus: ramp(f64::from(vus), 1.0), iterations, think },
-            (_, Some(rate)) => Load::Open { rate: ramp(rate, rate), arrival, iterations, vus, backlog },
+            (_, None) => Load::Closed { vus: ramp, iterations, think },
+            (_, Some(_)) => Load::Open { rate: ramp, arrival, iterations, vus, backlog },
         };
-        let plan = Self {
+        Self {
             scenario: scenario.name.clone(),
             workload,
             load,
             warm_up: scenario.load.warm_up,
             graceful_stop: scenario.load.graceful_stop,
             pool_size: scenario.load.pool_size,
-            retry: scenario.load.retry,
+            retry: Retry { pauses: scenario.load.backoff != Backoff::None, ..scenario.load.retry },
             threads: scenario.load.threads.map_or_else(default_threads, usize::from),
             rng_seed: scenario.load.rng_seed,
             claims: scenario.claims.clone(),
             thresholds: scenario.thresholds.clone(),
             evidence: scenario.evidence.clone(),
             tags,
-        };
-        plan.validate()?;
-        Ok(plan)
+        }
     }
 
     /// What is booked, if units are.
@@ -281,93 +271,6 @@ impl Plan {
         let (Load::Rounds { .. }, Some(booking)) = (&self.load, self.booking()) else { return None };
         let units = booking.operations.first()?.units;
         Some((units, (booking.total / units.max(1)).max(0).unsigned_abs()))
-    }
-
-    /// Checks everything that can be known before the first connection.
-    ///
-    /// # Errors
-    /// Usage, naming every flag that cannot be used.
-    pub fn validate(&self) -> Result<()> {
-        let mut wrong = Vec::new();
-        let vus = self.load.vus();
-        if vus == 0 {
-            wrong.push("--vus 0: nobody would do anything; 2 is the least that can contend".to_owned());
-        }
-        if vus > OpId::MAX_VUS {
-            wrong.push(format!("--vus {vus}: at most {} are possible", OpId::MAX_VUS));
-        }
-        match &self.load {
-            Load::Rounds { limit: Limit::Duration(d), .. } if d.is_zero() => wrong.push("--duration 0s: nothing would happen".into()),
-            Load::Rounds { limit: Limit::Rounds(0), .. } => wrong.push("--rounds 0: nothing would happen".into()),
-            Load::Closed { vus: ramp, .. } | Load::Open { rate: ramp, .. } if ramp.duration().is_zero() => {
-                wrong.push("--duration 0s: nothing would happen".into());
-            }
-            _ => {}
-        }
-        if let Load::Open { rate, .. } = &self.load
-            && rate.peak() <= 0.0
-        {
-            wrong.push("--rate 0: nothing would ever arrive".into());
-        }
-        if self.load.iterations() == Some(0) && !matches!(self.load, Load::Rounds { .. }) {
-            wrong.push("--iterations 0: nothing would happen".into());
-        }
-        if let Some(duration) = self.load.duration()
-            && self.warm_up >= duration
-            && !duration.is_zero()
-        {
-            wrong.push(format!(
-                "--warm-up {}: the load takes {}, so that no figure would be left",
-                duration_text(self.warm_up),
-                duration_text(duration)
-            ));
-        }
-        if self.retry.attempts == Some(0) {
-            wrong.push("--retry-attempts 0: the first attempt counts; 1 means no retry".into());
-        }
-        if self.pool_size == Some(0) {
-            wrong.push("--pool-size 0: nobody would ever get a connection".into());
-        }
-        if self.threads == 0 {
-            wrong.push("--threads 0: nobody would make the load".into());
-        }
-        if let Some(booking) = self.booking() {
-            self.validate_booking(booking, &mut wrong);
-        }
-        if wrong.is_empty() { Ok(()) } else { Err(Error::usage(wrong.join("\n       "))) }
-    }
-
-    fn validate_booking(&self, booking: &Booking, wrong: &mut Vec<String>) {
-        let total = booking.total;
-        if total < 1 {
-            wrong.push(format!("--total {total}: an authorisation has at least 1 unit"));
-        }
-        for operation in booking.operations.iter().filter(|o| o.kind != OperationKind::Browse) {
-            let units = operation.units;
-            if units < 1 {
-                wrong.push(format!("--units {units}: an operation takes at least 1"));
-            } else if units > total && total >= 1 && operation.kind == OperationKind::Reserve {
-                wrong.push(format!("--units {units} of --total {total}: nothing could ever be reserved"));
-            }
-        }
-        if booking.strategies.is_empty() {
-            wrong.push("--strategy: name one".into());
-        }
-        if booking.hold >= self.retry.deadline {
-            wrong.push("--hold: longer than the deadline of an iteration, so that every one would be given up".into());
-        }
-        match (&self.load, booking.targets) {
-            (Load::Rounds { .. }, Targets::Rounds) => {
-                if !matches!(&booking.operations[..], [only] if only.kind == OperationKind::Reserve) {
-                    wrong.push("rounds: everybody reserves; a round has no other operation".into());
-                }
-            }
-            (Load::Rounds { .. }, _) => wrong.push("--rounds: only with targets = \"rounds\"".into()),
-            (_, Targets::Rounds) => {
-                wrong.push("targets = \"rounds\": all begin together, so that stages, --rate and --iterations have no meaning; give a --duration or --rounds".into());
-            }
-            _ => {}
-        }
     }
 
     /// Why this plan cannot contend although it claims to, whatever the machine; `None` if it can. A pass of such a plan would rest on nothing.
@@ -445,7 +348,7 @@ mod tests {
     use super::*;
 
     fn example() -> Plan {
-        Plan::of(&Scenario::built_in("contention").unwrap(), BTreeMap::new()).unwrap()
+        Plan::of(&Scenario::built_in("contention").unwrap(), BTreeMap::new())
     }
 
     fn with(change: impl FnOnce(&mut Plan, &mut Booking)) -> Plan {
@@ -454,20 +357,6 @@ mod tests {
         change(&mut plan, &mut booking);
         plan.workload = Workload::Booking(booking);
         plan
-    }
-
-    #[test]
-    fn every_unusable_flag_is_named_at_once() {
-        let plan = with(|plan, booking| {
-            plan.load = Load::Rounds { vus: 0, limit: Limit::Rounds(0) };
-            booking.operations[0].units = 0;
-        });
-        let said = plan.validate().unwrap_err().to_string();
-        for flag in ["--vus 0", "--units 0", "--rounds 0"] {
-            assert!(said.contains(flag), "{said}");
-        }
-        assert!(example().validate().is_ok());
-        assert!(with(|_, b| b.operations[0].units = 60).validate().is_err());
     }
 
     #[test]
@@ -484,7 +373,7 @@ mod tests {
     fn what_is_claimed_are_invariants() {
         let known = crate::invariant::built_in().unwrap();
         for (name, _) in scenario::BUILT_IN {
-            let plan = Plan::of(&Scenario::built_in(name).unwrap(), BTreeMap::new()).unwrap();
+            let plan = Plan::of(&Scenario::built_in(name).unwrap(), BTreeMap::new());
             for claim in &plan.claims {
                 assert!(known.iter().any(|i| i.name == *claim), "{name}: {claim} is an invariant");
             }

@@ -178,6 +178,15 @@ pub struct OperationRecord {
     pub timing: BTreeMap<OutcomeClass, Timing>,
 }
 
+/// What the rules came to while the load ran: how often they were checked, and the first that was broken.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Rules {
+    /// Snapshots in which every check was made.
+    pub checked: u64,
+    /// The invariant that was broken first.
+    pub broken: Option<String>,
+}
+
 /// One turn.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TurnRecord {
@@ -239,6 +248,66 @@ pub struct TurnRecord {
     pub histories: Vec<String>,
 }
 
+/// What one scenario of a suite came to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SuiteEntry {
+    /// The scenario.
+    pub name: String,
+    /// Whether it was run; one that was not blocks GO.
+    pub was_run: bool,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// What that means.
+    pub decision: Decision,
+    /// Why.
+    pub reasons: Vec<String>,
+    /// Committed iterations per second.
+    pub committed_per_second: Option<f64>,
+    /// 95 % of committed iterations were answered within this, milliseconds.
+    pub p95_ms: Option<f64>,
+    /// Refused iterations.
+    pub refused: Option<u64>,
+    /// The command that runs it again.
+    pub command: String,
+    /// Where its record is.
+    pub record: Option<String>,
+}
+
+impl SuiteEntry {
+    /// Of one that was run.
+    pub fn of(name: String, record: &RunRecord, kept: Option<String>) -> Self {
+        let turn = record.turns.first();
+        Self {
+            name,
+            was_run: turn.is_some(),
+            verdict: record.verdict,
+            decision: record.decision,
+            reasons: record.reasons.clone(),
+            committed_per_second: turn.map(|t| t.committed_per_second),
+            p95_ms: turn.and_then(|t| t.timing.get(&OutcomeClass::Committed)?.response.p95),
+            refused: turn.map(|t| t.counts.of(OutcomeClass::Refused)),
+            command: record.command.clone(),
+            record: kept,
+        }
+    }
+
+    /// Of one that was not.
+    pub fn not_run(name: String, command: String, why: String) -> Self {
+        Self {
+            name,
+            was_run: false,
+            verdict: Verdict::Inconclusive,
+            decision: Decision::Inconclusive,
+            reasons: vec![format!("not run: {why}")],
+            committed_per_second: None,
+            p95_ms: None,
+            refused: None,
+            command,
+            record: None,
+        }
+    }
+}
+
 impl RunRecord {
     /// As JSON, for people and programs.
     ///
@@ -260,9 +329,63 @@ impl RunRecord {
                 Err(Error::usage(format!("the record has shape {version}, this dbstress reads up to {SCHEMA_VERSION}"))
                     .cure("read it with the dbstress that wrote it"))
             }
+            Some(1) => serde_json::from_value(second(value)).map_err(broken),
             _ => serde_json::from_value(value).map_err(broken),
         }
     }
+}
+
+/// A record of the first shape in the second: its plan knew two modes of contention and nothing else, and there was no decision.
+fn second(mut value: serde_json::Value) -> serde_json::Value {
+    use serde_json::{Value, json};
+    let old = value["plan"].take();
+    let is_contest = old["mode"] == "contest";
+    let number = |name: &str| old[name].as_u64().unwrap_or_default();
+    let operations: Vec<Value> = match is_contest {
+        true => vec![json!({ "name": "reserve", "kind": "reserve", "units": old["units"], "weight": 100.0 })],
+        false => [("reserve", 55.0), ("release", 33.0), ("consume", 12.0)]
+            .map(|(name, weight)| json!({ "name": name, "kind": name, "units": old["units"], "weight": weight }))
+            .into(),
+    };
+    let claims = value["turns"][0]["invariants"].as_array().into_iter().flatten().map(|c| c["name"].clone()).collect::<Vec<_>>();
+    let duration = old["limit"]["duration_ms"].as_u64();
+    let load = match is_contest {
+        true => json!({ "rounds": { "vus": old["vus"], "limit": old["limit"] } }),
+        false => json!({ "closed": {
+            "vus": { "start": old["vus"], "stages": [format!("{}ms:{}", duration.unwrap_or(1), number("vus"))] },
+            "iterations": old["limit"]["rounds"].as_u64().map(|n| n * number("vus")),
+            "think": "0s",
+        } }),
+    };
+    value["plan"] = json!({
+        "scenario": if is_contest { "contention" } else { "churn" },
+        "workload": { "booking": {
+            "dataset": value["dataset"]["name"],
+            "strategies": old["strategies"],
+            "targets": if is_contest { "rounds" } else { "one-by-one" },
+            "total": old["total"],
+            "strangers": if is_contest { 0.0 } else { 0.02 },
+            "hold_ms": old["think_ms"],
+            "operations": operations,
+        } },
+        "load": load,
+        "warm_up_ms": 0,
+        "graceful_stop_ms": 0,
+        "pool_size": null,
+        "retry": old["retry"],
+        "threads": old["threads"],
+        "rng_seed": old["rng_seed"],
+        "claims": claims,
+        "thresholds": [],
+        "evidence": { "contested": 20, "mechanism": true, "refused": 1, "committed": {}, "live": true },
+        "tags": {},
+    });
+    value["decision"] = json!(match value["verdict"].as_str() {
+        Some("pass") => "GO",
+        Some("violated") => "NO-GO",
+        _ => "INCONCLUSIVE",
+    });
+    value
 }
 
 /// Writes a file whole or not at all: under another name beside it, then renamed.

@@ -1,15 +1,20 @@
 //! `dbstress demo`: the whole idea in a minute, on a private server, in a database of its own.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::target::{self, Target};
-use super::{Global, contention, interruptible, seed, verify};
+use super::{Global, interruptible, run, seed, verify};
 use crate::Result;
 use crate::pg::admin::{Session, identifier};
 use crate::pg::cluster::Running;
-use crate::plan::{CONTROL, HAZARD, Limit, Mode, Plan};
-use crate::report::contention as report;
+use crate::plan::{HAZARD, Plan};
+use crate::pace::duration_text;
+use crate::report::progress::Style;
+use crate::report::run as report;
 use crate::report::screen::Screen;
+use crate::run::control::TWINS;
+use crate::scenario::{Extent, Scenario, Workload};
 use crate::strategy::Strategy;
 use crate::verdict::Exit;
 
@@ -32,11 +37,10 @@ pub struct Args {
 /// # Errors
 /// What kept it from reaching a verdict.
 pub async fn run(args: Args, global: &Global, screen: Screen) -> Result<Exit> {
-    let plan = Plan { vus: args.vus, limit: Limit::Duration(args.duration), ..plan() };
-    plan.validate()?;
+    let plan = plan(&args)?;
     // Whatever DATABASE_URL says: a tour has no business there.
     let running = interruptible(target::private(global, screen)).await?;
-    let toured = tour(plan, global, &running, screen).await;
+    let toured = tour(plan, &args, global, &running, screen).await;
     let passed = toured.as_ref().is_ok_and(|exit| *exit == Exit::Pass);
     let started_here = running.started_here;
     if passed {
@@ -51,22 +55,21 @@ pub async fn run(args: Args, global: &Global, screen: Screen) -> Result<Exit> {
     toured
 }
 
-fn plan() -> Plan {
-    Plan {
-        strategies: Strategy::safe(HAZARD).collect(),
-        mode: Mode::Contest,
-        vus: 50,
-        limit: Limit::Duration(Duration::from_secs(6)),
-        units: 10,
-        total: 50,
-        think: Duration::ZERO,
-        retry: Default::default(),
-        threads: contention::default_threads(),
-        rng_seed: 42,
+/// The scenario `contention`, of every strategy that claims to be safe.
+fn plan(args: &Args) -> Result<Plan> {
+    let mut scenario = Scenario::built_in("contention")?;
+    scenario.load.vus = args.vus;
+    scenario.load.extent = Extent::Constant { duration: Some(args.duration), iterations: None };
+    if let Workload::Booking(booking) = &mut scenario.workload {
+        booking.strategies = Strategy::safe(HAZARD).collect();
+    }
+    match scenario.faults().into_iter().next() {
+        Some(fault) => Err(fault.error),
+        None => Ok(Plan::of(&scenario, BTreeMap::new())),
     }
 }
 
-async fn tour(plan: Plan, global: &Global, running: &Running, screen: Screen) -> Result<Exit> {
+async fn tour(plan: Plan, args: &Args, global: &Global, running: &Running, screen: Screen) -> Result<Exit> {
     let state = global.cluster()?.state;
     let options = interruptible(async {
         let options = running.ensure_database(DATABASE).await?;
@@ -79,20 +82,21 @@ async fn tour(plan: Plan, global: &Global, running: &Running, screen: Screen) ->
     screen.note(&format!(
         "{} VUs will reserve 10 units each from authorisations of 50: five can win a round.\n\
          First {}, which checks and then writes: it must overbook, or this machine proves nothing.",
-        plan.vus,
-        CONTROL.name()
+        args.vus,
+        TWINS[0].strategy.name()
     ));
-    let mut command = format!("dbstress demo --duration {}", humantime::format_duration(duration(&plan)));
-    if plan.vus != 50 {
-        command += &format!(" --vus {}", plan.vus);
+    let mut command = format!("dbstress demo --duration {}", duration_text(args.duration));
+    if args.vus != 50 {
+        command += &format!(" --vus {}", args.vus);
     }
     let target = Target { options, private: None };
     let verify = format!("dbstress verify --managed --database {DATABASE}");
-    let commands = contention::Commands { name: "demo", again: command, verify };
-    let record = contention::execute(plan, &target, commands, &state, screen).await?;
-    let kept = contention::keep(&record, &state, None)?;
+    let commands = run::Commands { name: "demo", again: command, verify };
+    let prepared = run::Prepared { plan, commands, disposable: None, accepts_uncontrolled: false };
+    let record = run::execute(prepared, &target, &state, Style::Auto, screen).await?;
+    let kept = run::keep(&record, &state, None)?;
     screen.out(&report::results(&record, screen.width, screen.colour));
-    let exit = contention::exit(&record, screen);
+    let exit = run::exit(&record, screen);
     let verified = if exit == Exit::Interrupted {
         exit
     } else {
@@ -103,13 +107,6 @@ async fn tour(plan: Plan, global: &Global, running: &Running, screen: Screen) ->
     screen.out("\nthe run:");
     screen.out(&report::verdict(&record, kept.as_deref(), screen.width, screen.colour));
     Ok(if exit == Exit::Pass { verified } else { exit })
-}
-
-fn duration(plan: &Plan) -> Duration {
-    match plan.limit {
-        Limit::Duration(duration) => duration,
-        Limit::Rounds(_) => Duration::ZERO,
-    }
 }
 
 async fn remove(running: &Running) -> Result<()> {

@@ -34,3 +34,8 @@ pub async fn graceful<T, F: Future<Output = Result<T>>>(
         stop.send_replace(true);
     }
 }
+
+/// Whether an error is the user's own doing.
+pub fn is_interruption(error: &Error) -> bool {
+    error.kind() == crate::error::Kind::Interrupted
+}

@@ -1,14 +1,15 @@
 //! One file per subcommand: arguments in, an exit code out. This file knows them all and what they share.
 
 pub mod config;
-pub mod contention;
 pub mod db;
 pub mod demo;
 mod interrupt;
+pub mod run;
 pub mod scenarios;
 pub mod schema;
 pub mod seed;
 pub mod settings;
+pub mod suite;
 mod target;
 pub mod verify;
 
@@ -138,7 +139,21 @@ pub enum Command {
     /// Let virtual users contend for the same units, and prove that the rules held
     ///
     /// Each strategy has a turn. Unsafe twins of them run before and after, and must be caught: a test that cannot fail proves nothing.
-    Contention(contention::Args),
+    Contention(Box<run::Contention>),
+    /// Follow a scenario of your own, on your own tables too, or pgbench scripts
+    ///
+    /// `dbstress scenarios show mixed > mine.toml` is a start; `dbstress run -f script.sql` runs what pgbench runs.
+    Run(Box<run::Args>),
+    /// Reservations spread over many authorisations: how many per second, and how fast
+    Throughput(Box<run::BuiltIn>),
+    /// An ordinary day: reserve, release and consume, some of it on a few hot authorisations
+    Mixed(Box<run::BuiltIn>),
+    /// A crowd buys one authorisation, a unit at a time, until it is sold out
+    FlashSale(Box<run::BuiltIn>),
+    /// Reads and writes in equal parts, without a pause: as much as the server can take
+    DatabaseStress(Box<run::BuiltIn>),
+    /// Every scenario that is tagged `suite`, one after the other, and a table of what to think of them
+    Suite(Box<suite::Args>),
     /// Ask the database whether the rules hold: every invariant in one snapshot, with the operations that broke them
     Verify(verify::Args),
     /// Show the scenarios that come with the program, start a file of your own from one, check it
@@ -182,7 +197,13 @@ impl Cli {
                 seed::run(args, &target.options, &state, screen).await
             }),
             Command::Demo(args) => block_on(demo::run(args, global, screen)),
-            Command::Contention(args) => block_on(contention::run(args, global, screen)),
+            Command::Contention(args) => block_on(run::contention(&args, matches, global, screen)),
+            Command::Run(args) => block_on(run::run(&args, matches, global, screen)),
+            Command::Throughput(args) => block_on(run::built_in("throughput", &args.common, matches, global, screen)),
+            Command::Mixed(args) => block_on(run::built_in("mixed", &args.common, matches, global, screen)),
+            Command::FlashSale(args) => block_on(run::built_in("flash-sale", &args.common, matches, global, screen)),
+            Command::DatabaseStress(args) => block_on(run::built_in("database-stress", &args.common, matches, global, screen)),
+            Command::Suite(args) => block_on(suite::run(&args, matches, global, screen)),
             Command::Verify(args) => {
                 if let Some(exit) = verify::offline(&args, screen)? {
                     return Ok(exit);

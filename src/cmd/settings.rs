@@ -12,10 +12,13 @@ use clap::builder::FalseyValueParser;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command};
 
+use crate::history::OperationKind;
 use crate::pace::{Arrival, Profile, Stage, Think, parse_duration};
-use crate::scenario::{Backoff, Extent, Fault, Kind, Load, Origin, Scenario, Source, Workload, strategies, together};
+use crate::scenario::{Backoff, Extent, Fault, Load, Origin, Scenario, Source, Workload, Targets, strategies, together};
 use crate::threshold::Threshold;
 use crate::{Error, Result};
+
+use super::run::quoted;
 
 /// Flags that change a scenario, each also a variable of the environment.
 #[derive(Debug, Clone, Default, Args)]
@@ -166,7 +169,8 @@ impl Settings {
     /// Usage, with the flag or the variable: what does not apply to the scenario, what contradicts, what cannot be run.
     pub fn lay_over(&self, scenario: &mut Scenario, matches: &ArgMatches) -> Result<Vec<Origin>> {
         let mut over = Over { settings: self, matches, changed: BTreeMap::new(), faults: Vec::new() };
-        over.shape(&mut scenario.load);
+        let in_rounds = scenario.booking().is_some_and(|b| b.targets == Targets::Rounds);
+        over.shape(&mut scenario.load, in_rounds);
         over.load(&mut scenario.load);
         over.workload(scenario);
         over.thresholds(&mut scenario.thresholds);
@@ -182,6 +186,30 @@ impl Settings {
             return Err(together(faults));
         }
         Ok(scenario.origins(&changed.into_iter().map(|(key, (_, source))| (key, source)).collect()))
+    }
+}
+
+impl Settings {
+    /// What was said of the settings, as one types it again: flags, and what variables said as flags too.
+    pub fn again(&self, matches: &ArgMatches) -> String {
+        let command = Self::augment_args(Command::new("settings"));
+        let mut again = String::new();
+        for argument in command.get_arguments() {
+            let id = argument.get_id().as_str();
+            let is_said = matches!(matches.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable));
+            let (Some(long), true) = (argument.get_long(), is_said) else { continue };
+            if !argument.get_action().takes_values() {
+                if matches.get_flag(id) {
+                    again.push_str(&format!(" --{long}"));
+                }
+                continue;
+            }
+            let values: Vec<String> =
+                matches.get_raw(id).into_iter().flatten().map(|value| value.to_string_lossy().into_owned()).collect();
+            let delimiter = argument.get_value_delimiter().unwrap_or(',').to_string();
+            again.push_str(&format!(" --{long} {}", quoted(&values.join(&delimiter))));
+        }
+        again
     }
 }
 
@@ -237,7 +265,7 @@ impl Over<'_> {
 
     /// How long, how many, at which rate. What the scenario says of its length is replaced as a whole, and so is what variables say when a
     /// flag says anything.
-    fn shape(&mut self, load: &mut Load) {
+    fn shape(&mut self, load: &mut Load, in_rounds: bool) {
         let settings = self.settings;
         let (was_open, peak) = (load.rate.is_some(), load.peak());
         let ramped_vus = matches!(load.extent, Extent::Stages(_)) && !was_open;
@@ -257,6 +285,11 @@ impl Over<'_> {
         self.put("rate", "load.rate", Some(&settings.rate), &mut load.rate);
         let is_open = load.rate.is_some();
         let extent = match said.first() {
+            // Everybody meets in every round: of a profile, rounds have the length alone.
+            Some(&"profile") if in_rounds => settings.profile.map(|profile| {
+                let stages = profile.stages(None, settings.time_scale.unwrap_or(1.0));
+                Extent::Constant { duration: Some(stages.iter().map(|stage| stage.duration).sum()), iterations: None }
+            }),
             Some(&"profile") => settings.profile.map(|profile| {
                 // Of an open loop the profile is one of arrivals.
                 let peak = if is_open { settings.rate.map(|rate| rate.ceil() as u32) } else { settings.vus };
@@ -339,7 +372,7 @@ impl Over<'_> {
             self.faults.extend(unknown.into_iter().map(|(_, error)| (spelled("strategy", source), error)));
             self.changed("strategy", "strategy");
         }
-        for (n, operation) in booking.operations.iter_mut().enumerate().filter(|(_, o)| o.kind != Kind::Browse) {
+        for (n, operation) in booking.operations.iter_mut().enumerate().filter(|(_, o)| o.kind != OperationKind::Browse) {
             self.put("units", &format!("operation.{n}.units"), settings.units.as_ref(), &mut operation.units);
         }
         self.put("total", "booking.total", settings.total.as_ref(), &mut booking.total);
@@ -442,6 +475,8 @@ mod tests {
         };
         assert_eq!(shape("", &["--profile", "load"]), (None, 0.0, 100.0, 540));
         assert_eq!(shape("", &["--profile", "load", "--vus", "10", "--time-scale", "0.1"]), (None, 0.0, 10.0, 54));
+        let rounds = load("[booking]\ntargets = \"rounds\"", &["--profile", "smoke", "--time-scale", "0.1"]);
+        assert_eq!((rounds.vus, rounds.extent), (50, constant(6)), "rounds need their crowd");
         assert_eq!(shape("", &["--profile", "load", "--rate", "40"]), (Some(0.0), 0.0, 40.0, 540));
         assert_eq!(shape("[load]\nrate = 5.0", &["--profile", "smoke", "--vus", "3"]), (Some(0.0), 0.0, 5.0, 60));
         assert!(refused("", &["--time-scale", "2"]).starts_with("--time-scale: there is no profile"));

@@ -1,7 +1,9 @@
 //! Rendering: what the user sees. Pure functions from a record to text, and the one screen that prints.
 
 pub mod config;
-pub mod contention;
+pub mod progress;
+pub mod run;
 pub mod screen;
+pub mod suite;
 pub mod text;
 pub mod verify;

@@ -48,6 +48,11 @@ impl Screen {
         }
     }
 
+    /// A line for a program, to stderr, however quiet: somebody asked for it.
+    pub fn line(&self, text: &str) {
+        let _ = writeln!(std::io::stderr().lock(), "{text}");
+    }
+
     /// A failure, to stderr, however quiet.
     pub fn error(&self, error: &dyn std::fmt::Display) {
         let _ = writeln!(std::io::stderr().lock(), "error: {error}");

@@ -22,9 +22,10 @@ use super::vu::{Thread, Vu};
 use super::work::{Opener, Work};
 use crate::history::{Applied, Writer};
 use crate::metrics::{Recorder, Tick};
-use crate::outcome::{Abort, Outcome};
+use crate::outcome::{Abort, Outcome, OutcomeClass};
 use crate::pg::ConnectOptions;
 use crate::plan::{Load, Plan};
+use crate::record::Rules;
 use crate::{Error, Result};
 
 /// Connections opened at the same time, so that a server is not greeted by hundreds at once.
@@ -89,6 +90,8 @@ pub struct Progress {
     pub tick: Option<Tick>,
     /// Committed, refused, otherwise, so far.
     pub so_far: (u64, u64, u64),
+    /// What the rules came to so far, if they are checked.
+    pub rules: Option<Rules>,
 }
 
 /// Everything that the virtual users of all threads see.
@@ -326,15 +329,15 @@ pub async fn drive(
             handover = handed.recv() => match handover {
                 None => break,
                 Some(handover) => {
-                    if let Some((second, recorder)) = collected.take(handover, &everyone.turn.load) {
+                    if let Some(second) = collected.take(handover, &everyone.turn.load) {
                         let counts = collected.total.counts();
-                        let (committed, refused) = (counts.of(crate::outcome::OutcomeClass::Committed), counts.of(crate::outcome::OutcomeClass::Refused));
+                        let (committed, refused) = (counts.of(OutcomeClass::Committed), counts.of(OutcomeClass::Refused));
                         let progress = Progress {
                             elapsed: Duration::from_secs_f64(second),
                             tick: collected.ticks.last().cloned(),
                             so_far: (committed, refused, counts.iterations() - committed - refused),
+                            rules: None,
                         };
-                        drop(recorder);
                         if let Some(why) = watch(&progress, &collected.total) {
                             given_up.get_or_insert(why);
                             everyone.finish();
@@ -410,7 +413,7 @@ impl Collected {
     }
 
     /// Takes one in; the second that it completes, if it does.
-    fn take(&mut self, handover: Handover, load: &Load) -> Option<(f64, Recorder)> {
+    fn take(&mut self, handover: Handover, load: &Load) -> Option<f64> {
         let Handover { tick, busy, recorder } = handover;
         self.total.merge(&recorder);
         match self.open.entry(tick) {
@@ -431,7 +434,7 @@ impl Collected {
         let (_, busy, recorder) = self.open.remove(&tick)?;
         let second = tick as f64 * TICK.as_secs_f64();
         self.ticks.push(Tick::of(second, at_work(load, second, busy), &recorder));
-        Some((second, recorder))
+        Some(second)
     }
 
     /// What is left at the end: a part of a second.

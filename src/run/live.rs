@@ -8,14 +8,14 @@ use crate::Result;
 use crate::invariant::{Finding, Invariant, When, run_all};
 use crate::pg::ConnectOptions;
 use crate::pg::admin::Session;
-use crate::record::Live;
+use crate::record::{Live, Rules};
 
 /// How often. A snapshot that is held keeps versions of hot rows alive, which slows them down.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How long one statement may take; longer is a gap, not a finding.
 const TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Checks those of `invariants` that hold in any snapshot, on the tables of `search_path`, until `stop` turns true.
+/// Checks those of `invariants` that hold in any snapshot, on the tables of `search_path`, until `stop` turns true; tells `so_far` after each.
 ///
 /// # Errors
 /// When the connection cannot be made; a check that fails later is a gap.
@@ -23,6 +23,7 @@ pub async fn watch(
     options: &ConnectOptions,
     invariants: &[Invariant],
     search_path: &[String],
+    so_far: watch::Sender<Rules>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<Live> {
     let search_path: Vec<&str> = search_path.iter().map(String::as_str).collect();
@@ -46,6 +47,7 @@ pub async fn watch(
             true => live.samples += 1,
             false => live.missed += 1,
         }
+        so_far.send_replace(Rules { checked: live.samples, broken: live.first_breach.as_ref().map(|(_, name)| name.clone()) });
         held += asked.elapsed();
         tokio::select! {
             () = tokio::time::sleep(INTERVAL) => {}

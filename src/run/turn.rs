@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::watch::channel;
 use tokio::task::JoinHandle;
 
 use super::drive::{Driven, Progress, Turn, application_name, drive};
@@ -20,7 +20,7 @@ use crate::outcome::OutcomeClass;
 use crate::pg::admin::{Session, literal};
 use crate::plan::{Limit, Load, Plan, Workload};
 use crate::probe::{self, Sessions};
-use crate::record::{Live, OperationRecord, TurnRecord};
+use crate::record::{Live, OperationRecord, Rules, TurnRecord};
 use crate::scenario::{Booking, Sql, Targets};
 use crate::strategy::Strategy;
 use crate::verdict::Verdict;
@@ -74,7 +74,7 @@ async fn load(
             };
             (Work::Booking(work), Some(stock))
         }
-        Subject::Own(sql, search_path) => (Work::Own(OwnWork::new(sql, search_path.clone(), leg.load.vus())), None),
+        Subject::Own(sql, search_path) => (Work::Own(OwnWork::new(sql, Some(search_path.clone()).filter(|path| !path.is_empty()), leg.load.vus())), None),
     };
     let turn = Turn {
         plan: plan.clone(),
@@ -151,7 +151,7 @@ pub(super) async fn tested(
     context: &Context<'_>,
     session: &mut Session,
     strategy: Option<Strategy>,
-    watch: impl FnMut(&Progress),
+    mut watch: impl FnMut(&Progress),
 ) -> Result<TurnRecord> {
     let name = strategy.map_or(context.plan.scenario.as_str(), Strategy::name);
     let run = register(context, session, name).await?;
@@ -163,19 +163,24 @@ pub(super) async fn tested(
         (Ground::Clinic { .. }, None) => return Err(Error::inconclusive("a booking needs a strategy: this is a bug in dbstress")),
     };
     let leg = Leg { subject, run, load: context.plan.load.clone(), until_breach: false, label: name.to_owned() };
-    let (stop, stopped) = watch::channel(false);
+    let (stop, stopped) = channel(false);
     // Watching costs the server something; where nothing is claimed of what it shows, nothing is watched.
     let is_watched = context.plan.evidence.mechanism || !context.plan.claims.is_empty();
     let sessions = is_watched.then(|| {
         let (options, stopped) = (context.options.clone(), stopped.clone());
         tokio::spawn(async move { probe::watch(&options, &format!("{}/", application_name(run)), stopped).await })
     });
-    let live = (is_watched || context.plan.evidence.live).then(|| {
+    let (so_far, rules) = channel(Rules::default());
+    let is_live = is_watched || context.plan.evidence.live;
+    let live = is_live.then(|| {
         let (options, invariants) = (context.options.clone(), context.watched());
         let path = context.search_path();
-        tokio::spawn(async move { live::watch(&options, &invariants, &path, stopped).await })
+        tokio::spawn(async move { live::watch(&options, &invariants, &path, so_far, stopped).await })
     });
-    let driven = load(context, &leg, watch).await;
+    let driven = load(context, &leg, |progress| {
+        watch(&Progress { rules: is_live.then(|| rules.borrow().clone()), ..progress.clone() });
+    })
+    .await;
     stop.send_replace(true);
     let sessions: Sessions = ended(sessions).await.unwrap_or_default();
     let live: Live = ended(live).await.unwrap_or_default();

@@ -23,9 +23,9 @@ use crate::outcome::Sqlstate;
 use crate::pace::{Arrival, Ramp, Stage, Think};
 use crate::pg::load::Isolation;
 use crate::pg::retry::Retry;
-use crate::program::Program;
+use crate::program::{self, Program};
 use crate::strategy::Strategy;
-use crate::threshold::Threshold;
+use crate::threshold::{Figure, Threshold};
 use crate::{Error, Result};
 
 pub use check::strategies;
@@ -202,7 +202,7 @@ pub struct BookingOperation {
 /// Statements of the user's own, on a schema of the user's own.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Sql {
-    /// The `search_path` of every session.
+    /// The `search_path` of every session; empty to leave it as the server has it.
     pub schema: String,
     /// Makes the schema and its rows.
     #[serde(skip)]
@@ -275,8 +275,9 @@ pub struct Evidence {
 }
 
 /// The files that come with the program: name and text. A test keeps the list equal to the directory.
-pub const BUILT_IN: [(&str, &str); 5] = [
+pub const BUILT_IN: [(&str, &str); 6] = [
     ("contention", include_str!("../../scenarios/contention.toml")),
+    ("churn", include_str!("../../scenarios/churn.toml")),
     ("throughput", include_str!("../../scenarios/throughput.toml")),
     ("mixed", include_str!("../../scenarios/mixed.toml")),
     ("flash-sale", include_str!("../../scenarios/flash-sale.toml")),
@@ -344,8 +345,50 @@ impl Scenario {
     }
 
     /// Drops the thresholds on times: a load too small for figures still shows whether things work.
-    pub fn without_latency_thresholds(&mut self) {
-        self.thresholds.retain(|threshold| !threshold.is_latency());
+    pub fn without_speed_thresholds(&mut self) {
+        self.thresholds.retain(|threshold| !threshold.is_latency() && !matches!(threshold.figure(), Figure::PerSecond(_)));
+    }
+
+    /// One whose operations are pgbench scripts: paths, and how often each is chosen. `defines` are the variables of `-D`.
+    ///
+    /// # Errors
+    /// Usage: a script that cannot be read, with the line and column of what cannot be run.
+    pub fn of_scripts(scripts: &[(PathBuf, f64)], defines: &BTreeMap<String, String>) -> Result<Self> {
+        let mut scenario = Self::from_toml("script", "summary = \"pgbench scripts\"\nworkload = \"booking\"", None)?;
+        let mut operations: Vec<SqlOperation> = Vec::new();
+        for (path, weight) in scripts {
+            let text = std::fs::read_to_string(path).map_err(|e| {
+                Error::usage(format!("the script {} cannot be read", path.display())).because(e).cure("name a file, as in -f transfer.sql")
+            })?;
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
+            let is_usual = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            let mut name: String = stem.chars().map(|c| if is_usual(c) { c } else { '_' }).collect();
+            if operations.iter().any(|o| o.name == name) {
+                name = format!("{name}-{}", operations.len() + 1);
+            }
+            operations.push(SqlOperation {
+                name,
+                weight: *weight,
+                isolation: Isolation::ReadCommitted,
+                program: Arc::new(program::script(&path.display().to_string(), &text, defines)?),
+                is_one_transaction: false,
+                retry: true,
+                outcomes: BTreeMap::new(),
+            });
+        }
+        if !operations.iter().any(|o| o.weight > 0.0) {
+            return Err(Error::usage("nothing would ever be chosen").cure("give one script a weight above 0, as in -f transfer.sql@1"));
+        }
+        scenario.name = operations[0].name.clone();
+        scenario.workload = Workload::Sql(Sql {
+            schema: String::new(),
+            setup: None,
+            teardown: None,
+            invariants: Vec::new(),
+            control: None,
+            operations,
+        });
+        Ok(scenario)
     }
 
     /// Names of the operations, in the order of the file.

@@ -2,6 +2,7 @@
 
 use super::place::Fault;
 use super::{Booking, Extent, Load, Scenario, Targets, Workload};
+use crate::demand::{Demand, Known, Share, Unreachable, unreachable};
 use crate::error::nearest;
 use crate::history::{OpId, OperationKind};
 
@@ -12,6 +13,9 @@ impl Scenario {
         faults.load(&self.load);
         if let Workload::Booking(booking) = &self.workload {
             faults.booking(booking, &self.load);
+            if faults.0.is_empty() {
+                faults.demand(self, booking);
+            }
         } else if matches!(self.load.extent, Extent::Rounds(_)) {
             faults.add(
                 "load.rounds",
@@ -159,6 +163,46 @@ impl Faults {
                 let message = format!("`{}` of {} units, of an authorisation of {smallest}", operation.name, operation.units);
                 self.add(at, message, "ask for fewer, or raise the total");
             }
+        }
+    }
+
+    /// What no correct server can meet is refused, with the arithmetic.
+    fn demand(&mut self, scenario: &Scenario, booking: &Booking) {
+        let Targets::Spread { authorisations, hot } = booking.targets else { return };
+        let units = |n: u32, total: i32| i64::from(n) * i64::from(total);
+        let shares: Vec<Share> = booking
+            .operations
+            .iter()
+            .map(|operation| Share {
+                operation: operation.name.clone(),
+                weight: operation.weight,
+                units: match operation.kind {
+                    OperationKind::Reserve => operation.units.into(),
+                    OperationKind::Release => -i64::from(operation.units),
+                    OperationKind::Consume | OperationKind::Browse => 0,
+                },
+            })
+            .collect();
+        let ramp = scenario.load.ramp();
+        let seconds = ramp.as_ref().map_or(0.0, |ramp| ramp.duration().as_secs_f64());
+        let iterations = match (&scenario.load.extent, scenario.load.rate, &ramp) {
+            (Extent::Constant { duration: None, iterations: Some(n) }, ..) => Known::Exactly(*n),
+            (Extent::Constant { iterations: None, .. } | Extent::Stages(_), Some(_), Some(ramp)) => {
+                Known::Exactly(ramp.integral(ramp.duration()).floor() as u64)
+            }
+            _ => Known::Unknown,
+        };
+        let demand = Demand {
+            shares: &shares,
+            iterations,
+            seconds,
+            capacity: units(authorisations, booking.total) + hot.map_or(0, |h| units(h.authorisations, h.total)),
+            thresholds: &scenario.thresholds,
+        };
+        for Unreachable { threshold, arithmetic } in unreachable(&demand) {
+            let at = scenario.thresholds.iter().position(|t| t.to_string() == threshold).unwrap_or_default();
+            let cure = "make more authorisations, or larger ones; or let the threshold allow what must be refused";
+            self.add(format!("thresholds.{at}"), format!("no correct server can meet {threshold}: {arithmetic}"), cure);
         }
     }
 

@@ -4,8 +4,6 @@
 //! not ended by the clock of the domain; then capacity: reserve needs units free, release and consume need units scheduled.
 //! The status becomes EXHAUSTED with the update that makes used = total, and only then.
 
-use rand::{Rng, RngExt};
-
 use crate::Result;
 use crate::history::{Applied, OpId, OperationKind};
 use crate::outcome::{Abort, Refusal};
@@ -52,7 +50,7 @@ impl Statements {
         let write_if_allowed = |kind: OperationKind| {
             let rule = match kind {
                 OperationKind::Reserve => "total - used - scheduled >= $6",
-                OperationKind::Release | OperationKind::Consume => "scheduled >= $6",
+                OperationKind::Release | OperationKind::Consume | OperationKind::Browse => "scheduled >= $6",
             };
             let usable = match kind {
                 OperationKind::Release => String::new(),
@@ -201,7 +199,7 @@ impl Operation for Booking<'_> {
     fn refusal_by_constraint(&self) -> Refusal {
         match self.proposal.kind {
             OperationKind::Reserve => Refusal::InsufficientUnits,
-            OperationKind::Release | OperationKind::Consume => Refusal::NotScheduled,
+            OperationKind::Release | OperationKind::Consume | OperationKind::Browse => Refusal::NotScheduled,
         }
     }
 
@@ -256,21 +254,4 @@ fn applied(row: Row<'_>) -> Option<Applied> {
 /// A row that is not of the shape the statement returns.
 fn unreadable() -> Failure {
     Failure::local(Abort::Other)
-}
-
-/// Percent of the churn that reserves; with the next two it keeps an authorisation near full, so that both success and refusal go on.
-const RESERVE_PERCENT: u32 = 55;
-/// Percent that releases; the rest consumes.
-const RELEASE_PERCENT: u32 = 33;
-/// One operation in this many comes from an actor of another organisation.
-const ATTACK_ONE_IN: u32 = 50;
-
-/// What churn does next: the kind, and whether a stranger asks.
-pub fn churn(rng: &mut impl Rng) -> (OperationKind, bool) {
-    let kind = match rng.random_range(0..100u32) {
-        roll if roll < RESERVE_PERCENT => OperationKind::Reserve,
-        roll if roll < RESERVE_PERCENT + RELEASE_PERCENT => OperationKind::Release,
-        _ => OperationKind::Consume,
-    };
-    (kind, rng.random_range(0..ATTACK_ONE_IN) == 0)
 }

@@ -1,12 +1,14 @@
-//! How does a contention run read on a terminal? One row per strategy, then what broke, then the verdict and what it rests on.
+//! How does a run read on a terminal? One row per turn and per operation, then what broke, then the verdict and what it rests on.
 
 use comfy_table::{Cell, CellAlignment, Color};
 
 use super::text::{Paint, finish, grid, grouped, mark, shorten, wrap};
-use crate::invariant::Finding;
+use crate::invariant::{Checked, Finding};
 use crate::metrics::{Percentiles, percent};
 use crate::outcome::OutcomeClass;
+use crate::plan::Load;
 use crate::record::{Control, Moment, RunRecord, TurnRecord};
+use crate::threshold::State;
 use crate::verdict::Verdict;
 
 /// Below this many columns the table is shown in two parts.
@@ -35,9 +37,10 @@ pub fn results(record: &RunRecord, width: u16, colour: bool) -> String {
         } else {
             format!("{}\n\n{}", table(record, width, colour, LOAD), table(record, width, colour, PROOF))
         });
-        let errors = errors(record, width);
-        if !errors.is_empty() {
-            parts.push(errors);
+        for section in [operations(record, width, colour), pace(record, width), errors(record, width), thresholds(record, width)] {
+            if !section.is_empty() {
+                parts.push(section);
+            }
         }
     }
     let findings = findings(record, width);
@@ -53,9 +56,14 @@ fn heading(record: &RunRecord, width: u16) -> String {
         Some(n) => format!("at most {n} attempts"),
         None => format!("retries for up to {} s", plan.retry.deadline.as_secs()),
     };
+    let load = match plan.round() {
+        Some((units, _)) => format!("{} VUs, {units} of {} units each", plan.load.vus(), plan.booking().map_or(0, |b| b.total)),
+        None => plan.load.words(),
+    };
+    let pool = plan.pool_size.map_or(String::new(), |size| format!(", a pool of {size} connections"));
     let line = format!(
-        "{} VUs, {} of {} units each, {retry}; PostgreSQL {} at {}; response times in ms, of committed iterations",
-        plan.vus, plan.units, plan.total, record.server.version, record.server.address
+        "{load}{pool}, {retry}; PostgreSQL {} at {}; response times in ms, of committed iterations",
+        record.server.version, record.server.address
     );
     wrap(&line, width, "")
 }
@@ -64,7 +72,7 @@ fn heading(record: &RunRecord, width: u16) -> String {
 type Column = (&'static str, fn(&TurnRecord) -> String);
 
 const LOAD: &[Column] = &[
-    ("strategy", |t| t.strategy.name().into()),
+    ("strategy", |t| t.name.clone()),
     ("commits/s", |t| grouped(t.committed_per_second.round() as u64)),
     ("p50", |t| percentile(t, |p| p.p50)),
     ("p95", |t| percentile(t, |p| p.p95)),
@@ -76,7 +84,7 @@ const LOAD: &[Column] = &[
 ];
 
 const PROOF: &[Column] = &[
-    ("strategy", |t| t.strategy.name().into()),
+    ("strategy", |t| t.name.clone()),
     ("aborted", aborted),
     ("unknown", |t| grouped(t.counts.of(OutcomeClass::Unknown))),
     ("invariants", invariants),
@@ -115,7 +123,104 @@ fn shade(verdict: Verdict) -> Color {
 
 fn percentile(turn: &TurnRecord, pick: fn(&Percentiles) -> Option<f64>) -> String {
     let value = turn.timing.get(&OutcomeClass::Committed).and_then(|t| pick(&t.response));
-    value.map_or("-".into(), |ms| if ms < 10.0 { format!("{ms:.1}") } else { format!("{ms:.0}") })
+    value.map_or("-".into(), milliseconds)
+}
+
+/// A time with as many digits as mean something.
+pub fn milliseconds(ms: f64) -> String {
+    match ms {
+        ms if ms < 1.0 => format!("{ms:.2}"),
+        ms if ms < 10.0 => format!("{ms:.1}"),
+        ms => format!("{ms:.0}"),
+    }
+}
+
+/// A row per operation, where there are several: response times of committed iterations, and how many samples are behind them.
+fn operations(record: &RunRecord, width: u16, colour: bool) -> String {
+    let mut table = grid(&["operation", "committed", "p50", "p95", "p99", "max", "refused", "aborted", "unknown"], width, colour);
+    let mut rows = 0;
+    for turn in record.turns.iter().filter(|t| t.operations.len() > 1) {
+        for operation in &turn.operations {
+            let count = |class| grouped(operation.outcomes.get(&class).copied().unwrap_or(0));
+            let time = |pick: fn(&Percentiles) -> Option<f64>| {
+                operation.timing.get(&OutcomeClass::Committed).and_then(|t| pick(&t.response)).map_or("-".into(), milliseconds)
+            };
+            let name = if record.turns.len() > 1 { format!("{}: {}", turn.name, operation.name) } else { operation.name.clone() };
+            table.add_row([
+                name,
+                count(OutcomeClass::Committed),
+                time(|p| p.p50),
+                time(|p| p.p95),
+                time(|p| p.p99),
+                time(|p| p.max),
+                count(OutcomeClass::Refused),
+                count(OutcomeClass::Aborted),
+                count(OutcomeClass::Unknown),
+            ]);
+            rows += 1;
+        }
+    }
+    if rows == 0 {
+        return String::new();
+    }
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, if width < ROOMY { 1 } else { 2 }));
+        if index > 0 {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    finish(&table)
+}
+
+/// Response against service time, how late the generator was, what was dropped, how long the pool was waited for: where there is something
+/// to say.
+fn pace(record: &RunRecord, width: u16) -> String {
+    let mut lines = Vec::new();
+    for turn in &record.turns {
+        let mut said = Vec::new();
+        let p = |p: &Percentiles| {
+            let each = [("p50", p.p50), ("p95", p.p95), ("p99", p.p99), ("max", p.max)];
+            let each: Vec<String> = each.iter().filter_map(|(name, ms)| Some(format!("{name} {}", milliseconds((*ms)?)))).collect();
+            format!("{} of {}", each.join(", "), grouped(p.samples))
+        };
+        if !matches!(record.plan.load, Load::Rounds { .. })
+            && let Some(timing) = turn.timing.get(&OutcomeClass::Committed)
+        {
+            said.push(format!("response time, from the scheduled start: {}", p(&timing.response)));
+            said.push(format!("service time, from the actual start: {}", p(&timing.service)));
+        }
+        if matches!(record.plan.load, Load::Open { .. }) {
+            let lag = turn.lag.as_ref().map_or(String::new(), |lag| format!("schedule lag: {}; ", p(lag)));
+            said.push(format!("{lag}dropped: {}", grouped(turn.counts.dropped)));
+        }
+        if let Some(wait) = &turn.wait {
+            said.push(format!("waiting for a connection of the pool: {}", p(wait)));
+        }
+        if turn.counts.warm_up > 0 {
+            said.push(format!("warm-up, not in the figures: {} iterations", grouped(turn.counts.warm_up)));
+        }
+        said.extend(turn.generator_limited.clone());
+        let prefix = if record.turns.len() > 1 { format!("{}: ", turn.name) } else { String::new() };
+        lines.extend(said.into_iter().map(|line| wrap(&format!("{prefix}{line}"), width, "  ")));
+    }
+    lines.join("\n")
+}
+
+/// Every threshold with what was measured.
+fn thresholds(record: &RunRecord, width: u16) -> String {
+    let mut lines = Vec::new();
+    for turn in &record.turns {
+        for judged in &turn.thresholds {
+            let mark = match judged.state {
+                State::Met => "met",
+                State::Missed => "MISSED",
+                State::Open => "open",
+            };
+            let why = judged.why.as_ref().map_or(String::new(), |why| format!(" ({why})"));
+            lines.push(wrap(&format!("{mark:<7}{}  {} measured{why}", judged.threshold, judged.measured_text), width, "       "));
+        }
+    }
+    if lines.is_empty() { String::new() } else { format!("thresholds\n{}", lines.join("\n")) }
 }
 
 fn attempts_per_iteration(turn: &TurnRecord) -> String {
@@ -143,6 +248,9 @@ fn invariants(turn: &TurnRecord) -> String {
     }
 }
 
+/// Failures that are their own explanation.
+const USUAL: [&str; 3] = ["40001", "40P01", "55P03"];
+
 /// Every error of the server, by code and routine: retried ones included.
 fn errors(record: &RunRecord, width: u16) -> String {
     let lines: Vec<String> = record
@@ -158,7 +266,13 @@ fn errors(record: &RunRecord, width: u16) -> String {
                 let local = t.counts.failed_attempts.iter().filter(|(a, _)| !a.words().starts_with(|c: char| c.is_ascii_digit()));
                 causes.extend(local.map(|(a, n)| format!("{} {}", a.words(), grouped(*n))));
             }
-            wrap(&format!("{}: {}", t.strategy.name(), causes.join(", ")), width, "  ")
+            let mut text = wrap(&format!("{}: {}", t.name, causes.join(", ")), width, "  ");
+            // What the server had to say is worth a line where it is not the usual contention.
+            for (kind, message) in t.counts.messages.iter().filter(|(kind, _)| !USUAL.iter().any(|usual| kind.starts_with(usual))) {
+                text.push('\n');
+                text.push_str(&wrap(&format!("  {kind}: {message}"), width, "    "));
+            }
+            text
         })
         .collect();
     if lines.is_empty() {
@@ -170,9 +284,15 @@ fn errors(record: &RunRecord, width: u16) -> String {
 
 fn findings(record: &RunRecord, width: u16) -> String {
     let mut parts = Vec::new();
+    for turn in &record.turns {
+        // Rows of the user's own: no audit names operations, the rules name rows.
+        if record.plan.booking().is_none() {
+            parts.extend(turn.invariants.iter().filter_map(|checked| rows(checked, width)));
+        }
+    }
     for turn in record.turns.iter().filter(|t| t.audit.is_violated()) {
         let total: u64 = turn.audit.breaches.values().sum();
-        let mut lines = vec![format!("what {} broke: {} findings", turn.strategy.name(), grouped(total))];
+        let mut lines = vec![format!("what {} broke: {} findings", turn.name, grouped(total))];
         let mut shown = Vec::new();
         for finding in &turn.audit.findings {
             // A few of each kind: the first kind alone would hide what followed from it.
@@ -197,12 +317,31 @@ fn findings(record: &RunRecord, width: u16) -> String {
     parts.join("\n\n")
 }
 
+/// The rows that break one rule.
+fn rows(checked: &Checked, width: u16) -> Option<String> {
+    let Finding::Violated { total, rows, .. } = &checked.finding else { return None };
+    let mut lines = vec![format!("what broke {}: {} row{}", checked.name, grouped(*total as u64), if *total == 1 { "" } else { "s" })];
+    for row in rows {
+        let line = format!("{}: expected {}, found {}", row.subject, row.expected, row.actual);
+        lines.push(wrap(&line, width, "  "));
+    }
+    let more = *total - rows.len() as i64;
+    if more > 0 {
+        lines.push(format!("  and {} more", grouped(more as u64)));
+    }
+    Some(lines.join("\n"))
+}
+
 /// The verdict, what it rests on, and the command that runs it again.
 pub fn verdict(record: &RunRecord, record_path: Option<&str>, width: u16, colour: bool) -> String {
-    let mut lines = vec![Paint { colour }.verdict(record.verdict)];
+    let word = Paint { colour }.verdict(record.verdict);
+    let mut lines = vec![format!("{word} ({})", record.decision.word())];
     if record.verdict == Verdict::Pass {
         lines.push(wrap(&record.claim, width, "  "));
-        lines.push(wrap(&bounds(record), width, "  "));
+        let bounds = bounds(record);
+        if !bounds.is_empty() {
+            lines.push(wrap(&bounds, width, "  "));
+        }
     } else {
         for reason in record.reasons.iter().take(REASONS_SHOWN) {
             lines.push(wrap(&shorten(reason, 500), width, "  "));
@@ -221,7 +360,7 @@ pub fn verdict(record: &RunRecord, record_path: Option<&str>, width: u16, colour
 
 /// How much a pass of these turns says; each turn's own reason is in the record.
 fn bounds(record: &RunRecord) -> String {
-    let blocks = record.plan.mode.blocks();
+    let blocks = record.plan.blocks();
     match &record.turns[..] {
         [turn] => turn.reasons.join("; "),
         _ => format!(
@@ -232,23 +371,22 @@ fn bounds(record: &RunRecord) -> String {
 
 /// What showed that this test can fail.
 fn controls(controls: &[Control], width: u16) -> Vec<String> {
-    let mut strategies: Vec<_> = controls.iter().map(|c| c.strategy).collect();
-    strategies.dedup();
-    strategies.sort_unstable();
-    strategies.dedup();
-    strategies
+    let mut names: Vec<&str> = controls.iter().map(|c| c.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
         .into_iter()
-        .map(|strategy| {
+        .map(|name| {
             let at = |moment| {
                 controls
                     .iter()
-                    .find(|c| c.strategy == strategy && c.moment == moment)
+                    .find(|c| c.name == name && c.moment == moment)
                     .map(|c| format!("{} in {:.1} s", if c.fired { "caught" } else { "NOT caught" }, c.seconds))
             };
-            let expected = controls.iter().find(|c| c.strategy == strategy).map_or("", |c| &c.expected);
+            let expected = controls.iter().find(|c| c.name == name).map_or("", |c| &c.expected);
             let line = format!(
                 "control: {} ({expected}) before: {}; after: {}",
-                strategy.name(),
+                name,
                 at(Moment::Before).unwrap_or("not run".into()),
                 at(Moment::After).unwrap_or("not run".into())
             );

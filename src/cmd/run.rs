@@ -1,0 +1,341 @@
+//! `dbstress run`, and every built-in scenario as a subcommand: follow a scenario, and say what came of it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::ArgMatches;
+
+use super::config::stdin;
+use super::settings::Settings;
+use super::target::{self, Target};
+use super::{Global, interrupt};
+use crate::pace::Profile;
+use crate::pg::admin::{self, Sentinel, Session};
+use crate::plan::{HAZARD, Plan, Workload};
+use crate::record::{self, Moment, RunRecord};
+use crate::report::progress::{Live, Style};
+use crate::report::run as report;
+use crate::report::screen::Screen;
+use crate::report::text::grouped;
+use crate::outcome::OutcomeClass;
+use crate::run::{self, Event, Request};
+use crate::scenario::Scenario;
+use crate::strategy::{Claim, Strategy};
+use crate::verdict::Exit;
+use crate::{Error, Result};
+
+/// Flags of every command that runs a scenario.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Common {
+    /// What is laid over the scenario.
+    #[command(flatten)]
+    pub settings: Settings,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t = Style::Auto, env = "DBSTRESS_PROGRESS", help_heading = "Output")]
+    pub progress: Style,
+}
+
+/// Flags of a built-in scenario's subcommand.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct BuiltIn {
+    /// What they have in common.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Flags of `contention`.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(after_help = strategies_help())]
+pub struct Contention {
+    /// What they have in common.
+    #[command(flatten)]
+    pub common: Common,
+    /// How the VUs contend: in rounds, or in `churn` around full capacity
+    #[arg(long, value_enum, default_value_t = Mode::Contest, env = "DBSTRESS_MODE", help_heading = "Booking")]
+    pub mode: Mode,
+}
+
+/// How the virtual users of `contention` contend.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Mode {
+    /// Rounds: all VUs at once reserve from a fresh authorisation; the number of winners is known beforehand
+    #[default]
+    Contest,
+    /// Reserve, release and consume around full capacity, without pause: the scenario `churn`
+    Churn,
+}
+
+/// Flags of `run`.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Args {
+    /// A file that ends in .toml, a built-in scenario, or - for standard input
+    #[arg(value_name = "SCENARIO", required_unless_present = "script", conflicts_with = "script")]
+    pub scenario: Option<String>,
+    /// A pgbench script instead of a scenario, as transfer.sql or transfer.sql@3 with a weight; repeatable
+    #[arg(short = 'f', long = "script", value_name = "FILE[@WEIGHT]")]
+    pub script: Vec<String>,
+    /// A variable of the scripts, as scale=10; repeatable
+    #[arg(short = 'D', long = "define", value_name = "NAME=VALUE", requires = "script")]
+    pub define: Vec<String>,
+    /// Work in this database although it holds tables that are not dbstress's: it must be the one that is connected to
+    #[arg(long, value_name = "NAME", help_heading = "Database")]
+    pub disposable: Option<String>,
+    /// Let a run pass although nothing has shown that it could have failed
+    #[arg(long, env = "DBSTRESS_ACCEPT_UNCONTROLLED", value_parser = clap::builder::FalseyValueParser::new(), help_heading = "Result")]
+    pub accept_uncontrolled: bool,
+    /// What they have in common.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+fn strategies_help() -> String {
+    let line = |s: &Strategy| {
+        let mark = if s.claim(HAZARD) == Claim::Unsafe { " (unsafe)" } else { "" };
+        format!("  {:<18} {}{mark}", s.name(), s.summary())
+    };
+    format!("Strategies:\n{}", Strategy::ALL.iter().map(line).collect::<Vec<_>>().join("\n"))
+}
+
+/// A scenario with everything that was typed laid over it, ready to be run.
+pub struct Prepared {
+    /// What is run.
+    pub plan: Plan,
+    /// What is run and what a reader may type afterwards.
+    pub commands: Commands,
+    /// The database that everything may be lost from.
+    pub disposable: Option<String>,
+    /// Whether it may pass uncontrolled.
+    pub accepts_uncontrolled: bool,
+}
+
+/// What is run, and what a reader may type afterwards.
+pub struct Commands {
+    /// The subcommand.
+    pub name: &'static str,
+    /// Runs it again.
+    pub again: String,
+    /// Shows the rows it left.
+    pub verify: String,
+}
+
+/// Lays settings over a scenario and makes a plan of it. `matches` are those of the subcommand, `typed` is what comes before the settings.
+///
+/// # Errors
+/// Usage, with the flag or the variable.
+pub fn prepare(
+    mut scenario: Scenario,
+    settings: &Settings,
+    matches: &ArgMatches,
+    name: &'static str,
+    typed: &str,
+    global: &Global,
+) -> Result<Prepared> {
+    if let Some(path) = &settings.summary_export {
+        record::check_writable(path)?;
+    }
+    settings.lay_over(&mut scenario, matches)?;
+    if settings.profile == Some(Profile::Smoke) {
+        // A few virtual users show whether it works, not how fast it is.
+        scenario.without_speed_thresholds();
+    }
+    let tags = settings.tags.iter().map(|tag| (tag.key.clone(), tag.value.clone())).collect();
+    let flags = global.again();
+    let commands = Commands {
+        name,
+        again: format!("dbstress {typed}{}{flags}", settings.again(matches)),
+        verify: format!("dbstress verify{flags}"),
+    };
+    Ok(Prepared { plan: Plan::of(&scenario, tags), commands, disposable: None, accepts_uncontrolled: false })
+}
+
+/// Runs a built-in scenario.
+///
+/// # Errors
+/// What kept it from reaching a verdict.
+pub async fn built_in(
+    name: &'static str,
+    common: &Common,
+    matches: &ArgMatches,
+    global: &Global,
+    screen: Screen,
+) -> Result<Exit> {
+    let prepared = prepare(Scenario::built_in(name)?, &common.settings, matches, name, name, global)?;
+    finish(prepared, common, global, screen).await
+}
+
+/// Runs `contention`.
+///
+/// # Errors
+/// What kept it from reaching a verdict.
+pub async fn contention(args: &Contention, matches: &ArgMatches, global: &Global, screen: Screen) -> Result<Exit> {
+    let (file, typed) = match args.mode {
+        Mode::Contest => ("contention", "contention"),
+        Mode::Churn => ("churn", "contention --mode churn"),
+    };
+    let prepared = prepare(Scenario::built_in(file)?, &args.common.settings, matches, "contention", typed, global)?;
+    finish(prepared, &args.common, global, screen).await
+}
+
+/// Runs `run`.
+///
+/// # Errors
+/// What kept it from reaching a verdict.
+pub async fn run(args: &Args, matches: &ArgMatches, global: &Global, screen: Screen) -> Result<Exit> {
+    let (scenario, mut typed) = match &args.scenario {
+        Some(what) => (Scenario::load(what, stdin)?, format!("run {}", quoted(what))),
+        None => (Scenario::of_scripts(&scripts(&args.script)?, &defines(&args.define)?)?, "run".to_owned()),
+    };
+    for (flag, values) in [("-f", &args.script), ("-D", &args.define)] {
+        typed.extend(values.iter().map(|value| format!(" {flag} {}", quoted(value))));
+    }
+    if let Some(name) = &args.disposable {
+        typed += &format!(" --disposable {}", quoted(name));
+    }
+    if args.accept_uncontrolled {
+        typed += " --accept-uncontrolled";
+    }
+    let prepared = prepare(scenario, &args.common.settings, matches, "run", &typed, global)?;
+    let prepared =
+        Prepared { disposable: args.disposable.clone(), accepts_uncontrolled: args.accept_uncontrolled, ..prepared };
+    finish(prepared, &args.common, global, screen).await
+}
+
+fn scripts(texts: &[String]) -> Result<Vec<(PathBuf, f64)>> {
+    texts
+        .iter()
+        .map(|text| {
+            let weighted = text.rsplit_once('@').and_then(|(path, weight)| Some((path, weight.parse::<f64>().ok()?)));
+            match weighted {
+                Some((_, weight)) if !weight.is_finite() || weight < 0.0 => {
+                    Err(Error::usage(format!("-f {text}: a weight cannot be {weight}")).cure("0 or more; 0 is never chosen"))
+                }
+                Some((path, weight)) => Ok((path.into(), weight)),
+                None => Ok((text.into(), 1.0)),
+            }
+        })
+        .collect()
+}
+
+fn defines(texts: &[String]) -> Result<BTreeMap<String, String>> {
+    texts
+        .iter()
+        .map(|text| {
+            text.split_once('=')
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .ok_or_else(|| Error::usage(format!("-D {text} defines nothing")).cure("write -D NAME=VALUE, such as -D scale=10"))
+        })
+        .collect()
+}
+
+/// As a shell takes it for one word.
+pub(super) fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@+%".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
+async fn finish(prepared: Prepared, common: &Common, global: &Global, screen: Screen) -> Result<Exit> {
+    let state = global.cluster()?.state;
+    let target = target::resolve(global, screen).await?;
+    let record = execute(prepared, &target, &state, common.progress, screen).await?;
+    let kept = keep(&record, &state, common.settings.summary_export.as_deref())?;
+    screen.out(&report::text(&record, kept.as_deref(), screen.width, screen.colour));
+    Ok(exit(&record, screen))
+}
+
+/// A private database that nobody has seeded yet is seeded first: there is nothing of the user's in it.
+async fn seed_if_empty(target: &Target, state: &Path, screen: Screen) -> Result<()> {
+    if target.private.is_none() {
+        return Ok(());
+    }
+    let mut session = Session::connect(&target.options, "seed").await?;
+    let is_empty = match admin::inspect(&mut session).await? {
+        Sentinel::Absent { foreign_relations } => foreign_relations == 0,
+        // Claimed for operations of the user's own, and never seeded.
+        Sentinel::Ours(meta) => meta.loaded.is_none() && session.integer("SELECT count(*) FROM dbstress.organisation").await? == 0,
+        Sentinel::Copied | Sentinel::Newer { .. } => false,
+    };
+    session.close().await;
+    if is_empty {
+        screen.note("the private database is empty: seeding it first");
+        let seed = super::seed::Args { reset: true, ..super::seed::Args::default() };
+        super::seed::load(seed, &target.options, state, Screen { quiet: true, ..screen }).await?;
+    }
+    Ok(())
+}
+
+/// Runs a plan with progress on the screen.
+///
+/// # Errors
+/// What kept it from beginning.
+pub async fn execute(prepared: Prepared, target: &Target, state: &Path, style: Style, screen: Screen) -> Result<RunRecord> {
+    let Prepared { plan, commands, disposable, accepts_uncontrolled } = prepared;
+    if matches!(plan.workload, Workload::Booking(_)) {
+        seed_if_empty(target, state, screen).await?;
+    }
+    interrupt::graceful(screen, |interrupt| async {
+        let mut live = Live::new(style, screen, plan.load.clone());
+        let request = Request {
+            plan,
+            options: target.options.clone(),
+            command_name: commands.name,
+            command: commands.again,
+            verify: commands.verify,
+            disposable,
+            accepts_uncontrolled,
+            state: state.to_owned(),
+            interrupt,
+        };
+        run::run(request, |event| match event {
+            Event::Phase(name) => screen.note(&format!("{name} …")),
+            Event::Control(control) => {
+                let word = if control.fired { "caught, as it must be" } else { "NOT caught" };
+                let moment = if control.moment == Moment::Before { "before" } else { "after" };
+                screen.note(&format!("control {moment}: {} {word} ({:.1} s)", control.name, control.seconds));
+            }
+            Event::TurnBegins(name) => live.begin(name),
+            Event::Tick(name, progress) => {
+                if let Some(tick) = &progress.tick {
+                    live.tick(name, tick, progress.so_far, progress.rules.as_ref());
+                }
+            }
+            Event::TurnEnded(turn) => {
+                live.end();
+                screen.note(&format!(
+                    "{}: {} ({} committed in {:.1} s)",
+                    turn.name,
+                    turn.verdict.word(),
+                    grouped(turn.counts.of(OutcomeClass::Committed)),
+                    turn.seconds
+                ));
+            }
+        })
+        .await
+    })
+    .await
+}
+
+/// Keeps the record beside its histories, and where the user wants it; says where it is.
+///
+/// # Errors
+/// Usage, when the record cannot be written there.
+pub fn keep(record: &RunRecord, state: &Path, export: Option<&Path>) -> Result<Option<String>> {
+    let json = record.to_json()?;
+    // A run that was over before it began has no histories, and no folder for them.
+    let folder = state.join("runs").join(&record.id);
+    let kept = folder.is_dir().then(|| folder.join("record.json"));
+    for path in kept.as_deref().into_iter().chain(export) {
+        record::write_whole(path, &json)?;
+    }
+    Ok(export.map(Path::to_owned).or(kept).map(|p| p.display().to_string()))
+}
+
+/// How a run's end is told to the shell. Nothing was run: whoever looks only at stderr must not miss why.
+pub fn exit(record: &RunRecord, screen: Screen) -> Exit {
+    if record.turns.is_empty() {
+        screen.error(&format!("{}: {}", record.verdict.word(), record.reasons.join("; ")));
+    }
+    match record.verdict.exit() {
+        Exit::Inconclusive if record.interrupted => Exit::Interrupted,
+        exit => exit,
+    }
+}

@@ -1,0 +1,113 @@
+//! `dbstress suite`: may it go out? Every scenario that is tagged `suite`, one after the other; only all of them together say GO.
+
+use std::path::PathBuf;
+
+use clap::ArgMatches;
+
+use super::run::{Common, execute, keep, prepare};
+use super::target;
+use super::{Global, interrupt};
+use crate::Result;
+use crate::record::SuiteEntry;
+use crate::report::screen::Screen;
+use crate::report::suite as report;
+use crate::report::run as run_report;
+use crate::scenario::{BUILT_IN, Scenario};
+use crate::verdict::{Exit, Verdict};
+use crate::Error;
+
+/// The tag of the scenarios that belong to it.
+const TAG: &str = "suite";
+
+/// Flags of `suite`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Scenario files of your own that belong to it too, if they are tagged `suite`; a directory stands for every .toml file in it
+    #[arg(value_name = "FILE|DIR")]
+    pub scenarios: Vec<PathBuf>,
+    /// What is laid over each of them.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Runs `suite`.
+///
+/// # Errors
+/// Usage: a file that cannot be read, a flag that cannot be used with one of the scenarios. What one of them came to is no error.
+pub async fn run(args: &Args, matches: &ArgMatches, global: &Global, screen: Screen) -> Result<Exit> {
+    let scenarios = chosen(&args.scenarios)?;
+    // Everything that can be wrong is found before the first hour has passed.
+    let mut prepared = Vec::new();
+    for scenario in scenarios {
+        let name = scenario.name.clone();
+        let typed = typed(&name);
+        let ready = prepare(scenario, &args.common.settings, matches, "suite", &typed, global);
+        prepared.push((name, ready.map_err(|error| Error::usage(error.to_string()))?));
+    }
+    let state = global.cluster()?.state;
+    let target = target::resolve(global, screen).await?;
+    let mut entries: Vec<SuiteEntry> = Vec::new();
+    let mut interrupted = false;
+    for (name, prepared) in prepared {
+        let command = prepared.commands.again.clone();
+        if interrupted {
+            entries.push(SuiteEntry::not_run(name, command, "interrupted".into()));
+            continue;
+        }
+        screen.note(&format!("\n{name}: {}", prepared.plan.load.words()));
+        match execute(prepared, &target, &state, args.common.progress, screen).await {
+            Ok(record) => {
+                interrupted = record.interrupted;
+                let kept = keep(&record, &state, None)?;
+                if record.verdict != Verdict::Pass {
+                    screen.out(&run_report::text(&record, kept.as_deref(), screen.width, screen.colour));
+                }
+                entries.push(SuiteEntry::of(name, &record, kept));
+            }
+            Err(error) => {
+                interrupted = interrupt::is_interruption(&error);
+                screen.error(&error);
+                entries.push(SuiteEntry::not_run(name, command, error.message().to_owned()));
+            }
+        }
+    }
+    screen.out(&report::text(&entries, screen.width, screen.colour));
+    if let Some(path) = &args.common.settings.summary_export {
+        let json = serde_json::to_string_pretty(&entries).map_err(|e| Error::inconclusive("the suite cannot be written as JSON").because(e))?;
+        crate::record::write_whole(path, &json)?;
+    }
+    let verdict = Verdict::worst(entries.iter().map(|entry| entry.verdict));
+    Ok(if interrupted && verdict == Verdict::Inconclusive { Exit::Interrupted } else { verdict.exit() })
+}
+
+fn typed(name: &str) -> String {
+    match name {
+        "contention" | "throughput" | "mixed" | "flash-sale" | "database-stress" => name.to_owned(),
+        other => format!("run {other}"),
+    }
+}
+
+fn chosen(files: &[PathBuf]) -> Result<Vec<Scenario>> {
+    let mut chosen = Vec::new();
+    for (name, _) in BUILT_IN {
+        chosen.push(Scenario::built_in(name)?);
+    }
+    for path in files {
+        let mut paths = vec![path.clone()];
+        if path.is_dir() {
+            let unreadable = |e| Error::usage(format!("{} cannot be read", path.display())).because(e);
+            paths = std::fs::read_dir(path)
+                .map_err(unreadable)?
+                .filter_map(|entry| Some(entry.ok()?.path()))
+                .filter(|path| path.extension().is_some_and(|e| e == "toml"))
+                .collect();
+            paths.sort();
+        }
+        for path in paths {
+            chosen.push(Scenario::load(&path.display().to_string(), || Ok(String::new()))?);
+        }
+    }
+    chosen.retain(|scenario| scenario.tags.iter().any(|tag| tag == TAG));
+    Ok(chosen)
+}
+
