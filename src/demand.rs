@@ -1,8 +1,9 @@
 //! Can a correct server meet the thresholds at all? Arithmetic before the run: units that do not exist cannot be reserved. Pure.
 //!
-//! What is committed fits into the units that are free at the start and those that are given back, so that the rest of what is asked for must be refused. The
-//! bounds are sound: a threshold that can be met is never called unreachable. They count on a server that answers; one that aborts instead
-//! of refusing is not what anybody wishes for. Rows that run out one by one, and releases that find nothing to give back, only make it worse than computed here.
+//! What is committed fits into the units that are free at the start and those that are given back, so that the rest of what is asked for
+//! must be refused. The bounds are sound: a threshold that can be met is never called unreachable. They count on a server that answers;
+//! one that aborts instead of refusing is not what anybody wishes for. Rows that run out one by one, and releases that find nothing to
+//! give back, only make it worse than computed here.
 
 use crate::metrics::percent;
 use crate::outcome::OutcomeClass;
@@ -59,7 +60,8 @@ pub struct Unreachable {
     pub arithmetic: String,
 }
 
-/// The thresholds that no correct server can meet, or not together with the others: counts and rates of refused, of committed, and of all iterations.
+/// The thresholds that no correct server can meet, or not together with the others: counts and rates of refused, of committed, and of all
+/// iterations.
 pub fn unreachable(demand: &Demand<'_>) -> Vec<Unreachable> {
     let arithmetic = |threshold: &Threshold| match threshold.figure() {
         Figure::Count(counter) | Figure::PerSecond(counter) | Figure::Share(counter) => demand.against(threshold, counter),
@@ -69,7 +71,8 @@ pub fn unreachable(demand: &Demand<'_>) -> Vec<Unreachable> {
     found.collect()
 }
 
-/// The least share that a correct server refuses: of all iterations, and of those that take units. `None` where the number of iterations is not known.
+/// The least share that a correct server refuses: of all iterations, and of those that take units. `None` where the number of iterations
+/// is not known.
 pub fn expected_refused_share(demand: &Demand<'_>) -> Option<(f64, f64)> {
     let (Known::Exactly(iterations) | Known::AtLeast(iterations)) = demand.iterations else { return None };
     let Some(shortage) = demand.shortage(None, iterations) else { return Some((0.0, 0.0)) };
@@ -94,6 +97,8 @@ struct Shortage {
     of: u64,
     /// Whether all of those reserve.
     pure: bool,
+    /// Whether the number of reservations is known, and not only the fewest.
+    exact: bool,
 }
 
 impl Shortage {
@@ -123,7 +128,7 @@ impl Shortage {
     }
 
     fn text(&self) -> String {
-        let least = if self.pure { "" } else { "at least " };
+        let least = if self.exact { "" } else { "at least " };
         let returned = if self.returned > 0 { format!(" and at most {} come back", big(self.returned)) } else { String::new() };
         let all = if self.pure { "" } else { " of all iterations" };
         format!(
@@ -223,20 +228,23 @@ impl Demand<'_> {
         let reserves = |share: &&Share| share.units > 0 && share.weight > 0.0 && of(share, operation);
         let shares = || self.shares.iter().filter(reserves);
         let (smallest, largest) = (shares().map(|s| s.units).min()?, shares().map(|s| s.units).max()?);
-        let fewest = |share: &Share| self.drawn(share.weight, iterations).0;
+        let drawn_least = |share: &Share| self.drawn(share.weight, iterations).0;
         let returned = self.shares.iter().filter(|share| share.units < 0);
         let returned = returned.map(|share| i128::from(self.drawn(share.weight, iterations).1) * -i128::from(share.units)).sum();
         let whole = self.weight(|share| of(share, operation));
+        let pure = self.weight(|share| reserves(&share)) == whole;
+        let (_, most) = self.drawn(whole, iterations);
+        let reservations = shares().map(drawn_least).sum();
         let shortage = Shortage {
-            reservations: shares().map(fewest).sum(),
-            asked: shares().map(|share| i128::from(fewest(share)) * i128::from(share.units)).sum(),
+            reservations,
+            asked: shares().map(|share| i128::from(drawn_least(share)) * i128::from(share.units)).sum(),
             exist: self.capacity.max(0).into(),
             returned,
             smallest,
             largest,
-            of: self.drawn(whole, iterations).1,
-            pure: self.weight(|share| reserves(&share)) == whole
-                && self.drawn(whole, iterations).0 == self.drawn(whole, iterations).1,
+            of: most,
+            pure,
+            exact: reservations == most && matches!(self.iterations, Known::Exactly(_)),
         };
         (shortage.lacking() > 0).then_some(shortage)
     }
@@ -245,8 +253,9 @@ impl Demand<'_> {
         self.shares.iter().filter(|share| is(share)).map(|share| share.weight).sum()
     }
 
-    /// The fewest and the most iterations that draw something of that weight. A bound is missed with a probability of 10⁻⁹ (W. Hoeffding, *Probability
-    /// inequalities for sums of bounded random variables*, 1963: P(X ≤ np − t) ≤ exp(−2t²/n)); what is drawn always or never is exact.
+    /// The fewest and the most iterations that draw something of that weight. A bound is missed with a probability of 10⁻⁹ (W. Hoeffding,
+    /// *Probability inequalities for sums of bounded random variables*, 1963: P(X ≤ np − t) ≤ exp(−2t²/n)); what is drawn always or never
+    /// is exact.
     fn drawn(&self, weight: f64, iterations: u64) -> (u64, u64) {
         let total = self.weight(|_| true);
         if weight >= total {
@@ -372,7 +381,7 @@ mod tests {
         assert_eq!(
             said(&shares, Known::Unknown, &["refused:rate<0.02", "iterations:rate>=100/s"]),
             [
-                "refused:rate<0.02: `iterations:rate>=100/s` asks for 12,000 iterations or more; 12,000 reservations of 5 units ask for 60,000 \
+                "refused:rate<0.02: `iterations:rate>=100/s` asks for 12,000 iterations or more; at least 12,000 reservations of 5 units ask for 60,000 \
               units, 29,500 exist: at least 6,100 (51 %) must be refused"
             ]
         );

@@ -1,4 +1,5 @@
-//! When does which virtual user work, and when does which arrival come? Pure: curves, arrivals, pauses and the shapes of load, in the words of k6.
+//! When does which virtual user work, and when does which arrival come? Pure: curves, arrivals, pauses and the shapes of load, in the
+//! words of k6.
 
 mod arrivals;
 mod duration;

@@ -53,7 +53,8 @@ impl Profile {
         }
     }
 
-    /// The stages, from a start of 0. With `peak`, all targets are scaled so that the highest becomes `peak`; all durations are multiplied by `time_scale`.
+    /// The stages, from a start of 0. With `peak`, all targets are scaled so that the highest becomes `peak`; all durations are
+    /// multiplied by `time_scale`.
     ///
     /// # Panics
     /// When `time_scale` is negative or not a number, or the durations do not fit.

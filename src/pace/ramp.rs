@@ -67,8 +67,8 @@ fn start<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     level(number).ok_or_else(|| serde::de::Error::custom(format!("a start of {number} is no level of load; 0 is the least")))
 }
 
-/// A curve of straight lines: it begins at `start`, and each stage leads to its target; one without duration jumps there. At the moment of a
-/// jump it is where the jump leads. After [`Ramp::duration`] it stays at the last target, but the load is over.
+/// A curve of straight lines: it begins at `start`, and each stage leads to its target; one without duration jumps there. At the moment
+/// of a jump it is where the jump leads. After [`Ramp::duration`] it stays at the last target, but the load is over.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ramp {
@@ -119,8 +119,8 @@ impl Ramp {
         (self.wanted(vu, t)? == t).then(|| self.first(t, |wanted| wanted <= vu).unwrap_or_else(|| self.duration()))
     }
 
-    /// The first time from `t` on, before the end, at which the number of VUs is as asked. The question must be a comparison with a constant:
-    /// along a straight line it then changes its answer at most once.
+    /// The first time from `t` on, before the end, at which the number of VUs is as asked. The question must be a comparison with a
+    /// constant: along a straight line it then changes its answer at most once.
     fn first(&self, t: Duration, is: impl Fn(u32) -> bool) -> Option<Duration> {
         self.segments().filter(|segment| t < segment.end).find_map(|segment| {
             let holds = |t: Duration| is(vus(segment.at(t)));
@@ -145,7 +145,8 @@ impl Ramp {
         self.segments().take_while(|segment| segment.begin < t).map(|segment| segment.area(t.min(segment.end))).sum()
     }
 
-    /// The first time at which so many arrivals are expected, to the nearest nanosecond: the inverse of [`Ramp::integral`]. `None` if that is never.
+    /// The first time at which so many arrivals are expected, to the nearest nanosecond: the inverse of [`Ramp::integral`]. `None` if
+    /// that is never.
     pub fn when(&self, count: f64) -> Option<Duration> {
         if count <= 0.0 {
             return Some(Duration::ZERO);

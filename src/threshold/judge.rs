@@ -49,8 +49,8 @@ pub struct Judgement {
     pub threshold: String,
     /// What became of it.
     pub state: State,
-    /// Milliseconds, a number, per second, or a share (0 to 1), as the figure is; `None` if nothing was measured. A time is the unfavourable end of its
-    /// histogram bucket, so that rounding never makes a promise kept.
+    /// Milliseconds, a number, per second, or a share (0 to 1), as the figure is; `None` if nothing was measured. A time is the
+    /// unfavourable end of its histogram bucket, so that rounding never makes a promise kept.
     pub measured: Option<f64>,
     /// The same for people; empty if nothing was measured.
     pub measured_text: String,
@@ -75,9 +75,10 @@ struct Measured {
 impl Threshold {
     /// Judges the threshold by what was measured.
     ///
-    /// Without samples it is open, and so is a percentile with fewer than three samples beyond it. Arrivals were dropped: what looks met is open, because
-    /// the load was less than asked for; what was missed could only have been worse. The generator was the limit: open either way. Three things are
-    /// judged all the same: what was dropped, the lag (both are the generator's own), and a number or rate above its floor, reached with less.
+    /// Without samples it is open, and so is a percentile with fewer than three samples beyond it. Arrivals were dropped: what looks met
+    /// is open, because the load was less than asked for; what was missed could only have been worse. The generator was the limit: open
+    /// either way. Three things are judged all the same: what was dropped, the lag (both are the generator's own), and a number or rate
+    /// above its floor, reached with less.
     pub fn evaluate(&self, source: &impl Source) -> Judgement {
         let open = |why: String| Judgement {
             threshold: self.to_string(),

@@ -1,6 +1,7 @@
 //! Does a figure keep its promise? A threshold's grammar, and its judgement from what was measured. Pure.
 //!
-//! A threshold is `METRIC:FIGURE OPERATOR LIMIT`; a dot does for the colon, spaces do not matter, and an operation may stand before the metric.
+//! A threshold is `METRIC:FIGURE OPERATOR LIMIT`; a dot does for the colon, spaces do not matter, and an operation may stand before the
+//! metric.
 //!
 //! | metric | means | figures | limit |
 //! |---|---|---|---|
