@@ -25,9 +25,6 @@ pub struct Args {
 /// # Errors
 /// Usage: no such scenario, a fault in its file, a flag that cannot be used with it.
 pub fn run(args: &Args, matches: &ArgMatches, screen: Screen) -> Result<Exit> {
-    if let Some(path) = &args.settings.summary_export {
-        crate::record::check_writable(path)?;
-    }
     let mut scenario = Scenario::load(&args.scenario, stdin)?;
     let origins = args.settings.lay_over(&mut scenario, matches)?;
     screen.out(&report::text(&origins, screen.width, screen.colour));

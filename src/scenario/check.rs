@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::file::{
     BookingFile, ControlFile, DistributionFile, EvidenceFile, File, IsolationName, LoadFile, Names, OperationFile, RetryFile,
-    Scalar, TargetsName, WorkloadName,
+    Scalar, StatementFile, TargetsName, WorkloadName,
 };
 use super::place::{Document, Fault};
 use super::{
@@ -21,7 +21,7 @@ use crate::outcome::Sqlstate;
 use crate::pace::{Arrival, Think, parse_duration};
 use crate::pg::load::Isolation;
 use crate::pg::retry::Retry;
-use crate::program::{self, Distribution, Program, StatementSpec, Value};
+use crate::program::{self, Distribution, Program, StatementKind, StatementSpec, Value};
 use crate::seed::Spec;
 use crate::strategy::{Hazard, Strategy};
 use crate::threshold::Threshold;
@@ -511,32 +511,28 @@ impl Reader<'_> {
                 "put it beside the statement that it is about",
             );
         }
-        match (sql, statements, script) {
-            (Some(sql), None, None) => {
-                let spec = StatementSpec { sql, expect, refused, capture: Vec::new() };
-                self.good(format!("{at}.sql"), program::statements(&name, &[spec], parameters))
-            }
-            (None, Some(statements), None) => {
-                let specs: Vec<StatementSpec> = statements
-                    .into_iter()
-                    .map(|s| StatementSpec { sql: s.sql, expect: s.expect, refused: s.refused, capture: s.capture })
-                    .collect();
-                self.good(format!("{at}.statements"), program::statements(&name, &specs, parameters))
-            }
+        let spec = |s: StatementFile| StatementSpec { sql: s.sql, expect: s.expect, refused: s.refused, capture: s.capture };
+        let (at, specs) = match (sql, statements, script) {
+            (Some(sql), None, None) => (format!("{at}.sql"), vec![StatementSpec { sql, expect, refused, capture: Vec::new() }]),
+            (None, Some(statements), None) => (format!("{at}.statements"), statements.into_iter().map(spec).collect()),
             (None, None, Some(script)) => {
                 let at = format!("{at}.script");
                 let Script { text, .. } = self.script(&at, &script)?;
-                self.good(at, program::script(&script, &text, &BTreeMap::new()))
+                let program = program::script(&script, &text, &BTreeMap::new());
+                return self.good(at, program.and_then(|program| program.validate_blocks().map(|()| program)));
             }
             _ => {
-                self.wrong(
-                    at,
-                    format!("operation `{name}` does not say what it does, or says it twice"),
-                    "exactly one of: sql, statements, script",
-                );
-                None
+                let message = format!("operation `{name}` does not say what it does, or says it twice");
+                self.wrong(at, message, "exactly one of: sql, statements, script");
+                return None;
             }
+        };
+        let program = self.good(&at, program::statements(&name, &specs, parameters))?;
+        if let Some(statement) = program.statements().find(|s| s.kind != StatementKind::Other) {
+            let message = format!("`{}`: the statements are one transaction already", statement.label);
+            self.wrong(at, message, "leave it out; a script may have transactions of its own");
         }
+        Some(program)
     }
 }
 

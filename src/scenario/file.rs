@@ -4,10 +4,13 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
+use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::Value as Json;
 
 use crate::history::OperationKind;
 
@@ -567,8 +570,29 @@ fn words<T: clap::ValueEnum>(_: &mut SchemaGenerator) -> Schema {
 
 /// The JSON Schema (draft 2020-12) of a scenario file, all in one piece.
 pub fn schema() -> Schema {
-    SchemaSettings::draft2020_12()
-        .with(|settings| settings.inline_subschemas = true)
-        .into_generator()
-        .into_root_schema_for::<File>()
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        settings.inline_subschemas = true;
+        settings.transforms.push(Box::new(RecursiveTransform(without_null)));
+    });
+    settings.into_generator().into_root_schema_for::<File>()
+}
+
+/// What may be left out is never null: TOML has none, and an editor should not offer it.
+fn without_null(schema: &mut Schema) {
+    if schema.get("default").is_some_and(Json::is_null) {
+        schema.remove("default");
+    }
+    if let Some(Json::Array(types)) = schema.get_mut("type") {
+        types.retain(|name| name != "null");
+        if let [only] = &**types {
+            let only = only.clone();
+            schema.insert("type".into(), only);
+        }
+    }
+    if let Some(Json::Array(values)) = schema.get_mut("enum") {
+        values.retain(|value| !value.is_null());
+    }
+    if let Some(Json::Array(alternatives)) = schema.get_mut("anyOf") {
+        alternatives.retain(|alternative| alternative["type"] != "null");
+    }
 }

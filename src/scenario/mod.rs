@@ -1,6 +1,6 @@
 //! What is to be run, as its author wrote it? A file in TOML: dataset, workload, load, thresholds, and what a pass must rest on.
 //!
-//! [`file`] has the keys, `place` says where in the file something is wrong, `check` makes a [`Scenario`] of it, `rules` says whether its
+//! [`mod@file`] has the keys, `place` says where in the file something is wrong, `check` makes a [`Scenario`] of it, `rules` says whether its
 //! values go together, `origin` which value each setting has. The scenarios that come with the program are files like any other.
 
 mod check;

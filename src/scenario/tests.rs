@@ -50,6 +50,11 @@ fn those_that_are_built_in_keep_to_the_schema() {
 }
 
 #[test]
+fn nothing_in_the_schema_is_null() {
+    assert!(!file::schema().to_value().to_string().contains("null"));
+}
+
+#[test]
 fn every_key_of_the_schema_is_explained() {
     fn walk(schema: &serde_json::Value, path: &str, bare: &mut Vec<String>) {
         for (key, rule) in schema["properties"].as_object().into_iter().flatten() {
@@ -149,6 +154,25 @@ fn each_fault_has_its_place_and_its_cure() {
 }
 
 #[test]
+fn whatever_is_missing_or_doubled_is_read_or_refused_with_its_place() {
+    for (name, text) in BUILT_IN {
+        let lines: Vec<&str> = text.lines().collect();
+        for n in 0..lines.len() {
+            let without: Vec<&str> = [&lines[..n], &lines[n + 1..]].concat();
+            let twice: Vec<&str> = [&lines[..n], &lines[n..=n], &lines[n..]].concat();
+            let cut = [&lines[..n], &[&lines[n][..lines[n].len() / 2]], &lines[n + 1..]].concat();
+            for changed in [without, twice, cut] {
+                let text = changed.join("\n");
+                if let Err(error) = read(&text) {
+                    let said = error.to_string();
+                    assert!(said.starts_with("mine.toml:") && said.contains("cure:"), "{name}, line {}: {said}", n + 1);
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn independent_faults_are_told_at_once_in_the_order_of_the_file() {
     let said = refused("strategy = \"non\"\n[load]\nduration = \"x\"\nthink = \"y\"\n[booking]\nhold = \"z\"");
     let places: Vec<&str> = said.lines().filter_map(|l| l.strip_prefix("mine.toml:")?.split(": ").next()).collect();
@@ -201,4 +225,135 @@ fn a_name_leads_to_a_scenario_or_to_the_nearest() {
     assert!(load("mixd").unwrap_err().to_string().contains("did you mean `mixed`?"));
     let said = load("missing/mine.toml").unwrap_err().to_string();
     assert!(said.contains("missing/mine.toml") && said.contains("cure:"), "{said}");
+}
+
+/// A directory with the files of a scenario of SQL in it, gone at the end.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let directory = std::env::temp_dir().join(format!("dbstress-scenario-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(directory.join("rules")).unwrap();
+        let rule = "-- when: always\n-- examines: SELECT count(*) FROM seat\n-- breaks: UPDATE seat SET bookings = 2\n--\n\
+                    -- Nobody sits on another's lap.\n\
+                    SELECT id::text AS subject, '1' AS expected, bookings::text AS actual FROM seat WHERE bookings > 1\n";
+        for (file, text) in [
+            ("rules/seat-once.sql", rule),
+            ("schema.sql", "CREATE TABLE seat (id int, bookings int)"),
+            ("drop.sql", "DROP TABLE seat"),
+            ("transfer.sql", "\\set id random(1, 10)\nBEGIN;\nUPDATE seat SET bookings = 1 WHERE id = :id;\nEND;\n"),
+            ("open.sql", "BEGIN;\nSELECT 1;\n"),
+            ("racy.toml", RACY),
+            ("proud.toml", &format!("{RACY}[control]\nfile = \"racy.toml\"\n")),
+        ] {
+            std::fs::write(directory.join(file), text).unwrap();
+        }
+        Self(directory)
+    }
+
+    fn read(&self, rest: &str) -> Result<Scenario> {
+        Scenario::from_toml("mine.toml", &format!("summary = \"a test\"\nworkload = \"sql\"\n{rest}"), Some(&self.0))
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+const RACY: &str = "summary = \"racy\"\nworkload = \"sql\"\ninvariants = \"rules\"\n\
+                    [[operation]]\nname = \"book\"\nsql = \"UPDATE seat SET bookings = bookings + 1\"\n";
+
+#[test]
+fn a_scenario_of_sql_is_read_with_the_files_beside_it() {
+    let directory = Directory::new("whole");
+    let scenario = directory
+        .read(
+            r#"
+schema = "seats"
+setup = "schema.sql"
+teardown = "drop.sql"
+invariants = "rules"
+thresholds = ["book.aborted.rate<0.01"]
+[control]
+file = "racy.toml"
+[parameters.seat]
+uniform = [1, 100]
+[parameters.place]
+choice = ["a", { value = "b", weight = 3 }]
+[[operation]]
+name = "book"
+isolation = "serializable"
+statements = [
+    { sql = "SELECT version FROM seat WHERE id = $seat AND place = $place", refused = "0 rows", capture = ["version"] },
+    { sql = "UPDATE seat SET bookings = 1 WHERE id = $seat AND version = $version", expect = "1 row" },
+]
+outcomes = { "23505" = "refused" }
+[[operation]]
+name = "transfer"
+weight = 0.5
+script = "transfer.sql"
+retry = false
+[[operation]]
+name = "look"
+sql = "SELECT 1"
+"#,
+        )
+        .unwrap();
+    let Workload::Sql(sql) = &scenario.workload else { panic!("it is SQL") };
+    assert_eq!((&*sql.schema, sql.setup.as_ref().map(|s| &*s.text)), ("seats", Some("CREATE TABLE seat (id int, bookings int)")));
+    assert_eq!(scenario.claims, ["seat-once"], "every rule of its directory");
+    assert!(matches!(&sql.control, Some(Control::Twin(twin)) if twin.name == "racy"));
+    assert_eq!(scenario.operations(), ["book", "transfer", "look"]);
+    let [book, transfer, look] = &*sql.operations else { panic!("three") };
+    assert_eq!((book.isolation, book.weight, book.retry), (Isolation::Serializable, 1.0, true));
+    assert_eq!(book.outcomes[&Sqlstate::new("23505")], Meaning::Refused);
+    assert_eq!((transfer.isolation, transfer.weight, transfer.retry), (Isolation::ReadCommitted, 0.5, false));
+    assert_eq!((book.program.statements().count(), transfer.program.transactions(), look.program.statements().count()), (2, 1, 1));
+}
+
+#[test]
+fn what_is_wrong_in_a_scenario_of_sql_has_its_place_too() {
+    let directory = Directory::new("faults");
+    let cases: &[(&str, &str, &[&str])] = &[
+        ("", "1:1", &["nothing to do", "[[operation]]"]),
+        ("setup = \"missing.sql\"\n[[operation]]\nname = \"a\"\nsql = \"SELECT 1\"", "3:9", &["missing.sql cannot be read"]),
+        ("invariants = \"missing\"\n[[operation]]\nname = \"a\"\nsql = \"SELECT 1\"", "3:14", &["cannot read"]),
+        ("claims = [\"x\"]\n[[operation]]\nname = \"a\"\nsql = \"SELECT 1\"", "3:11", &["no invariant `x`", "DIRECTORY"]),
+        ("strategy = \"naive\"\n[[operation]]\nname = \"a\"\nsql = \"SELECT 1\"", "3:12", &["workload = \"booking\""]),
+        ("[control]\n[[operation]]\nname = \"a\"\nsql = \"SELECT 1\"", "3:1", &["none = true"]),
+        ("[control]\nfile = \"proud.toml\"\n[[operation]]\nname = \"a\"\nsql = \"SELECT 1\"", "4:8", &["no control of its own"]),
+        ("[load]\nrounds = 5\n[[operation]]\nname = \"a\"\nsql = \"SELECT 1\"", "4:10", &["there are rounds only"]),
+        ("[[operation]]\nsql = \"SELECT 1\"", "3:1", &["`name` is missing"]),
+        ("[[operation]]\nname = \"a\"\nkind = \"browse\"\nsql = \"SELECT 1\"", "5:8", &["workload = \"booking\""]),
+        ("[[operation]]\nname = \"a\"", "3:1", &["exactly one of: sql, statements, script"]),
+        ("[[operation]]\nname = \"a\"\nsql = \"SELECT 1\"\nscript = \"transfer.sql\"", "3:1", &["says it twice"]),
+        ("[[operation]]\nname = \"a\"\nsql = \"SELECT $seat\"", "5:7", &["seat"]),
+        ("[[operation]]\nname = \"a\"\nsql = \"BEGIN\"", "5:7", &["one transaction already"]),
+        ("[[operation]]\nname = \"a\"\nscript = \"open.sql\"", "5:10", &["open.sql:1", "does not end"]),
+        ("[[operation]]\nname = \"a\"\nscript = \"transfer.sql\"\nexpect = \"1 row\"", "6:10", &["the one statement of `sql`"]),
+        (
+            "[[operation]]\nname = \"a\"\nsql = \"SELECT 1\"\nisolation = \"serialisable\"",
+            "6:13",
+            &["did you mean `serializable`?"],
+        ),
+        ("[[operation]]\nname = \"a\"\nsql = \"SELECT 1\"\noutcomes = { 2350 = \"retry\" }", "6:21", &["no SQLSTATE"]),
+        ("[[operation]]\nname = \"a\"\nsql = \"SELECT 1\"\n[parameters.x]", "6:1", &["exactly one of: uniform"]),
+        ("[[operation]]\nname = \"a\"\nsql = \"SELECT 1\"\n[parameters.x]\nuniform = [5, 1]", "7:11", &["5 to 1"]),
+        (
+            "[[operation]]\nname = \"a\"\nsql = \"SELECT 1\"\n[parameters.x]\nzipf = { from = 1, to = 5 }",
+            "7:8",
+            &["`exponent` is missing", "How uneven"],
+        ),
+    ];
+    for (rest, place, words) in cases {
+        let said = directory.read(rest).expect_err(rest).to_string();
+        assert!(said.starts_with(&format!("mine.toml:{place}: ")), "{rest}\n{said}");
+        for word in words.iter().chain(&["cure:"]) {
+            assert!(said.contains(word), "{rest}\n{word} is not in\n{said}");
+        }
+    }
+    let said = Scenario::from_toml("stdin", RACY, None).unwrap_err().to_string();
+    assert!(said.contains("no directory to look for it in"), "{said}");
 }
