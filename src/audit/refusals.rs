@@ -80,6 +80,7 @@ fn had_room(state: Applied, refusal: Refusal, units: i32) -> bool {
         Refusal::Inactive => state.used != state.total,
         // Rows of a run exist, and outlast it by the clock of the domain.
         Refusal::Expired | Refusal::NotFound => true,
-        Refusal::WrongOrganisation => false,
+        // What a scenario declares is its own business.
+        Refusal::WrongOrganisation | Refusal::Declared => false,
     }
 }

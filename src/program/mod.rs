@@ -32,7 +32,7 @@ use crate::{Error, Result};
 pub type Slot = usize;
 
 /// The steps of an iteration and the variables that they share.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Program {
     /// What errors call it: the file or the operation.
     pub name: String,

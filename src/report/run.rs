@@ -322,7 +322,8 @@ fn rows(checked: &Checked, width: u16) -> Option<String> {
     let Finding::Violated { total, rows, .. } = &checked.finding else { return None };
     let mut lines = vec![format!("what broke {}: {} row{}", checked.name, grouped(*total as u64), if *total == 1 { "" } else { "s" })];
     for row in rows {
-        let line = format!("{}: expected {}, found {}", row.subject, row.expected, row.actual);
+        let value = |value: &Option<String>| value.clone().unwrap_or("nothing".into());
+        let line = format!("{}: expected {}, found {}", value(&row.subject), value(&row.expected), value(&row.actual));
         lines.push(wrap(&line, width, "  "));
     }
     let more = *total - rows.len() as i64;

@@ -19,7 +19,7 @@ pub mod work;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use tokio::sync::watch;
 
@@ -281,7 +281,7 @@ async fn phases(
         Ground::Own(_) => vec![None],
     };
     for strategy in turns {
-        let name = strategy.map_or(context.plan.scenario.as_str(), Strategy::name);
+        let name = strategy.map_or(context.plan.scenario.as_str(), |s| s.name());
         let why = if context.is_interrupted() {
             Some("interrupted".to_owned())
         } else {

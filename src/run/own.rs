@@ -371,7 +371,9 @@ fn put(parameters: &mut Parameters<'_>, value: &Value) {
         Value::Integer(i) => parameters.integer(*i),
         Value::Text(text) => parameters.text(text),
         // Writing to memory does not fail.
-        other => parameters.written(|out| drop(other.write_text(out))),
+        other => parameters.written(|out| {
+            let _ = other.write_text(out);
+        }),
     }
 }
 

@@ -153,7 +153,7 @@ pub(super) async fn tested(
     strategy: Option<Strategy>,
     mut watch: impl FnMut(&Progress),
 ) -> Result<TurnRecord> {
-    let name = strategy.map_or(context.plan.scenario.as_str(), Strategy::name);
+    let name = strategy.map_or(context.plan.scenario.as_str(), |s| s.name());
     let run = register(context, session, name).await?;
     let subject = match (&context.ground, strategy) {
         (Ground::Clinic { as_of, .. }, Some(strategy)) => {

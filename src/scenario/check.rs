@@ -242,6 +242,7 @@ impl Reader<'_> {
             pool_size,
             rng_seed: rng_seed.unwrap_or(42),
             retry: Retry {
+                pauses: true,
                 deadline: self.duration("load.retry.deadline", deadline.as_deref()).unwrap_or(Retry::default().deadline),
                 attempts,
             },
