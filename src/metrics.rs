@@ -317,13 +317,13 @@ impl Recorder {
     }
 
     fn select(&self, operation: Option<usize>, class: Option<OutcomeClass>) -> impl Iterator<Item = &Latency> {
-        self.latency
-            .iter()
-            .enumerate()
-            .filter(move |(i, _)| operation.is_none_or(|o| o == *i))
-            .flat_map(move |(_, classes)| {
-                OutcomeClass::ALL.iter().zip(classes).filter(move |(of, _)| class.is_none_or(|c| c == **of)).filter_map(|(_, l)| l.as_deref())
-            })
+        self.latency.iter().enumerate().filter(move |(i, _)| operation.is_none_or(|o| o == *i)).flat_map(move |(_, classes)| {
+            OutcomeClass::ALL
+                .iter()
+                .zip(classes)
+                .filter(move |(of, _)| class.is_none_or(|c| c == **of))
+                .filter_map(|(_, l)| l.as_deref())
+        })
     }
 
     /// Percentiles of one class of outcome: response and service time.

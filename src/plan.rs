@@ -310,11 +310,17 @@ impl Plan {
                 n => format!("{n} rules held ({})", self.claims.join(", ")),
             };
             let said: Vec<String> = [rules, kept].into_iter().filter(|s| !s.is_empty()).collect();
-            return if said.is_empty() { format!("nothing: measured only, under {load}") } else { format!("{}, under {load}", said.join("; ")) };
+            return if said.is_empty() {
+                format!("nothing: measured only, under {load}")
+            } else {
+                format!("{}, under {load}", said.join("; "))
+            };
         };
         if self.claims.is_empty() {
             let kept = if kept.is_empty() { "the operations were done".to_owned() } else { kept };
-            return format!("{kept}, under {load}; integrity was examined, not claimed: at this load nothing shows that it could have failed");
+            return format!(
+                "{kept}, under {load}; integrity was examined, not claimed: at this load nothing shows that it could have failed"
+            );
         }
         let pressure = match booking.targets {
             Targets::Rounds => {

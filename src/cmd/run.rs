@@ -9,6 +9,7 @@ use super::config::stdin;
 use super::settings::Settings;
 use super::target::{self, Target};
 use super::{Global, interrupt};
+use crate::outcome::OutcomeClass;
 use crate::pace::Profile;
 use crate::pg::admin::{self, Sentinel, Session};
 use crate::plan::{HAZARD, Plan, Workload};
@@ -17,7 +18,6 @@ use crate::report::progress::{Live, Style};
 use crate::report::run as report;
 use crate::report::screen::Screen;
 use crate::report::text::grouped;
-use crate::outcome::OutcomeClass;
 use crate::run::{self, Event, Request};
 use crate::scenario::Scenario;
 use crate::strategy::{Claim, Strategy};
@@ -152,13 +152,7 @@ pub fn prepare(
 ///
 /// # Errors
 /// What kept it from reaching a verdict.
-pub async fn built_in(
-    name: &'static str,
-    common: &Common,
-    matches: &ArgMatches,
-    global: &Global,
-    screen: Screen,
-) -> Result<Exit> {
+pub async fn built_in(name: &'static str, common: &Common, matches: &ArgMatches, global: &Global, screen: Screen) -> Result<Exit> {
     let prepared = prepare(Scenario::built_in(name)?, &common.settings, matches, name, name, global)?;
     finish(prepared, common, global, screen).await
 }
@@ -195,8 +189,7 @@ pub async fn run(args: &Args, matches: &ArgMatches, global: &Global, screen: Scr
         typed += " --accept-uncontrolled";
     }
     let prepared = prepare(scenario, &args.common.settings, matches, "run", &typed, global)?;
-    let prepared =
-        Prepared { disposable: args.disposable.clone(), accepts_uncontrolled: args.accept_uncontrolled, ..prepared };
+    let prepared = Prepared { disposable: args.disposable.clone(), accepts_uncontrolled: args.accept_uncontrolled, ..prepared };
     finish(prepared, &args.common, global, screen).await
 }
 

@@ -14,7 +14,7 @@ use clap::{ArgMatches, Args, Command};
 
 use crate::history::OperationKind;
 use crate::pace::{Arrival, Profile, Stage, Think, parse_duration};
-use crate::scenario::{Backoff, Extent, Fault, Load, Origin, Scenario, Source, Workload, Targets, strategies, together};
+use crate::scenario::{Backoff, Extent, Fault, Load, Origin, Scenario, Source, Targets, Workload, strategies, together};
 use crate::threshold::Threshold;
 use crate::{Error, Result};
 

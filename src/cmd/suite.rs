@@ -7,14 +7,14 @@ use clap::ArgMatches;
 use super::run::{Common, execute, keep, prepare};
 use super::target;
 use super::{Global, interrupt};
+use crate::Error;
 use crate::Result;
 use crate::record::SuiteEntry;
+use crate::report::run as run_report;
 use crate::report::screen::Screen;
 use crate::report::suite as report;
-use crate::report::run as run_report;
 use crate::scenario::{BUILT_IN, Scenario};
 use crate::verdict::{Exit, Verdict};
-use crate::Error;
 
 /// The tag of the scenarios that belong to it.
 const TAG: &str = "suite";
@@ -73,7 +73,8 @@ pub async fn run(args: &Args, matches: &ArgMatches, global: &Global, screen: Scr
     }
     screen.out(&report::text(&entries, screen.width, screen.colour));
     if let Some(path) = &args.common.settings.summary_export {
-        let json = serde_json::to_string_pretty(&entries).map_err(|e| Error::inconclusive("the suite cannot be written as JSON").because(e))?;
+        let json = serde_json::to_string_pretty(&entries)
+            .map_err(|e| Error::inconclusive("the suite cannot be written as JSON").because(e))?;
         crate::record::write_whole(path, &json)?;
     }
     let verdict = Verdict::worst(entries.iter().map(|entry| entry.verdict));
@@ -110,4 +111,3 @@ fn chosen(files: &[PathBuf]) -> Result<Vec<Scenario>> {
     chosen.retain(|scenario| scenario.tags.iter().any(|tag| tag == TAG));
     Ok(chosen)
 }
-

@@ -320,7 +320,8 @@ fn findings(record: &RunRecord, width: u16) -> String {
 /// The rows that break one rule.
 fn rows(checked: &Checked, width: u16) -> Option<String> {
     let Finding::Violated { total, rows, .. } = &checked.finding else { return None };
-    let mut lines = vec![format!("what broke {}: {} row{}", checked.name, grouped(*total as u64), if *total == 1 { "" } else { "s" })];
+    let mut lines =
+        vec![format!("what broke {}: {} row{}", checked.name, grouped(*total as u64), if *total == 1 { "" } else { "s" })];
     for row in rows {
         let value = |value: &Option<String>| value.clone().unwrap_or("nothing".into());
         let line = format!("{}: expected {}, found {}", value(&row.subject), value(&row.expected), value(&row.actual));

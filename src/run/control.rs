@@ -103,7 +103,15 @@ pub async fn run_own(context: &Context<'_>, session: &mut Session, twin: &Scenar
 }
 
 fn blank(moment: Moment) -> Control {
-    Control { name: String::new(), moment, expected: String::new(), fired: false, detail: String::new(), seconds: 0.0, iterations: 0 }
+    Control {
+        name: String::new(),
+        moment,
+        expected: String::new(),
+        fired: false,
+        detail: String::new(),
+        seconds: 0.0,
+        iterations: 0,
+    }
 }
 
 async fn until_caught(
@@ -169,9 +177,12 @@ fn caught_own(judged: &Judged) -> String {
     let found: Vec<String> = judged
         .invariants
         .iter()
-        .filter_map(|c| if let Finding::Violated { total, .. } = c.finding { Some(format!("{} ({total} rows)", c.name)) } else { None })
+        .filter_map(
+            |c| if let Finding::Violated { total, .. } = c.finding { Some(format!("{} ({total} rows)", c.name)) } else { None },
+        )
         .collect();
-    let errored = judged.invariants.iter().find_map(|c| if let Finding::Errored(why) = &c.finding { Some((&c.name, why)) } else { None });
+    let errored =
+        judged.invariants.iter().find_map(|c| if let Finding::Errored(why) = &c.finding { Some((&c.name, why)) } else { None });
     match (found.is_empty(), errored) {
         (false, _) => format!("{CAUGHT} by {}", found.join(", ")),
         (true, Some((name, why))) => format!("{name} could not be checked: {why}"),

@@ -477,16 +477,18 @@ struct Done {
 
 impl LoadThread {
     fn run(self, everyone: &Arc<Everyone>) -> Result<Done> {
-        let path = everyone.turn.history.as_ref().map(|(folder, label)| folder.join(format!("{label}-thread{}.history", self.number)));
+        let path =
+            everyone.turn.history.as_ref().map(|(folder, label)| folder.join(format!("{label}-thread{}.history", self.number)));
         let writer = path.as_deref().map(Writer::create).transpose().map_err(|e| {
-            Error::usage("the history cannot be written").because(e).cure("make the state directory writable, or choose another with --state-dir")
+            Error::usage("the history cannot be written")
+                .because(e)
+                .cure("make the state directory writable, or choose another with --state-dir")
         })?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build_local(Default::default())
             .map_err(|e| Error::inconclusive("a load thread could not be started").because(e))?;
-        let thread =
-            Rc::new(Thread { recorder: RefCell::new(self.recorder), history: RefCell::new(writer), busy: Cell::new(0) });
+        let thread = Rc::new(Thread { recorder: RefCell::new(self.recorder), history: RefCell::new(writer), busy: Cell::new(0) });
         let desk = Rc::new(Desk::default());
         let share = (self.number as u64, self.threads as u64);
         let issued = runtime.block_on(async {

@@ -181,7 +181,11 @@ pub(super) fn judge(
             State::Met => {}
             State::Missed => missed.push(said),
             State::Open => {
-                open.push(format!("threshold {} cannot be judged: {}", judgement.threshold, judgement.why.as_deref().unwrap_or(&said)));
+                open.push(format!(
+                    "threshold {} cannot be judged: {}",
+                    judgement.threshold,
+                    judgement.why.as_deref().unwrap_or(&said)
+                ));
             }
         }
     }

@@ -210,7 +210,9 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
     if let Ground::Clinic { clinics, .. } = &mut ground {
         *clinics = stock::clinics(&mut session).await?;
         if clinics.is_empty() {
-            return Err(Error::usage("the dataset has no organisation with patients and practitioners").cure("dbstress seed --reset"));
+            return Err(
+                Error::usage("the dataset has no organisation with patients and practitioners").cure("dbstress seed --reset")
+            );
         }
     }
     let directory = state.join("runs").join(&id);
@@ -286,9 +288,11 @@ async fn phases(
             Some("interrupted".to_owned())
         } else {
             // Its predecessor's rows would be found again, and be taken for its own.
-            record.turns.last().filter(|t| t.verdict == Verdict::Violated).map(|t| {
-                format!("{} left breaches in the dataset (dbstress seed --reset, then run this one alone)", t.name)
-            })
+            record
+                .turns
+                .last()
+                .filter(|t| t.verdict == Verdict::Violated)
+                .map(|t| format!("{} left breaches in the dataset (dbstress seed --reset, then run this one alone)", t.name))
         };
         if let Some(why) = why {
             record.not_run.push(NotRun { name: name.to_owned(), why });
@@ -413,10 +417,9 @@ fn conclude(record: &mut RunRecord, context: &Context<'_>, open: Vec<String>, ac
 fn uncontrolled(plan: &Plan) -> Option<String> {
     let Workload::Sql(sql) = &plan.workload else { return None };
     if plan.claims.is_empty() {
-        return plan
-            .thresholds
-            .is_empty()
-            .then(|| "nothing was claimed: name rules (invariants = \"DIRECTORY\") or figures (--threshold 'aborted.rate<0.01')".into());
+        return plan.thresholds.is_empty().then(|| {
+            "nothing was claimed: name rules (invariants = \"DIRECTORY\") or figures (--threshold 'aborted.rate<0.01')".into()
+        });
     }
     let controlled = matches!(sql.control, Some(scenario::Control::Twin(_)));
     (!controlled).then(|| "not proven able to fail: name a twin that breaks the rules ([control] file = \"racy.toml\")".into())
@@ -456,7 +459,11 @@ async fn check_connections(session: &mut Session, plan: &Plan) -> Result<()> {
         if plan.pool_size.is_some() { "connections are wanted for the pool" } else { "virtual users need a connection each" },
         left.max(0)
     ))
-    .cure(format!("--{} {} or fewer\nor ALTER SYSTEM SET max_connections = {needed}, and restart the server", if plan.pool_size.is_some() { "pool-size" } else { "vus, or --pool-size," }, left.max(1))))
+    .cure(format!(
+        "--{} {} or fewer\nor ALTER SYSTEM SET max_connections = {needed}, and restart the server",
+        if plan.pool_size.is_some() { "pool-size" } else { "vus, or --pool-size," },
+        left.max(1)
+    )))
 }
 
 /// `20261121-053301250-1234`: when, to the millisecond, and which process.

@@ -73,12 +73,7 @@ impl OwnWork {
             let is_wrapped = plan.is_one_transaction && !program.begins_transaction();
             OwnOperation { plan: plan.clone(), builtin, is_wrapped }
         });
-        Self {
-            search_path,
-            operations: operations.collect(),
-            weights: Weights::new(sql.operations.iter().map(|o| o.weight)),
-            vus,
-        }
+        Self { search_path, operations: operations.collect(), weights: Weights::new(sql.operations.iter().map(|o| o.weight)), vus }
     }
 
     pub(super) fn levels(&self) -> Vec<Isolation> {
@@ -113,7 +108,10 @@ impl OwnWork {
         Ok(all)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "each is another's: the connection's, the plan's, the virtual user's, the attempt's")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is another's: the connection's, the plan's, the virtual user's, the attempt's"
+    )]
     pub(super) async fn perform(
         &self,
         connection: &mut Connection,
@@ -348,9 +346,10 @@ impl Run<'_> {
             Some(Meaning::Refused) => Attempt::Refused(Refusal::Declared),
             Some(Meaning::Aborted) => Attempt::GivenUp(failure, None),
             Some(Meaning::Retry) if !self.has_committed => Attempt::Again(failure),
-            _ if self.has_committed => {
-                Attempt::GivenUp(failure, Some("a transaction of the same iteration had been committed, so that it was not tried again".into()))
-            }
+            _ if self.has_committed => Attempt::GivenUp(
+                failure,
+                Some("a transaction of the same iteration had been committed, so that it was not tried again".into()),
+            ),
             _ if !self.operation.plan.retry => Attempt::GivenUp(failure, None),
             _ => Attempt::Failed(failure),
         }

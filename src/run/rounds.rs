@@ -8,10 +8,10 @@ use super::drive::Everyone;
 use super::pacing::CHOICES;
 use super::vu::Vu;
 use super::work::Work;
+use crate::Result;
 use crate::outcome::Outcome;
 use crate::plan::{Limit, Load};
 use crate::random::Random;
-use crate::Result;
 
 /// The round counter before the first round, and after the last.
 const BEFORE: u64 = 0;

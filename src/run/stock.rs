@@ -79,13 +79,7 @@ impl Stock {
     ///
     /// # Errors
     /// When the rows cannot be inserted.
-    pub async fn open(
-        mut session: Session,
-        place: &Place,
-        clinics: &[Clinic],
-        size: Size,
-        guarded: bool,
-    ) -> Result<Self> {
+    pub async fn open(mut session: Session, place: &Place, clinics: &[Clinic], size: Size, guarded: bool) -> Result<Self> {
         let base = session.integer(&format!("SELECT coalesce(max(id), 0) + 1 FROM {}.authorisation", place.schema)).await?;
         let values: Vec<String> = clinics
             .iter()

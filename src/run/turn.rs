@@ -51,11 +51,7 @@ pub(super) struct Leg {
 }
 
 /// Drives one turn; `watch` sees every second of it.
-async fn load(
-    context: &Context<'_>,
-    leg: &Leg,
-    mut watch: impl FnMut(&Progress),
-) -> Result<Driven> {
+async fn load(context: &Context<'_>, leg: &Leg, mut watch: impl FnMut(&Progress)) -> Result<Driven> {
     let plan = context.plan;
     let (work, stock) = match &leg.subject {
         Subject::Booking(strategy, place) => {
@@ -74,7 +70,9 @@ async fn load(
             };
             (Work::Booking(work), Some(stock))
         }
-        Subject::Own(sql, search_path) => (Work::Own(OwnWork::new(sql, Some(search_path.clone()).filter(|path| !path.is_empty()), leg.load.vus())), None),
+        Subject::Own(sql, search_path) => {
+            (Work::Own(OwnWork::new(sql, Some(search_path.clone()).filter(|path| !path.is_empty()), leg.load.vus())), None)
+        }
     };
     let turn = Turn {
         plan: plan.clone(),

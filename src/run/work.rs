@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use super::own::{self, OwnWork};
 use super::stock::Clinic;
+use crate::Result;
 use crate::history::{Applied, OpId, OperationKind};
 use crate::outcome::{Abort, Refusal};
 use crate::pg::load::{Connection, Ending, Failure, Isolation, Phase, Tx};
 use crate::random::Random;
 use crate::scenario::{Booking as BookingPlan, Targets};
-use crate::strategy::{Decision, RowLock, Strategy};
 use crate::strategy::Operation as _;
+use crate::strategy::{Decision, RowLock, Strategy};
 use crate::workload::booking::{Booking, Place, Proposal, Statements};
-use crate::Result;
 
 /// What the virtual users of a turn do.
 pub enum Work {

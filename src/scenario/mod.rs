@@ -358,7 +358,9 @@ impl Scenario {
         let mut operations: Vec<SqlOperation> = Vec::new();
         for (path, weight) in scripts {
             let text = std::fs::read_to_string(path).map_err(|e| {
-                Error::usage(format!("the script {} cannot be read", path.display())).because(e).cure("name a file, as in -f transfer.sql")
+                Error::usage(format!("the script {} cannot be read", path.display()))
+                    .because(e)
+                    .cure("name a file, as in -f transfer.sql")
             })?;
             let stem = path.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
             let is_usual = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -377,7 +379,9 @@ impl Scenario {
             });
         }
         if !operations.iter().any(|o| o.weight > 0.0) {
-            return Err(Error::usage("nothing would ever be chosen").cure("give one script a weight above 0, as in -f transfer.sql@1"));
+            return Err(
+                Error::usage("nothing would ever be chosen").cure("give one script a weight above 0, as in -f transfer.sql@1")
+            );
         }
         scenario.name = operations[0].name.clone();
         scenario.workload = Workload::Sql(Sql {

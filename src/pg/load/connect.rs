@@ -42,8 +42,7 @@ impl Connection {
         let mut wire = Wire::new(stream);
         let commit = prepared(&mut wire, "COMMIT").await?;
         let rollback = prepared(&mut wire, "ROLLBACK").await?;
-        let mut connection =
-            Self { wire, begin: [const { None }; 3], commit, rollback, options: options.clone(), cancel, tls };
+        let mut connection = Self { wire, begin: [const { None }; 3], commit, rollback, options: options.clone(), cancel, tls };
         for level in levels {
             connection.check(*level).await?;
             connection.begin[*level as usize] = Some(prepared(&mut connection.wire, level.begin()).await?);
@@ -98,7 +97,11 @@ impl Connection {
     ///
     /// # Errors
     /// The server's answer; a transaction has failed then.
-    pub async fn execute(&mut self, statement: &Statement, fill: impl FnOnce(&mut Parameters<'_>)) -> std::result::Result<Reply, Failure> {
+    pub async fn execute(
+        &mut self,
+        statement: &Statement,
+        fill: impl FnOnce(&mut Parameters<'_>),
+    ) -> std::result::Result<Reply, Failure> {
         self.wire.execute(statement, fill).await
     }
 
@@ -106,7 +109,11 @@ impl Connection {
     ///
     /// # Errors
     /// How it ended, if not committed.
-    pub async fn execute_alone(&mut self, statement: &Statement, fill: impl FnOnce(&mut Parameters<'_>)) -> std::result::Result<Reply, Ending> {
+    pub async fn execute_alone(
+        &mut self,
+        statement: &Statement,
+        fill: impl FnOnce(&mut Parameters<'_>),
+    ) -> std::result::Result<Reply, Ending> {
         let answer = self.wire.execute(statement, fill).await;
         answer.map_err(|failure| self.ending(failure, definite_of_statement))
     }
