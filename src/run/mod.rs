@@ -1,5 +1,6 @@
 //! One run, from plan to record: invariants before, controls, the strategies' turns, controls again, verdict.
 
+mod alarm;
 mod collect;
 pub mod control;
 pub mod drive;

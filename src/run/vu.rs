@@ -1,13 +1,11 @@
 //! One virtual user: takes an intention through attempts to an outcome, and writes down what it saw.
 
 use std::cell::{Cell, RefCell};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use tokio::time::Sleep;
-
+use super::alarm::{Alarm, Alarms};
 use super::drive::Everyone;
 use super::own::Scratch;
 use super::pool::Checkout;
@@ -26,6 +24,8 @@ pub(super) struct Thread {
     pub history: RefCell<Option<Writer>>,
     /// Virtual users at work.
     pub busy: Cell<u32>,
+    /// When attempts are given up.
+    pub alarms: Alarms,
 }
 
 /// A virtual user.
@@ -50,11 +50,12 @@ impl Vu {
     pub async fn open(number: u16, everyone: &Everyone, thread: Rc<Thread>) -> Result<Self> {
         // No iteration draws from this: how often is tried again must not change what is proposed.
         let jitter = Random::of(everyone.turn.plan.rng_seed, JITTER + u64::from(number), 0);
+        let alarm = thread.alarms.set_up();
         let session = match &everyone.pool {
             Some(_) => None,
             None => Some(Box::new(everyone.opener.open(&name_of(everyone, number)).await?)),
         };
-        Ok(Self { number, thread, session, issued: 0, scratch: Scratch::default(), jitter, alarm: Alarm::new() })
+        Ok(Self { number, thread, session, issued: 0, scratch: Scratch::default(), jitter, alarm })
     }
 
     /// How many operations it has issued.
@@ -164,14 +165,7 @@ impl Vu {
         Ok((outcome, ended))
     }
 
-    async fn attempt(
-        &mut self,
-        everyone: &Everyone,
-        intention: &Intention,
-        who: Who,
-        phase: &Phase,
-        deadline: Instant,
-    ) -> Attempt {
+    async fn attempt(&mut self, everyone: &Everyone, intention: &Intention, who: Who, phase: &Phase, deadline: Instant) -> Attempt {
         let mut session = match self.session(everyone, phase, deadline).await {
             Ok(session) => session,
             Err(failed) => return failed,
@@ -232,55 +226,4 @@ impl Vu {
 /// Its sessions in `pg_stat_activity`.
 fn name_of(everyone: &Everyone, vu: u16) -> String {
     format!("{}/vu{vu}", everyone.application_name)
-}
-
-/// A deadline that costs next to nothing while it is kept: the timer is moved when it rings, not at every attempt.
-struct Alarm(Pin<Box<Sleep>>);
-
-impl Alarm {
-    fn new() -> Self {
-        Self(Box::pin(tokio::time::sleep(Duration::from_secs(3600))))
-    }
-
-    /// What the future comes to, or `None` at the deadline.
-    async fn within<T>(&mut self, deadline: Instant, mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
-        let deadline = tokio::time::Instant::from_std(deadline);
-        std::future::poll_fn(|cx| {
-            if let Poll::Ready(done) = future.as_mut().poll(cx) {
-                return Poll::Ready(Some(done));
-            }
-            if self.0.deadline() > deadline {
-                self.0.as_mut().reset(deadline);
-            }
-            while self.0.as_mut().poll(cx).is_ready() {
-                if tokio::time::Instant::now() >= deadline {
-                    return Poll::Ready(None);
-                }
-                // It was set for an earlier attempt.
-                self.0.as_mut().reset(deadline);
-            }
-            Poll::Pending
-        })
-        .await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn an_alarm_rings_at_each_deadline_and_not_before() {
-        let mut alarm = Alarm::new();
-        let start = tokio::time::Instant::now();
-        let never = std::future::pending::<()>;
-        for seconds in [5, 20, 21, 60] {
-            let deadline = start + Duration::from_secs(seconds);
-            assert_eq!(alarm.within(deadline.into_std(), pin!(never())).await, None);
-            assert_eq!(start.elapsed().as_secs(), seconds);
-        }
-        let deadline = (start + Duration::from_secs(100)).into_std();
-        assert_eq!(alarm.within(deadline, pin!(tokio::time::sleep(Duration::from_secs(1)))).await, Some(()));
-        assert_eq!(start.elapsed().as_secs(), 61);
-    }
 }
