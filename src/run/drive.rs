@@ -589,7 +589,7 @@ async fn pulse(
     while let Some(beat) = beats.recv().await {
         let now = Instant::now();
         thread.alarms.beat(now);
-        if is_measured_here {
+        if is_measured_here && everyone.is_measured(everyone.nanos(beat)) {
             thread.recorder.borrow_mut().lag(now.saturating_duration_since(beat).as_nanos() as u64);
         }
         while now >= began + TICK * tick {

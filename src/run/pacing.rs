@@ -88,7 +88,9 @@ pub(super) async fn closed(everyone: &Everyone, thread: &Thread, vu: &mut Vu) ->
                 break;
             }
             now = Instant::now();
-            thread.recorder.borrow_mut().lag((now - scheduled).as_nanos() as u64);
+            if everyone.is_measured(everyone.nanos(scheduled)) {
+                thread.recorder.borrow_mut().lag((now - scheduled).as_nanos() as u64);
+            }
         }
     }
     Ok(())
@@ -134,7 +136,9 @@ pub(super) async fn arrivals(everyone: &Everyone, thread: &Thread, desk: &Desk, 
         }
         let mut waiting = desk.waiting.borrow_mut();
         // How late the generator is with it; waiting for a virtual user is not its fault, and is in the response time.
-        thread.recorder.borrow_mut().lag(now.saturating_duration_since(due).as_nanos() as u64);
+        if everyone.is_measured(everyone.nanos(due)) {
+            thread.recorder.borrow_mut().lag(now.saturating_duration_since(due).as_nanos() as u64);
+        }
         if waiting.len() >= most + desk.idle.get() as usize {
             thread.recorder.borrow_mut().dropped();
             continue;
