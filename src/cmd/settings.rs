@@ -14,7 +14,8 @@ use clap::{ArgMatches, Args, Command};
 
 use crate::history::OperationKind;
 use crate::pace::{Arrival, Profile, Stage, Think, parse_duration};
-use crate::scenario::{Backoff, Extent, Fault, Load, Origin, Scenario, Source, Targets, Workload, strategies, together};
+use crate::pg::retry::Backoff;
+use crate::scenario::{Extent, Fault, Load, Origin, Scenario, Source, Targets, Workload, strategies, together};
 use crate::threshold::Threshold;
 use crate::{Error, Result};
 
@@ -353,7 +354,7 @@ impl Over<'_> {
         self.put("rng_seed", "load.rng_seed", settings.rng_seed.as_ref(), &mut load.rng_seed);
         self.put("retry_deadline", "load.retry.deadline", settings.retry_deadline.as_ref(), &mut load.retry.deadline);
         self.put("retry_attempts", "load.retry.attempts", Some(&settings.retry_attempts), &mut load.retry.attempts);
-        self.put("retry_backoff", "load.retry.backoff", settings.retry_backoff.as_ref(), &mut load.backoff);
+        self.put("retry_backoff", "load.retry.backoff", settings.retry_backoff.as_ref(), &mut load.retry.backoff);
     }
 
     fn workload(&mut self, scenario: &mut Scenario) {
