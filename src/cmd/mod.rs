@@ -1,5 +1,6 @@
 //! One file per subcommand: arguments in, an exit code out. This file knows them all and what they share.
 
+pub mod capacity;
 pub mod config;
 pub mod db;
 pub mod demo;
@@ -154,6 +155,10 @@ pub enum Command {
     DatabaseStress(Box<run::BuiltIn>),
     /// Every scenario that is tagged `suite`, one after the other, and a table of what to think of them
     Suite(Box<suite::Args>),
+    /// Climb a ladder of load until the SLO breaks: how much does it stand?
+    ///
+    /// Each step is a run of its own. The last step that kept the SLO and the first that missed it are tried three times; the majority counts.
+    Capacity(Box<capacity::Args>),
     /// Ask the database whether the rules hold: every invariant in one snapshot, with the operations that broke them
     Verify(verify::Args),
     /// Show the scenarios that come with the program, start a file of your own from one, check it
@@ -204,6 +209,7 @@ impl Cli {
             Command::FlashSale(args) => block_on(run::built_in("flash-sale", &args.common, matches, global, screen)),
             Command::DatabaseStress(args) => block_on(run::built_in("database-stress", &args.common, matches, global, screen)),
             Command::Suite(args) => block_on(suite::run(&args, matches, global, screen)),
+            Command::Capacity(args) => block_on(capacity::run(&args, matches, global, screen)),
             Command::Verify(args) => {
                 if let Some(exit) = verify::offline(&args, screen)? {
                     return Ok(exit);

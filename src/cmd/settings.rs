@@ -197,8 +197,7 @@ impl Settings {
         let mut again = String::new();
         for argument in command.get_arguments() {
             let id = argument.get_id().as_str();
-            let is_said = matches!(matches.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable));
-            let (Some(long), true) = (argument.get_long(), is_said) else { continue };
+            let (Some(long), Some(_)) = (argument.get_long(), source(matches, id)) else { continue };
             if !argument.get_action().takes_values() {
                 if matches.get_flag(id) {
                     again.push_str(&format!(" --{long}"));
@@ -211,6 +210,27 @@ impl Settings {
             again.push_str(&format!(" --{long} {}", quoted(&values.join(&delimiter))));
         }
         again
+    }
+}
+
+/// Refuses whatever is said of the settings `ids`, because `why`.
+///
+/// # Errors
+/// Usage, with the flag or the variable.
+pub fn refuse(ids: &[&str], matches: &ArgMatches, why: &str, cure: &str) -> Result<()> {
+    let faults: Vec<(String, Error)> = ids
+        .iter()
+        .filter_map(|id| Some((spelled(id, source(matches, id)?), Error::usage(why).cure(cure))))
+        .collect();
+    if faults.is_empty() { Ok(()) } else { Err(together(faults)) }
+}
+
+/// Where anything is said of the setting.
+fn source(matches: &ArgMatches, id: &str) -> Option<Source> {
+    match matches.value_source(id)? {
+        ValueSource::CommandLine => Some(Source::Flag),
+        ValueSource::EnvVariable => Some(Source::Environment),
+        _ => None,
     }
 }
 
@@ -236,13 +256,8 @@ struct Over<'s> {
 }
 
 impl Over<'_> {
-    /// Where anything is said of the setting.
     fn source(&self, id: &str) -> Option<Source> {
-        match self.matches.value_source(id)? {
-            ValueSource::CommandLine => Some(Source::Flag),
-            ValueSource::EnvVariable => Some(Source::Environment),
-            _ => None,
-        }
+        source(self.matches, id)
     }
 
     fn changed(&mut self, key: impl Into<String>, id: &'static str) {
