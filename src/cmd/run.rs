@@ -10,7 +10,6 @@ use super::settings::Settings;
 use super::target::{self, Target};
 use super::{Global, interrupt};
 use crate::outcome::OutcomeClass;
-use crate::pace::Profile;
 use crate::pg::admin::{self, Sentinel, Session};
 use crate::plan::{HAZARD, Plan, Workload};
 use crate::record::{self, Moment, RunRecord};
@@ -134,10 +133,6 @@ pub fn prepare(
         record::check_writable(path)?;
     }
     settings.lay_over(&mut scenario, matches)?;
-    if settings.profile == Some(Profile::Smoke) {
-        // A few virtual users show whether it works, not how fast it is.
-        scenario.without_speed_thresholds();
-    }
     let tags = settings.tags.iter().map(|tag| (tag.key.clone(), tag.value.clone())).collect();
     let flags = global.again();
     let commands = Commands {

@@ -174,6 +174,11 @@ impl Settings {
         over.shape(&mut scenario.load, in_rounds);
         over.load(&mut scenario.load);
         over.workload(scenario);
+        if self.profile == Some(Profile::Smoke) && over.source("profile").is_some() {
+            // A few virtual users show whether it works, not how fast it is.
+            scenario.without_speed_thresholds();
+            over.changed("thresholds", "profile");
+        }
         over.thresholds(&mut scenario.thresholds);
         let Over { changed, mut faults, .. } = over;
         if faults.is_empty() {
@@ -506,6 +511,15 @@ mod tests {
         assert_eq!(count(&["--threshold", "unknown.count==0;dropped.count==0"]), 3);
         assert_eq!((count(&["--no-thresholds"]), count(&["--no-thresholds", "--threshold", "unknown.count==0"])), (0, 1));
         assert!(refused("", &["--threshold", "buy.aborted.rate<0.01"]).starts_with("--threshold: there is no operation `buy`"));
+    }
+
+    #[test]
+    fn smoke_is_no_measure_of_speed_unless_one_is_asked_for() {
+        let file = "thresholds = [\"response:p(95)<150ms\", \"committed.rate>=100/s\", \"aborted.rate<0.01\"]";
+        let kept = |flags: &[&str]| lay(file, flags).unwrap().0.thresholds.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(kept(&["--profile", "smoke"]), ["aborted:rate<0.01"]);
+        assert_eq!(kept(&["--profile", "load"]).len(), 3);
+        assert_eq!(kept(&["--profile", "smoke", "--threshold", "response:p(95)<1s"]), ["aborted:rate<0.01", "response:p(95)<1s"]);
     }
 
     #[test]
