@@ -167,6 +167,41 @@ units = 5
 }
 
 #[test]
+fn several_files_are_checked_at_once_and_each_fault_is_told() {
+    let (good, bad) = (Written::new("good", SMALL), Written::new("bad", "summary = \"a test\"\nworkload = \"bokking\"\n"));
+    let output = run(dbstress().args(["scenarios", "check", &bad.file(), &good.file(), "missing.toml"]));
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert_eq!(text(&output.stdout), "ok: mine: a test\n");
+    assert!(said.contains(&format!("{}:2:12: ", bad.file())) && said.contains("missing.toml cannot be read"), "{said}");
+}
+
+#[test]
+fn a_suite_does_not_leave_out_what_was_named() {
+    let written = Written::new("untagged", SMALL);
+    for named in [written.file(), written.0.display().to_string()] {
+        let output = run(dbstress().args(["suite", &named]));
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("belongs to the suite") && said.contains("tags = [\"suite\"]"), "{said}");
+    }
+}
+
+const SMALL: &str = "summary = \"a test\"\nworkload = \"booking\"\n";
+
+#[test]
+fn the_examples_can_be_run() {
+    let examples = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/examples")).unwrap();
+    for directory in examples.map(|entry| entry.unwrap().path()) {
+        for file in std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+            if file.extension().is_some_and(|e| e == "toml") {
+                assert!(printed(&["scenarios", "check", file.to_str().unwrap()]).starts_with("ok: "), "{}", file.display());
+            }
+        }
+    }
+}
+
+#[test]
 fn the_schema_is_one_document_that_says_which_draft_it_is() {
     let schema: serde_json::Value = serde_json::from_str(&printed(&["schema"])).unwrap();
     assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");

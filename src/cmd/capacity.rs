@@ -35,7 +35,6 @@ const WARM_UP: u32 = 10;
 /// Flags of `capacity`.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
-    after_help = "Example:\n  dbstress capacity mixed --ladder 50,100,200,400 --step 30s --threshold 'response:p(99)<500ms'",
     mut_arg("duration", |a| a.hide(true)),
     mut_arg("iterations", |a| a.hide(true)),
     mut_arg("rounds", |a| a.hide(true)),

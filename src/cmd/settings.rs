@@ -30,10 +30,10 @@ pub struct Settings {
     /// How long, as 30s or 1m30s
     #[arg(short, long, value_name = "TIME", env = "DBSTRESS_DURATION", value_parser = parse_duration, help_heading = LOAD)]
     pub duration: Option<Duration>,
-    /// So many iterations in all, shared by the VUs
+    /// Iterations in all, shared by the VUs
     #[arg(short, long, value_name = "N", env = "DBSTRESS_ITERATIONS", help_heading = LOAD)]
     pub iterations: Option<u64>,
-    /// So many rounds, where everybody meets in rounds
+    /// Rounds, in a scenario whose VUs meet in rounds
     #[arg(long, value_name = "N", env = "DBSTRESS_ROUNDS", help_heading = LOAD)]
     pub rounds: Option<u64>,
     /// Ramps, as 30s:50: within 30 s to 50 VUs, or arrivals per second if there is a rate; several in order
@@ -68,13 +68,13 @@ pub struct Settings {
     /// Load threads
     #[arg(long, value_name = "N", env = "DBSTRESS_THREADS", help_heading = LOAD)]
     pub threads: Option<u16>,
-    /// One pool of so many connections, instead of a connection for each VU
+    /// Connections of one pool that all VUs share; without it, each VU has its own
     #[arg(long, value_name = "N", env = "DBSTRESS_POOL_SIZE", help_heading = LOAD)]
     pub pool_size: Option<u32>,
     /// What random choices are made from
     #[arg(long, value_name = "N", env = "DBSTRESS_RNG_SEED", help_heading = LOAD)]
     pub rng_seed: Option<u64>,
-    /// A usual shape of load; --vus is then its peak
+    /// A usual shape of load; its peak is --vus, or --rate in an open loop
     #[arg(long, value_enum, env = "DBSTRESS_PROFILE", help_heading = LOAD)]
     pub profile: Option<Profile>,
     /// What all times of the profile are multiplied by
