@@ -122,7 +122,10 @@ fn every_scenario_takes_every_profile_or_says_why_not() {
         for profile in ["smoke", "load", "stress", "spike", "soak", "breaking-point"] {
             let lines = settings(&["config", scenario, "--profile", profile, "--time-scale", "0.1"]);
             let length = if scenario == "contention" { "load.duration" } else { "load.stages" };
-            assert!(lines.iter().any(|line| line.starts_with(length) && line.ends_with(" flag")), "{scenario} {profile}: {lines:?}");
+            assert!(
+                lines.iter().any(|line| line.starts_with(length) && line.ends_with(" flag")),
+                "{scenario} {profile}: {lines:?}"
+            );
         }
     }
     assert!(settings(&["config", "contention", "--profile", "smoke"]).contains(&"load.duration 1m flag".to_owned()));

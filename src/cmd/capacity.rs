@@ -55,7 +55,7 @@ pub struct Args {
         value_name = "N,…",
         env = "DBSTRESS_LADDER",
         value_delimiter = ',',
-        default_values_t = [1, 2, 5, 10, 20, 50, 100, 200],
+        default_value = "1,2,5,10,20,50,100,200",
         conflicts_with = "rate_ladder",
         help_heading = "Ladder"
     )]
@@ -140,10 +140,20 @@ fn asks_for_load(threshold: &Threshold) -> bool {
 /// Usage: a scenario or a flag that cannot be used; whatever kept the first step from being run.
 pub async fn run(args: &Args, matches: &ArgMatches, global: &Global, screen: Screen) -> Result<Exit> {
     let shape = ["duration", "iterations", "rounds", "stages", "rate", "warm_up", "profile", "time_scale"];
-    refuse(&shape, matches, "the ladder says how long and in which shape the load is", "--ladder, --rate-ladder and --step instead")?;
+    refuse(
+        &shape,
+        matches,
+        "the ladder says how long and in which shape the load is",
+        "--ladder, --rate-ladder and --step instead",
+    )?;
     let ladder = Ladder::of(args)?;
     if ladder.unit == LoadUnit::Vus {
-        refuse(&["vus"], matches, "the ladder says how many virtual users there are", "--ladder instead; or --rate-ladder besides")?;
+        refuse(
+            &["vus"],
+            matches,
+            "the ladder says how many virtual users there are",
+            "--ladder instead; or --rate-ladder besides",
+        )?;
     }
     let scenario = Scenario::load(&args.scenario, stdin)?;
     let climb = Climb { args, matches, global, ladder, scenario };
@@ -264,7 +274,8 @@ impl Climb<'_> {
                 return Ok(());
             };
             if let Some(why) = turn.generator_limited.as_ref().filter(|_| is_first && run.verdict == Verdict::Inconclusive) {
-                record.cut_short = Some(format!("dbstress itself was the limit at {} ({why})", report::load(step.load, record.unit)));
+                record.cut_short =
+                    Some(format!("dbstress itself was the limit at {} ({why})", report::load(step.load, record.unit)));
                 end = n;
             }
         }
@@ -409,7 +420,8 @@ mod tests {
 
     #[test]
     fn one_good_trial_is_outvoted_and_the_edge_moves_down() {
-        let (order, steps) = climb(3, |step, trial| if step == 0 || (step, trial) == (1, 0) { Verdict::Pass } else { Verdict::Missed });
+        let (order, steps) =
+            climb(3, |step, trial| if step == 0 || (step, trial) == (1, 0) { Verdict::Pass } else { Verdict::Missed });
         assert_eq!(order, [0, 1, 2, 1, 1, 0, 0]);
         assert_eq!(edge(&steps, 3), (Some(0), Some(1)));
     }

@@ -60,13 +60,13 @@ pub struct Global {
     /// Where the private server and the histories of runs are kept
     #[arg(long, global = true, value_name = "DIR", env = "DBSTRESS_STATE_DIR", help_heading = "Private server")]
     pub state_dir: Option<PathBuf>,
-    /// Directory of the PostgreSQL programs to run it with
+    /// Directory of the PostgreSQL programs to run the server with
     #[arg(long, global = true, value_name = "DIR", env = "DBSTRESS_PG_BIN", help_heading = "Private server")]
     pub pg_bin: Option<PathBuf>,
     /// Major version of PostgreSQL to run
     #[arg(long, global = true, value_name = "N", env = "DBSTRESS_PG_VERSION", help_heading = "Private server")]
     pub pg_version: Option<u32>,
-    /// Stop it when nobody has used it for this long; counts when it is started
+    /// Stop the server when nobody has used it for this long; counts when it is started
     #[arg(
         long,
         global = true,
@@ -146,7 +146,9 @@ pub enum Command {
     /// Run a scenario of your own, on your own tables too, or pgbench scripts
     ///
     /// `dbstress scenarios show mixed > mine.toml` is a start; `dbstress run -f script.sql` runs what pgbench runs.
-    #[command(after_help = "Examples:\n  dbstress run mine.toml --vus 20 --duration 1m\n  dbstress run -f transfer.sql -D scale=10 --disposable shop --threshold 'failed.rate<0.01'")]
+    #[command(
+        after_help = "Examples:\n  dbstress run mine.toml --vus 20 --duration 1m\n  dbstress run -f transfer.sql -D scale=10 --threshold 'failed.rate<0.01'"
+    )]
     Run(Box<run::Args>),
     /// Reservations spread over many authorisations: how many per second, and how fast
     #[command(after_help = "Example:\n  dbstress throughput --rate 500 --duration 1m --threshold 'response:p(99)<50ms'")]
@@ -166,6 +168,7 @@ pub enum Command {
     /// Climb a ladder of load until the SLO breaks: how much does it stand?
     ///
     /// Each step is a run of its own. The last step that kept the SLO and the first that missed it are tried three times; the majority counts.
+    /// The SLO is the scenario's thresholds and those of --threshold; where there are none, response:p(95)<200ms and aborted.rate<0.01.
     #[command(after_help = "Example:\n  dbstress capacity mixed --ladder 50,100,200,400 --step 30s")]
     Capacity(Box<capacity::Args>),
     /// Ask the database whether the rules hold: every invariant in one snapshot, with the operations that broke them

@@ -92,7 +92,10 @@ fn strategies_help() -> String {
         let mark = if s.claim(HAZARD) == Claim::Unsafe { " (unsafe)" } else { "" };
         format!("  {:<18} {}{mark}", s.name(), s.summary())
     };
-    format!("Strategies:\n{}\n\nExample:\n  dbstress contention --strategy all --vus 20 --duration 10s", Strategy::ALL.iter().map(line).collect::<Vec<_>>().join("\n"))
+    format!(
+        "Strategies:\n{}\n\nExample:\n  dbstress contention --strategy all --vus 20 --duration 10s",
+        Strategy::ALL.iter().map(line).collect::<Vec<_>>().join("\n")
+    )
 }
 
 /// A scenario with everything that was typed laid over it, ready to be run.

@@ -27,7 +27,7 @@ pub struct Settings {
     /// Virtual users; with a rate, the most that work at once
     #[arg(short = 'u', long, value_name = "N", env = "DBSTRESS_VUS", help_heading = LOAD)]
     pub vus: Option<u32>,
-    /// How long, as 30s or 1m30s
+    /// How long the load lasts, as 30s or 1m30s
     #[arg(short, long, value_name = "TIME", env = "DBSTRESS_DURATION", value_parser = parse_duration, help_heading = LOAD)]
     pub duration: Option<Duration>,
     /// Iterations in all, shared by the VUs
@@ -65,7 +65,7 @@ pub struct Settings {
     /// How long iterations under way may go on after the end
     #[arg(long, value_name = "TIME", env = "DBSTRESS_GRACEFUL_STOP", value_parser = parse_duration, help_heading = LOAD)]
     pub graceful_stop: Option<Duration>,
-    /// Load threads
+    /// Threads that make the load [default: half of the processors]
     #[arg(long, value_name = "N", env = "DBSTRESS_THREADS", help_heading = LOAD)]
     pub threads: Option<u16>,
     /// Connections of one pool that all VUs share; without it, each VU has its own
@@ -87,7 +87,7 @@ pub struct Settings {
     #[arg(long, value_name = "N", env = "DBSTRESS_RETRY_ATTEMPTS", help_heading = RETRY)]
     pub retry_attempts: Option<u16>,
     /// The pause before the next attempt
-    #[arg(long, value_enum, env = "DBSTRESS_RETRY_BACKOFF", help_heading = RETRY)]
+    #[arg(long, value_enum, value_name = "HOW", env = "DBSTRESS_RETRY_BACKOFF", help_heading = RETRY)]
     pub retry_backoff: Option<Backoff>,
     /// Strategies, separated by commas; `all` = those that claim to be safe
     #[arg(long, value_name = "NAME,…", env = "DBSTRESS_STRATEGY", value_delimiter = ',', help_heading = BOOKING)]
@@ -223,10 +223,8 @@ impl Settings {
 /// # Errors
 /// Usage, with the flag or the variable.
 pub fn refuse(ids: &[&str], matches: &ArgMatches, why: &str, cure: &str) -> Result<()> {
-    let faults: Vec<(String, Error)> = ids
-        .iter()
-        .filter_map(|id| Some((spelled(id, source(matches, id)?), Error::usage(why).cure(cure))))
-        .collect();
+    let faults: Vec<(String, Error)> =
+        ids.iter().filter_map(|id| Some((spelled(id, source(matches, id)?), Error::usage(why).cure(cure)))).collect();
     if faults.is_empty() { Ok(()) } else { Err(together(faults)) }
 }
 
@@ -515,7 +513,7 @@ mod tests {
 
     #[test]
     fn smoke_is_no_measure_of_speed_unless_one_is_asked_for() {
-        let file = "thresholds = [\"response:p(95)<150ms\", \"committed.rate>=100/s\", \"aborted.rate<0.01\"]";
+        let file = "thresholds = [\"response:p(95)<150ms\", \"committed.rate>=100/s\", \"aborted.rate<0.01\"]\n[booking]\ntotal = 100000";
         let kept = |flags: &[&str]| lay(file, flags).unwrap().0.thresholds.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(kept(&["--profile", "smoke"]), ["aborted:rate<0.01"]);
         assert_eq!(kept(&["--profile", "load"]).len(), 3);

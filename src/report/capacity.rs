@@ -30,8 +30,7 @@ pub fn text(record: &CapacityRecord, width: u16, colour: bool) -> String {
 }
 
 fn heading(record: &CapacityRecord) -> String {
-    let server =
-        record.server.as_ref().map_or(String::new(), |s| format!("; PostgreSQL {} at {}", s.version, s.address));
+    let server = record.server.as_ref().map_or(String::new(), |s| format!("; PostgreSQL {} at {}", s.version, s.address));
     format!(
         "{}, {} a step, the first tenth not counted{server}; response times in ms, of committed iterations",
         record.scenario,
@@ -45,9 +44,8 @@ fn table(record: &CapacityRecord, width: u16, colour: bool) -> String {
     let columns = 8;
     for step in &record.steps {
         for trial in &step.trials {
-            let percentile = |pick: fn(&Percentiles) -> Option<f64>| {
-                trial.response.as_ref().and_then(pick).map_or("-".into(), milliseconds)
-            };
+            let percentile =
+                |pick: fn(&Percentiles) -> Option<f64>| trial.response.as_ref().and_then(pick).map_or("-".into(), milliseconds);
             let (word, shade) = word(trial);
             table.add_row(vec![
                 Cell::new(step.load),
@@ -123,9 +121,8 @@ fn conclusion(record: &CapacityRecord, width: u16, colour: bool) -> String {
 fn sentence(record: &CapacityRecord) -> String {
     let step = |load: Option<f64>| record.steps.iter().find(|step| Some(step.load) == load);
     let kept = step(record.knee).map(|step| kept(record, step)).unwrap_or_default();
-    let missed = step(record.missed_at).map(|step| {
-        format!("{} missed it {}", load(step.load, record.unit), times(step, Verdict::Missed))
-    });
+    let missed =
+        step(record.missed_at).map(|step| format!("{} missed it {}", load(step.load, record.unit), times(step, Verdict::Missed)));
     let why = record.cut_short.clone().unwrap_or_else(|| "the steps say why".into());
     match record.finding {
         Capacity::Knee => format!("{kept}; {}", missed.unwrap_or_default()),
@@ -144,9 +141,8 @@ fn sentence(record: &CapacityRecord) -> String {
 fn kept(record: &CapacityRecord, step: &CapacityStep) -> String {
     let least = step.trials.iter().map(|trial| trial.committed_per_second).fold(f64::INFINITY, f64::min);
     let p95 = step.trials.iter().map(|trial| trial.response.as_ref()?.p95).collect::<Option<Vec<f64>>>();
-    let p95 = p95.map_or(String::new(), |all| {
-        format!(" and a p95 of {} ms or less", milliseconds(all.into_iter().fold(0.0, f64::max)))
-    });
+    let p95 =
+        p95.map_or(String::new(), |all| format!(" and a p95 of {} ms or less", milliseconds(all.into_iter().fold(0.0, f64::max))));
     format!(
         "{} kept the SLO {}, each time with {} commits/s or more{p95}",
         load(step.load, record.unit),
