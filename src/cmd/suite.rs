@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::ArgMatches;
 
-use super::run::{Common, execute, keep, prepare};
+use super::run::{Common, execute, keep, prepare, quoted};
 use super::target;
 use super::{Global, interrupt};
 use crate::Error;
@@ -38,9 +38,8 @@ pub async fn run(args: &Args, matches: &ArgMatches, global: &Global, screen: Scr
     let scenarios = chosen(&args.scenarios)?;
     // Everything that can be wrong is found before the first hour has passed.
     let mut prepared = Vec::new();
-    for scenario in scenarios {
+    for (typed, scenario) in scenarios {
         let name = scenario.name.clone();
-        let typed = typed(&name);
         let ready = prepare(scenario, &args.common.settings, matches, "suite", &typed, global);
         prepared.push((name, ready.map_err(|error| Error::usage(error.to_string()))?));
     }
@@ -81,21 +80,20 @@ pub async fn run(args: &Args, matches: &ArgMatches, global: &Global, screen: Scr
     Ok(if interrupted && verdict == Verdict::Inconclusive { Exit::Interrupted } else { verdict.exit() })
 }
 
-fn typed(name: &str) -> String {
-    match name {
-        "contention" | "throughput" | "mixed" | "flash-sale" | "database-stress" => name.to_owned(),
-        other => format!("run {other}"),
-    }
-}
-
-fn chosen(files: &[PathBuf]) -> Result<Vec<Scenario>> {
+/// The scenarios that belong to it, each behind what is typed to run it alone.
+fn chosen(files: &[PathBuf]) -> Result<Vec<(String, Scenario)>> {
+    let belongs = |scenario: &Scenario| scenario.tags.iter().any(|tag| tag == TAG);
     let mut chosen = Vec::new();
     for (name, _) in BUILT_IN {
-        chosen.push(Scenario::built_in(name)?);
+        let scenario = Scenario::built_in(name)?;
+        if belongs(&scenario) {
+            chosen.push((name.to_owned(), scenario));
+        }
     }
     for path in files {
         let mut paths = vec![path.clone()];
-        if path.is_dir() {
+        let is_directory = path.is_dir();
+        if is_directory {
             let unreadable = |e| Error::usage(format!("{} cannot be read", path.display())).because(e);
             paths = std::fs::read_dir(path)
                 .map_err(unreadable)?
@@ -105,9 +103,18 @@ fn chosen(files: &[PathBuf]) -> Result<Vec<Scenario>> {
             paths.sort();
         }
         for path in paths {
-            chosen.push(Scenario::load(&path.display().to_string(), || Ok(String::new()))?);
+            let path = path.display().to_string();
+            let scenario = Scenario::load(&path, || Ok(String::new()))?;
+            match belongs(&scenario) {
+                true => chosen.push((format!("run {}", quoted(&path)), scenario)),
+                false if is_directory => {}
+                // Whoever names it expects that GO speaks of it.
+                false => {
+                    return Err(Error::usage(format!("{path} is not tagged `{TAG}`, so that it would not be run"))
+                        .cure(format!("write tags = [\"{TAG}\"] in it, or leave it out")));
+                }
+            }
         }
     }
-    chosen.retain(|scenario| scenario.tags.iter().any(|tag| tag == TAG));
     Ok(chosen)
 }
