@@ -29,6 +29,14 @@ pub(super) struct Thread {
     pub busy: Cell<u32>,
 }
 
+impl Thread {
+    /// Counts an arrival that nobody took up.
+    pub fn dropped(&self, is_measured: bool) {
+        let mut recorder = self.recorder.borrow_mut();
+        if is_measured { recorder.dropped() } else { recorder.warm_up() }
+    }
+}
+
 /// A virtual user.
 pub(super) struct Vu {
     pub number: u16,
@@ -83,13 +91,14 @@ impl Vu {
         let started_at = everyone.nanos(started);
         let retry = everyone.turn.plan.retry;
         let op_id = OpId::new(everyone.turn.run, self.number, n);
+        let is_measured = everyone.is_measured(scheduled);
         let mut attempts: u16 = 0;
         let mut conflicts: u8 = 0;
         let (outcome, applied, phase) = loop {
             attempts = attempts.saturating_add(1);
             let phase = Phase::default();
-            let deadline = (started + retry.deadline).max(Instant::now() + LEAST_ATTEMPT).min(everyone.hard_stop());
-            let attempt = self.attempt(intention, Who { op_id, attempt: attempts }, &phase, deadline).await;
+            let deadline = (started + retry.deadline).max(Instant::now() + LEAST_ATTEMPT);
+            let attempt = self.attempt(intention, Who { op_id, attempt: attempts }, &phase, deadline, is_measured).await;
             let (failure, may_retry) = match attempt {
                 Attempt::Committed(applied) => break (Outcome::Committed, applied, phase),
                 Attempt::Refused(refusal) => break (Outcome::Refused(refusal), Applied::default(), phase),
@@ -103,14 +112,14 @@ impl Vu {
                 }
                 Attempt::Again(failure) => (failure, true),
                 Attempt::GivenUp(failure, words) => {
-                    if let Some(words) = words {
+                    if let Some(words) = words.filter(|_| is_measured) {
                         self.thread.recorder.borrow_mut().remark(failure.abort.words(), || words);
                     }
                     (failure, false)
                 }
             };
             conflicts = conflicts.saturating_add(u8::from(failure.abort.is_conflict()));
-            if everyone.is_measured(scheduled) {
+            if is_measured {
                 let server = failure.server.as_ref().map(|e| (e.code, e.routine.as_str(), e.message.as_str()));
                 self.thread.recorder.borrow_mut().failed_attempt(failure.abort, server);
             }
@@ -128,7 +137,7 @@ impl Vu {
         let finished = everyone.nanos(Instant::now());
         let is_attack = matches!(&intention.what, What::Booking(proposal) if proposal.is_attack);
         let iteration = Iteration { outcome, attempts, is_attack, scheduled, started: started_at, finished };
-        if everyone.is_measured(scheduled) {
+        if is_measured {
             self.thread.recorder.borrow_mut().record(intention.operation, iteration);
         } else {
             self.thread.recorder.borrow_mut().warm_up();
@@ -159,15 +168,22 @@ impl Vu {
         Ok(outcome)
     }
 
-    async fn attempt(&mut self, intention: &Intention, who: Who, phase: &Phase, deadline: Instant) -> Attempt {
+    async fn attempt(
+        &mut self,
+        intention: &Intention,
+        who: Who,
+        phase: &Phase,
+        deadline: Instant,
+        is_measured: bool,
+    ) -> Attempt {
         let everyone = self.everyone.clone();
-        let mut session = match self.session(deadline).await {
+        let mut session = match self.session(deadline, is_measured).await {
             Ok(session) => session,
             Err(failed) => return failed,
         };
         let Session { connection, prepared } = session.as_mut();
         let attempting = everyone.opener.work.attempt(connection, prepared, intention, who, &mut self.scratch, phase);
-        match self.alarm.within(deadline, attempting).await {
+        match self.alarm.within(|| deadline.min(everyone.hard_stop()), attempting).await {
             Some(attempt) => {
                 if let Checkout::Own(session) = session {
                     self.session = Some(session);
@@ -186,16 +202,19 @@ impl Vu {
     }
 
     /// A connection for one attempt: its own, or one of the pool's.
-    async fn session(&mut self, deadline: Instant) -> Result<Checkout, Attempt> {
+    async fn session(&mut self, deadline: Instant, is_measured: bool) -> Result<Checkout, Attempt> {
         if let Some(session) = self.session.take() {
             return Ok(Checkout::Own(session));
         }
         let everyone = self.everyone.clone();
+        let deadline = || deadline.min(everyone.hard_stop());
         let opened = match &everyone.pool {
             Some(pool) => {
                 let began = Instant::now();
                 let checkout = self.alarm.within(deadline, pool.checkout()).await;
-                self.thread.recorder.borrow_mut().wait(began.elapsed().as_nanos() as u64);
+                if is_measured {
+                    self.thread.recorder.borrow_mut().wait(began.elapsed().as_nanos() as u64);
+                }
                 checkout
             }
             None => {
@@ -216,28 +235,34 @@ impl Vu {
 /// A deadline that costs next to nothing while it is kept: the timer is moved when it rings, not at every attempt.
 struct Alarm(Pin<Box<Sleep>>);
 
+/// How long a deadline that has come nearer may go unnoticed.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 impl Alarm {
     fn new() -> Self {
-        Self(Box::pin(tokio::time::sleep(Duration::from_secs(3600))))
+        Self(Box::pin(tokio::time::sleep(LOOK_AGAIN)))
     }
 
-    /// What the future comes to, or `None` at the deadline.
-    async fn within<T>(&mut self, deadline: Instant, future: impl Future<Output = T>) -> Option<T> {
+    /// What the future comes to, or `None` at the deadline. That may come nearer meanwhile: whoever ends a run ends what is under way.
+    async fn within<T>(&mut self, deadline: impl Fn() -> Instant, future: impl Future<Output = T>) -> Option<T> {
         let mut future = pin!(future);
-        let deadline = tokio::time::Instant::from_std(deadline);
+        let until = |now: tokio::time::Instant| tokio::time::Instant::from_std(deadline()).min(now + LOOK_AGAIN);
+        let first = tokio::time::Instant::from_std(deadline());
         std::future::poll_fn(|cx| {
             if let Poll::Ready(done) = future.as_mut().poll(cx) {
                 return Poll::Ready(Some(done));
             }
-            if self.0.deadline() > deadline {
-                self.0.as_mut().reset(deadline);
+            if self.0.deadline() > first {
+                self.0.as_mut().reset(first);
             }
             while self.0.as_mut().poll(cx).is_ready() {
-                if tokio::time::Instant::now() >= deadline {
+                let now = tokio::time::Instant::now();
+                let until = until(now);
+                if now >= until {
                     return Poll::Ready(None);
                 }
-                // It was set for an earlier attempt.
-                self.0.as_mut().reset(deadline);
+                // It was set for an earlier attempt, or to look again.
+                self.0.as_mut().reset(until);
             }
             Poll::Pending
         })
@@ -256,11 +281,25 @@ mod tests {
         let never = std::future::pending::<()>;
         for seconds in [5, 20, 21, 60] {
             let deadline = start + Duration::from_secs(seconds);
-            assert_eq!(alarm.within(deadline.into_std(), never()).await, None);
+            assert_eq!(alarm.within(|| deadline.into_std(), never()).await, None);
             assert_eq!(start.elapsed().as_secs(), seconds);
         }
         let deadline = (start + Duration::from_secs(100)).into_std();
-        assert_eq!(alarm.within(deadline, tokio::time::sleep(Duration::from_secs(1))).await, Some(()));
+        assert_eq!(alarm.within(|| deadline, tokio::time::sleep(Duration::from_secs(1))).await, Some(()));
         assert_eq!(start.elapsed().as_secs(), 61);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_that_comes_nearer_is_noticed() {
+        let mut alarm = Alarm::new();
+        let start = tokio::time::Instant::now();
+        let deadline = Cell::new(start + Duration::from_secs(600));
+        let ended = tokio::time::sleep(Duration::from_secs(5));
+        let waiting = alarm.within(|| deadline.get().into_std(), std::future::pending::<()>());
+        let (gone, ()) = tokio::join!(waiting, async {
+            ended.await;
+            deadline.set(start + Duration::from_secs(7));
+        });
+        assert_eq!((gone, start.elapsed().as_secs()), (None, 7));
     }
 }
