@@ -190,7 +190,7 @@ impl Load {
 }
 
 /// A load that iterations end, not time.
-const FOREVER: Duration = Duration::from_secs(100 * 24 * 3600);
+pub const FOREVER: Duration = Duration::from_secs(100 * 24 * 3600);
 
 /// The control stops at its first breach, or after this.
 pub const CONTROL_LIMIT: Duration = Duration::from_secs(10);
