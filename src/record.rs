@@ -385,6 +385,8 @@ fn second(mut value: serde_json::Value) -> serde_json::Value {
         "evidence": { "contested": 20, "mechanism": true, "refused": 1, "committed": {}, "live": true },
         "tags": {},
     });
+    // So that it can be written and read again.
+    value["schema_version"] = json!(SCHEMA_VERSION);
     value["decision"] = json!(match value["verdict"].as_str() {
         Some("pass") => "GO",
         Some("violated") => "NO-GO",
