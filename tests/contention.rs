@@ -167,9 +167,9 @@ async fn a_safe_strategy_passes_and_verify_agrees() {
 #[tokio::test]
 async fn an_unsafe_strategy_is_violated_until_the_data_is_made_anew() {
     let bench = Bench::new().await;
-    let (code, out, err) =
-        run(&mut bench
-            .dbstress("contention --vus 20 --rounds 40 --hold 2ms --strategy naive,serializable --summary-export r.json"));
+    let (code, out, err) = run(
+        &mut bench.dbstress("contention --vus 20 --rounds 40 --hold 2ms --strategy naive,serializable --summary-export r.json")
+    );
     assert_eq!(code, 1, "{out}{err}");
     assert!(out.contains("VIOLATED") && out.contains("overbooked") && out.contains("serializable was not run"), "{out}");
     let record = bench.record();

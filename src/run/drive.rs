@@ -4,8 +4,8 @@
 //! path of an iteration but the start of a round and its end. Once a second each thread hands its histograms over.
 
 use std::cell::{Cell, RefCell};
-use std::collections::btree_map::{BTreeMap, Entry};
 use std::collections::HashMap;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -131,6 +131,11 @@ impl Everyone {
         instant.saturating_duration_since(self.epoch).as_nanos() as u64
     }
 
+    /// The inverse of [`Self::nanos`].
+    pub fn instant(&self, nanos: u64) -> Instant {
+        self.epoch + Duration::from_nanos(nanos)
+    }
+
     /// When the load began, once it has; `None` if it never will.
     pub async fn begun(&self) -> Option<Instant> {
         let mut began = self.began.subscribe();
@@ -143,7 +148,12 @@ impl Everyone {
 
     /// Whether no further iteration should begin.
     pub fn is_over(&self) -> bool {
-        self.is_stopping() || self.ends.get().is_some_and(|end| Instant::now() >= *end)
+        self.is_over_at(Instant::now())
+    }
+
+    /// As [`Self::is_over`], for who knows what time it is.
+    pub fn is_over_at(&self, now: Instant) -> bool {
+        self.is_stopping() || self.ends.get().is_some_and(|end| now >= *end)
     }
 
     /// Waits, and says whether the load still goes on then.
@@ -161,7 +171,7 @@ impl Everyone {
     pub fn hard_stop(&self) -> Instant {
         match self.hard_stop.load(Ordering::Relaxed) {
             u64::MAX => self.epoch + Duration::from_secs(u64::from(u32::MAX)),
-            nanos => self.epoch + Duration::from_nanos(nanos),
+            nanos => self.instant(nanos),
         }
     }
 
@@ -625,7 +635,7 @@ async fn virtual_user(everyone: &Arc<Everyone>, thread: Rc<Thread>, desk: &Rc<De
             return Ok((number, 0));
         }
         tokio::select! {
-            vu = Vu::open(number, everyone.clone(), thread.clone()) => vu?,
+            vu = Vu::open(number, everyone, thread.clone()) => vu?,
             // The server may never let it in.
             () = everyone.hard_stopped() => return Ok((number, 0)),
         }

@@ -3,7 +3,6 @@
 use std::cell::{Cell, RefCell};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -40,10 +39,9 @@ impl Thread {
 /// A virtual user.
 pub(super) struct Vu {
     pub number: u16,
-    everyone: Arc<Everyone>,
     thread: Rc<Thread>,
     /// Its own connection; none while it has none, and always none with a pool.
-    session: Option<Session>,
+    session: Option<Box<Session>>,
     issued: u32,
     scratch: Scratch,
     jitter: Random,
@@ -57,15 +55,14 @@ const LEAST_ATTEMPT: Duration = Duration::from_secs(1);
 
 impl Vu {
     /// Connects and prepares, unless connections come from a pool.
-    pub async fn open(number: u16, everyone: Arc<Everyone>, thread: Rc<Thread>) -> Result<Self> {
+    pub async fn open(number: u16, everyone: &Everyone, thread: Rc<Thread>) -> Result<Self> {
         // No iteration draws from this: how often is tried again must not change what is proposed.
         let jitter = Random::of(everyone.turn.plan.rng_seed, JITTER + u64::from(number), 0);
-        let mut vu =
-            Self { number, everyone, thread, session: None, issued: 0, scratch: Scratch::default(), jitter, alarm: Alarm::new() };
-        if vu.everyone.pool.is_none() {
-            vu.session = Some(vu.connect().await?);
-        }
-        Ok(vu)
+        let session = match &everyone.pool {
+            Some(_) => None,
+            None => Some(Box::new(everyone.opener.open(&name_of(everyone, number)).await?)),
+        };
+        Ok(Self { number, thread, session, issued: 0, scratch: Scratch::default(), jitter, alarm: Alarm::new() })
     }
 
     /// How many operations it has issued.
@@ -73,32 +70,36 @@ impl Vu {
         self.issued
     }
 
-    async fn connect(&self) -> Result<Session> {
-        self.everyone.opener.open(&format!("{}/vu{}", self.everyone.application_name, self.number)).await
-    }
-
-    /// Carries an intention to an outcome. `scheduled` is when it should have started, on the run's clock.
+    /// Carries an intention to an outcome, which is known at the time that comes with it. `scheduled` is when it should have started, and
+    /// `started` when it does: now.
     ///
     /// # Errors
     /// When the history cannot be written: the run must end.
-    pub async fn perform(&mut self, intention: &Intention, scheduled: u64) -> Result<Outcome> {
+    pub async fn perform(
+        &mut self,
+        everyone: &Everyone,
+        intention: &Intention,
+        scheduled: Instant,
+        started: Instant,
+    ) -> Result<(Outcome, Instant)> {
         let n = self.issued;
         // Issued before anything is sent: a line in the ledger with a larger n belongs to nobody.
         self.issued += 1;
         self.thread.busy.update(|n| n + 1);
-        let everyone = self.everyone.clone();
-        let started = Instant::now();
         let started_at = everyone.nanos(started);
+        let scheduled = everyone.nanos(scheduled);
         let retry = everyone.turn.plan.retry;
         let op_id = OpId::new(everyone.turn.run, self.number, n);
         let is_measured = everyone.is_measured(scheduled);
         let mut attempts: u16 = 0;
         let mut conflicts: u8 = 0;
+        let mut now = started;
         let (outcome, applied, phase) = loop {
             attempts = attempts.saturating_add(1);
-            let phase = Phase::default();
-            let deadline = (started + retry.deadline).max(Instant::now() + LEAST_ATTEMPT);
-            let attempt = self.attempt(intention, Who { op_id, attempt: attempts }, &phase, deadline, is_measured).await;
+            let phase = Phase::beginning(now);
+            let deadline = (started + retry.deadline).max(now + LEAST_ATTEMPT);
+            let who = Who { op_id, attempt: attempts };
+            let attempt = self.attempt(everyone, intention, who, &phase, deadline, is_measured).await;
             let (failure, may_retry) = match attempt {
                 Attempt::Committed(applied) => break (Outcome::Committed, applied, phase),
                 Attempt::Refused(refusal) => break (Outcome::Refused(refusal), Applied::default(), phase),
@@ -127,14 +128,19 @@ impl Vu {
                 self.session = None;
             }
             let pause = may_retry.then(|| retry.pause(attempts, started.elapsed(), &mut self.jitter)).flatten();
-            match pause.filter(|pause| Instant::now() + *pause < everyone.hard_stop()) {
+            now = Instant::now();
+            match pause.filter(|pause| now + *pause < everyone.hard_stop()) {
                 Some(Duration::ZERO) => {}
-                Some(pause) => tokio::time::sleep(pause).await,
+                Some(pause) => {
+                    tokio::time::sleep(pause).await;
+                    now = Instant::now();
+                }
                 None => break (Outcome::Aborted(failure.abort), Applied::default(), phase),
             }
         };
         self.thread.busy.update(|n| n - 1);
-        let finished = everyone.nanos(Instant::now());
+        let ended = Instant::now();
+        let finished = everyone.nanos(ended);
         let is_attack = matches!(&intention.what, What::Booking(proposal) if proposal.is_attack);
         let iteration = Iteration { outcome, attempts, is_attack, scheduled, started: started_at, finished };
         if is_measured {
@@ -165,25 +171,28 @@ impl Vu {
             })?;
         }
         everyone.saw(outcome, applied, Duration::from_nanos(finished - started_at));
-        Ok(outcome)
+        Ok((outcome, ended))
     }
 
     async fn attempt(
         &mut self,
+        everyone: &Everyone,
         intention: &Intention,
         who: Who,
         phase: &Phase,
         deadline: Instant,
         is_measured: bool,
     ) -> Attempt {
-        let everyone = self.everyone.clone();
-        let mut session = match self.session(deadline, is_measured).await {
+        let mut session = match self.session(everyone, phase, deadline, is_measured).await {
             Ok(session) => session,
             Err(failed) => return failed,
         };
-        let Session { connection, prepared } = session.as_mut();
-        let attempting = everyone.opener.work.attempt(connection, prepared, intention, who, &mut self.scratch, phase);
-        match self.alarm.within(|| deadline.min(everyone.hard_stop()), attempting).await {
+        let ended = {
+            let Session { connection, prepared } = session.as_mut();
+            let attempting = pin!(everyone.opener.work.attempt(connection, prepared, intention, who, &mut self.scratch, phase));
+            self.alarm.within(|| deadline.min(everyone.hard_stop()), attempting).await
+        };
+        match ended {
             Some(attempt) => {
                 if let Checkout::Own(session) = session {
                     self.session = Some(session);
@@ -202,24 +211,32 @@ impl Vu {
     }
 
     /// A connection for one attempt: its own, or one of the pool's.
-    async fn session(&mut self, deadline: Instant, is_measured: bool) -> Result<Checkout, Attempt> {
+    async fn session(
+        &mut self,
+        everyone: &Everyone,
+        phase: &Phase,
+        deadline: Instant,
+        is_measured: bool,
+    ) -> Result<Checkout, Attempt> {
         if let Some(session) = self.session.take() {
             return Ok(Checkout::Own(session));
         }
-        let everyone = self.everyone.clone();
         let deadline = || deadline.min(everyone.hard_stop());
         let opened = match &everyone.pool {
             Some(pool) => {
                 let began = Instant::now();
-                let checkout = self.alarm.within(deadline, pool.checkout()).await;
+                let checkout = self.alarm.within(deadline, pin!(pool.checkout())).await;
                 if is_measured {
                     self.thread.recorder.borrow_mut().wait(began.elapsed().as_nanos() as u64);
                 }
+                phase.begins();
                 checkout
             }
             None => {
-                let name = format!("{}/vu{}", everyone.application_name, self.number);
-                self.alarm.within(deadline, everyone.opener.open(&name)).await.map(|opened| opened.map(Checkout::Own))
+                let name = name_of(everyone, self.number);
+                let opened = self.alarm.within(deadline, pin!(everyone.opener.open(&name))).await;
+                phase.begins();
+                opened.map(|opened| opened.map(|session| Checkout::Own(Box::new(session))))
             }
         };
         // Never began.
@@ -230,6 +247,11 @@ impl Vu {
             None => Err(Attempt::Failed(Failure::local(Abort::ConnectionLost))),
         }
     }
+}
+
+/// Its sessions in `pg_stat_activity`.
+fn name_of(everyone: &Everyone, vu: u16) -> String {
+    format!("{}/vu{vu}", everyone.application_name)
 }
 
 /// A deadline that costs next to nothing while it is kept: the timer is moved when it rings, not at every attempt.
@@ -244,25 +266,22 @@ impl Alarm {
     }
 
     /// What the future comes to, or `None` at the deadline. That may come nearer meanwhile: whoever ends a run ends what is under way.
-    async fn within<T>(&mut self, deadline: impl Fn() -> Instant, future: impl Future<Output = T>) -> Option<T> {
-        let mut future = pin!(future);
-        let until = |now: tokio::time::Instant| tokio::time::Instant::from_std(deadline()).min(now + LOOK_AGAIN);
-        let first = tokio::time::Instant::from_std(deadline());
+    async fn within<T>(&mut self, deadline: impl Fn() -> Instant, mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+        let deadline = || tokio::time::Instant::from_std(deadline());
         std::future::poll_fn(|cx| {
             if let Poll::Ready(done) = future.as_mut().poll(cx) {
                 return Poll::Ready(Some(done));
             }
-            if self.0.deadline() > first {
-                self.0.as_mut().reset(first);
+            if self.0.deadline() > deadline() {
+                self.0.as_mut().reset(deadline());
             }
             while self.0.as_mut().poll(cx).is_ready() {
                 let now = tokio::time::Instant::now();
-                let until = until(now);
-                if now >= until {
+                if now >= deadline() {
                     return Poll::Ready(None);
                 }
                 // It was set for an earlier attempt, or to look again.
-                self.0.as_mut().reset(until);
+                self.0.as_mut().reset(deadline().min(now + LOOK_AGAIN));
             }
             Poll::Pending
         })
@@ -281,11 +300,11 @@ mod tests {
         let never = std::future::pending::<()>;
         for seconds in [5, 20, 21, 60] {
             let deadline = start + Duration::from_secs(seconds);
-            assert_eq!(alarm.within(|| deadline.into_std(), never()).await, None);
+            assert_eq!(alarm.within(|| deadline.into_std(), pin!(never())).await, None);
             assert_eq!(start.elapsed().as_secs(), seconds);
         }
         let deadline = (start + Duration::from_secs(100)).into_std();
-        assert_eq!(alarm.within(|| deadline, tokio::time::sleep(Duration::from_secs(1))).await, Some(()));
+        assert_eq!(alarm.within(|| deadline, pin!(tokio::time::sleep(Duration::from_secs(1)))).await, Some(()));
         assert_eq!(start.elapsed().as_secs(), 61);
     }
 
@@ -295,7 +314,8 @@ mod tests {
         let start = tokio::time::Instant::now();
         let deadline = Cell::new(start + Duration::from_secs(600));
         let ended = tokio::time::sleep(Duration::from_secs(5));
-        let waiting = alarm.within(|| deadline.get().into_std(), std::future::pending::<()>());
+        let never = pin!(std::future::pending::<()>());
+        let waiting = alarm.within(|| deadline.get().into_std(), never);
         let (gone, ()) = tokio::join!(waiting, async {
             ended.await;
             deadline.set(start + Duration::from_secs(7));
