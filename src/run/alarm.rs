@@ -30,9 +30,10 @@ impl Alarms {
         Alarm(slot)
     }
 
-    /// Rings those whose time has come.
-    pub fn beat(&self, now: Instant) {
-        for slot in self.0.borrow().iter().filter(|slot| slot.deadline.get().is_some_and(|deadline| deadline <= now)) {
+    /// Rings those whose time has come; at `hard_stop` that of all has.
+    pub fn beat(&self, now: Instant, hard_stop: Instant) {
+        for slot in self.0.borrow().iter().filter(|slot| slot.deadline.get().is_some_and(|deadline| deadline.min(hard_stop) <= now))
+        {
             slot.has_rung.set(true);
             if let Some(waker) = slot.waker.borrow_mut().take() {
                 waker.wake();
@@ -74,6 +75,19 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    async fn a_hard_stop_rings_every_alarm() {
+        let alarms = Alarms::default();
+        let alarm = alarms.set_up();
+        let start = Instant::now();
+        let stop = async {
+            tokio::task::yield_now().await;
+            alarms.beat(start, start);
+        };
+        let (rung, ()) = tokio::join!(alarm.within(start + Duration::from_secs(600), pin!(std::future::pending::<()>())), stop);
+        assert_eq!(rung, None);
+    }
+
+    #[tokio::test]
     async fn an_alarm_rings_at_the_first_beat_after_its_deadline_and_not_before() {
         let alarms = Alarms::default();
         let alarm = alarms.set_up();
@@ -83,7 +97,7 @@ mod tests {
             let beats = async {
                 let mut beaten = 0;
                 for second in 0.. {
-                    alarms.beat(at(second));
+                    alarms.beat(at(second), at(1_000));
                     beaten = second;
                     if second >= deadline {
                         break;
@@ -96,7 +110,7 @@ mod tests {
             assert_eq!((rung, beaten), (None, deadline));
         }
         assert_eq!(alarm.within(at(0), pin!(async { 7 })).await, Some(7), "what is done is done, however late");
-        alarms.beat(at(100));
+        alarms.beat(at(100), at(0));
         assert_eq!(alarm.within(at(200), pin!(tokio::task::yield_now())).await, Some(()), "nobody waits for the last one any more");
     }
 }

@@ -28,6 +28,14 @@ pub(super) struct Thread {
     pub alarms: Alarms,
 }
 
+impl Thread {
+    /// Counts an arrival that nobody took up.
+    pub fn dropped(&self, is_measured: bool) {
+        let mut recorder = self.recorder.borrow_mut();
+        if is_measured { recorder.dropped() } else { recorder.warm_up() }
+    }
+}
+
 /// A virtual user.
 pub(super) struct Vu {
     pub number: u16,
@@ -83,14 +91,16 @@ impl Vu {
         let scheduled = everyone.nanos(scheduled);
         let retry = everyone.turn.plan.retry;
         let op_id = OpId::new(everyone.turn.run, self.number, n);
+        let is_measured = everyone.is_measured(scheduled);
         let mut attempts: u16 = 0;
         let mut conflicts: u8 = 0;
         let mut now = started;
         let (outcome, applied, phase) = loop {
             attempts = attempts.saturating_add(1);
             let phase = Phase::beginning(now);
-            let deadline = (started + retry.deadline).max(now + LEAST_ATTEMPT).min(everyone.hard_stop());
-            let attempt = self.attempt(everyone, intention, Who { op_id, attempt: attempts }, &phase, deadline).await;
+            let deadline = (started + retry.deadline).max(now + LEAST_ATTEMPT);
+            let who = Who { op_id, attempt: attempts };
+            let attempt = self.attempt(everyone, intention, who, &phase, deadline, is_measured).await;
             let (failure, may_retry) = match attempt {
                 Attempt::Committed(applied) => break (Outcome::Committed, applied, phase),
                 Attempt::Refused(refusal) => break (Outcome::Refused(refusal), Applied::default(), phase),
@@ -104,14 +114,14 @@ impl Vu {
                 }
                 Attempt::Again(failure) => (failure, true),
                 Attempt::GivenUp(failure, words) => {
-                    if let Some(words) = words {
+                    if let Some(words) = words.filter(|_| is_measured) {
                         self.thread.recorder.borrow_mut().remark(failure.abort.words(), || words);
                     }
                     (failure, false)
                 }
             };
             conflicts = conflicts.saturating_add(u8::from(failure.abort.is_conflict()));
-            if everyone.is_measured(scheduled) {
+            if is_measured {
                 let server = failure.server.as_ref().map(|e| (e.code, e.routine.as_str(), e.message.as_str()));
                 self.thread.recorder.borrow_mut().failed_attempt(failure.abort, server);
             }
@@ -134,7 +144,7 @@ impl Vu {
         let finished = everyone.nanos(ended);
         let is_attack = matches!(&intention.what, What::Booking(proposal) if proposal.is_attack);
         let iteration = Iteration { outcome, attempts, is_attack, scheduled, started: started_at, finished };
-        if everyone.is_measured(scheduled) {
+        if is_measured {
             self.thread.recorder.borrow_mut().record(intention.operation, iteration);
         } else {
             self.thread.recorder.borrow_mut().warm_up();
@@ -165,8 +175,16 @@ impl Vu {
         Ok((outcome, ended))
     }
 
-    async fn attempt(&mut self, everyone: &Everyone, intention: &Intention, who: Who, phase: &Phase, deadline: Instant) -> Attempt {
-        let mut session = match self.session(everyone, phase, deadline).await {
+    async fn attempt(
+        &mut self,
+        everyone: &Everyone,
+        intention: &Intention,
+        who: Who,
+        phase: &Phase,
+        deadline: Instant,
+        is_measured: bool,
+    ) -> Attempt {
+        let mut session = match self.session(everyone, phase, deadline, is_measured).await {
             Ok(session) => session,
             Err(failed) => return failed,
         };
@@ -194,7 +212,13 @@ impl Vu {
     }
 
     /// A connection for one attempt: its own, or one of the pool's.
-    async fn session(&mut self, everyone: &Everyone, phase: &Phase, deadline: Instant) -> Result<Checkout, Attempt> {
+    async fn session(
+        &mut self,
+        everyone: &Everyone,
+        phase: &Phase,
+        deadline: Instant,
+        is_measured: bool,
+    ) -> Result<Checkout, Attempt> {
         if let Some(session) = self.session.take() {
             return Ok(Checkout::Own(session));
         }
@@ -202,7 +226,9 @@ impl Vu {
             Some(pool) => {
                 let began = Instant::now();
                 let checkout = self.alarm.within(deadline, pin!(pool.checkout())).await;
-                self.thread.recorder.borrow_mut().wait(began.elapsed().as_nanos() as u64);
+                if is_measured {
+                    self.thread.recorder.borrow_mut().wait(began.elapsed().as_nanos() as u64);
+                }
                 phase.begins();
                 checkout
             }
