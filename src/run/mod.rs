@@ -20,12 +20,15 @@ pub mod work;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use tokio::sync::watch;
 
 use self::drive::{Driven, Progress};
+use self::own::OwnWork;
 use self::stock::Clinic;
+use self::work::{Opener, Work};
 use crate::audit::Audit;
 use crate::invariant::{self, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, When, run_all};
 use crate::pg::ConnectOptions;
@@ -194,6 +197,9 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
             show(Event::Phase("set-up"));
         }
         own_schema::set_up(&mut session, sql, &sql.schema).await?;
+        // What the server would refuse is told now, not after the controls.
+        let work = Work::Own(OwnWork::new(sql, &sql.schema, plan.load.vus(), plan.rng_seed));
+        Opener { options: options.clone(), work: Arc::new(work) }.open("dbstress/prepare").await?;
         path = vec![&sql.schema];
     }
     if !invariants.is_empty() {
