@@ -513,7 +513,8 @@ mod tests {
 
     #[test]
     fn smoke_is_no_measure_of_speed_unless_one_is_asked_for() {
-        let file = "thresholds = [\"response:p(95)<150ms\", \"committed.rate>=100/s\", \"aborted.rate<0.01\"]\n[booking]\ntotal = 100000";
+        let file =
+            "thresholds = [\"response:p(95)<150ms\", \"committed.rate>=100/s\", \"aborted.rate<0.01\"]\n[booking]\ntotal = 100000";
         let kept = |flags: &[&str]| lay(file, flags).unwrap().0.thresholds.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(kept(&["--profile", "smoke"]), ["aborted:rate<0.01"]);
         assert_eq!(kept(&["--profile", "load"]).len(), 3);

@@ -164,14 +164,7 @@ impl Vu {
         Ok((outcome, ended))
     }
 
-    async fn attempt(
-        &mut self,
-        everyone: &Everyone,
-        intention: &Intention,
-        who: Who,
-        phase: &Phase,
-        deadline: Instant,
-    ) -> Attempt {
+    async fn attempt(&mut self, everyone: &Everyone, intention: &Intention, who: Who, phase: &Phase, deadline: Instant) -> Attempt {
         let mut session = match self.session(everyone, phase, deadline).await {
             Ok(session) => session,
             Err(failed) => return failed,
