@@ -135,7 +135,7 @@ pub struct Counts {
     /// Arrivals of an open loop that nobody took up: the backlog was full.
     #[serde(default)]
     pub dropped: u64,
-    /// Iterations of the warm-up, which nothing else here counts.
+    /// Iterations of the warm-up and arrivals dropped in it, which nothing else here counts.
     #[serde(default)]
     pub warm_up: u64,
 }
@@ -220,7 +220,7 @@ impl Recorder {
         }
     }
 
-    /// Counts one iteration of the warm-up.
+    /// Counts one iteration, or one dropped arrival, of the warm-up.
     pub fn warm_up(&mut self) {
         self.counts.warm_up += 1;
     }

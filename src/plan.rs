@@ -147,12 +147,18 @@ impl Load {
             }
             Ramp { start: ramp.start, stages }
         };
+        let vus = self.vus();
         let mut load = self.clone();
         match &mut load {
             Self::Rounds { limit: Limit::Duration(duration), .. } => *duration = to,
             // Few rounds may be too few to be caught in.
             Self::Rounds { limit: Limit::Rounds(n), .. } => *n = (*n).max(20),
-            Self::Closed { vus: ramp, .. } | Self::Open { rate: ramp, .. } => *ramp = cut(ramp),
+            Self::Closed { vus: ramp, iterations, .. } => {
+                let least = 20 * u64::from(vus);
+                *iterations = iterations.map(|n| n.max(least));
+                *ramp = cut(ramp);
+            }
+            Self::Open { rate: ramp, .. } => *ramp = cut(ramp),
         }
         load
     }
@@ -184,7 +190,7 @@ impl Load {
 }
 
 /// A load that iterations end, not time.
-const FOREVER: Duration = Duration::from_secs(100 * 24 * 3600);
+pub const FOREVER: Duration = Duration::from_secs(100 * 24 * 3600);
 
 /// The control stops at its first breach, or after this.
 pub const CONTROL_LIMIT: Duration = Duration::from_secs(10);
@@ -394,5 +400,7 @@ mod tests {
         let Load::Closed { vus, .. } = load.cut(Duration::from_secs(5)) else { panic!() };
         assert_eq!(vus.stages, [stage(5, 50.0)]);
         assert_eq!(load.cut(Duration::from_secs(60)), load);
+        let few = Load::Closed { vus: Ramp::constant(5.0, Duration::from_secs(9)), iterations: Some(3), think: Think::default() };
+        assert_eq!(few.cut(Duration::from_secs(9)).iterations(), Some(100), "enough to be caught in");
     }
 }

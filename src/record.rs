@@ -11,8 +11,9 @@ use crate::audit::Audit;
 use crate::invariant::Checked;
 use crate::metrics::{Counts, Percentiles, Tick, Timing};
 use crate::outcome::OutcomeClass;
+use crate::pace::Ramp;
 use crate::pg::admin::Loaded;
-use crate::plan::Plan;
+use crate::plan::{FOREVER, OF_COUNTERS, Plan};
 use crate::probe::Sessions;
 use crate::threshold::Judgement;
 use crate::verdict::{Decision, Verdict};
@@ -467,12 +468,15 @@ fn second(mut value: serde_json::Value) -> serde_json::Value {
             .map(|(name, weight)| json!({ "name": name, "kind": name, "units": old["units"], "weight": weight }))
             .into(),
     };
-    let claims = value["turns"][0]["invariants"].as_array().into_iter().flatten().map(|c| c["name"].clone()).collect::<Vec<_>>();
-    let duration = old["limit"]["duration_ms"].as_u64();
+    let mut claims = OF_COUNTERS.to_vec();
+    claims.extend(["organisation-of-parent", "constraints-in-place", "no-orphans"]);
+    // Strangers tried in churn alone.
+    claims.extend((!is_contest).then_some("organisation-of-actor"));
+    let duration = old["limit"]["duration_ms"].as_u64().map_or(FOREVER, Duration::from_millis);
     let load = match is_contest {
         true => json!({ "rounds": { "vus": old["vus"], "limit": old["limit"] } }),
         false => json!({ "closed": {
-            "vus": { "start": old["vus"], "stages": [format!("{}ms:{}", duration.unwrap_or(1), number("vus"))] },
+            "vus": Ramp::constant(number("vus") as f64, duration),
             "iterations": old["limit"]["rounds"].as_u64().map(|n| n * number("vus")),
             "think": "0s",
         } }),
@@ -500,6 +504,8 @@ fn second(mut value: serde_json::Value) -> serde_json::Value {
         "evidence": { "contested": 20, "mechanism": true, "refused": 1, "committed": {}, "live": true },
         "tags": {},
     });
+    // So that it can be written and read again.
+    value["schema_version"] = json!(SCHEMA_VERSION);
     value["decision"] = json!(match value["verdict"].as_str() {
         Some("pass") => "GO",
         Some("violated") => "NO-GO",

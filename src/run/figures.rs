@@ -8,7 +8,7 @@ use super::drive::LAG_LIMIT;
 use crate::metrics::{Recorder, Time};
 use crate::outcome::OutcomeClass;
 use crate::plan::Plan;
-use crate::threshold::{Source, State};
+use crate::threshold::Source;
 
 /// Before this much has been measured, no threshold ends a run: the first second of any is not like the rest.
 const GRACE: Duration = Duration::from_secs(2);
@@ -40,6 +40,16 @@ impl<'a> Figures<'a> {
         self.iterations(Some(operation), Some(OutcomeClass::Committed))
     }
 
+    /// The operations that were tried, and neither done nor refused a single time.
+    pub fn never_done(&self) -> Vec<&'a str> {
+        let is_never = |name: &&str| {
+            let count = |class| self.iterations(Some(name), class);
+            let [committed, refused] = [OutcomeClass::Committed, OutcomeClass::Refused].map(|class| count(Some(class)));
+            count(None) > 0 && committed + refused == 0
+        };
+        self.plan.operations().into_iter().filter(is_never).collect()
+    }
+
     /// Why the generator was the limit: more than once in a hundred times it came later to something than it should have.
     pub fn limited(&self) -> Option<String> {
         let lag = self.recorder.lags();
@@ -60,10 +70,8 @@ impl<'a> Figures<'a> {
             return None;
         }
         self.plan.thresholds.iter().filter(|t| t.abort_on_fail).find_map(|threshold| {
-            let judgement = threshold.evaluate(self);
-            (judgement.state == State::Missed).then(|| {
-                format!("stopped after {:.0} s: {threshold} was missed, {} measured", self.seconds, judgement.measured_text)
-            })
+            let judgement = threshold.missed_for_good(self)?;
+            Some(format!("stopped after {:.0} s: {threshold} was missed, {} measured", self.seconds, judgement.measured_text))
         })
     }
 }

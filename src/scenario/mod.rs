@@ -366,11 +366,13 @@ impl Scenario {
             if operations.iter().any(|o| o.name == name) {
                 name = format!("{name}-{}", operations.len() + 1);
             }
+            let program = program::script(&path.display().to_string(), &text, defines)?;
+            program.validate_blocks()?;
             operations.push(SqlOperation {
                 name,
                 weight: *weight,
                 isolation: Isolation::ReadCommitted,
-                program: Arc::new(program::script(&path.display().to_string(), &text, defines)?),
+                program: Arc::new(program),
                 is_one_transaction: false,
                 retry: true,
                 outcomes: BTreeMap::new(),

@@ -108,6 +108,18 @@ impl Threshold {
         }
     }
 
+    /// [`Threshold::evaluate`] of a run that still goes on, if the threshold is missed and stays so: a number that has to be reached may be
+    /// reached later.
+    pub fn missed_for_good(&self, source: &impl Source) -> Option<Judgement> {
+        let judgement = self.evaluate(source);
+        let is_for_good = match (self.figure, self.operator) {
+            (Figure::Count(_), Operator::Greater | Operator::AtLeast | Operator::NotEqual) => false,
+            (Figure::Count(_), Operator::Equal) => judgement.measured.is_some_and(|count| count > self.limit),
+            _ => true,
+        };
+        (judgement.state == State::Missed && is_for_good).then_some(judgement)
+    }
+
     fn state(&self, measured: &Measured, source: &impl Source) -> (State, Option<String>) {
         if let Some(why) = &measured.too_little {
             return (State::Open, Some(why.clone()));
