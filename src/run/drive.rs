@@ -130,6 +130,11 @@ impl Everyone {
         instant.saturating_duration_since(self.epoch).as_nanos() as u64
     }
 
+    /// The inverse of [`Self::nanos`].
+    pub fn instant(&self, nanos: u64) -> Instant {
+        self.epoch + Duration::from_nanos(nanos)
+    }
+
     /// When the load began, once it has; `None` if it never will.
     pub async fn begun(&self) -> Option<Instant> {
         let mut began = self.began.subscribe();
@@ -142,7 +147,12 @@ impl Everyone {
 
     /// Whether no further iteration should begin.
     pub fn is_over(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed) || self.ends.get().is_some_and(|end| Instant::now() >= *end)
+        self.is_over_at(Instant::now())
+    }
+
+    /// As [`Self::is_over`], for who knows what time it is.
+    pub fn is_over_at(&self, now: Instant) -> bool {
+        self.stopping.load(Ordering::Relaxed) || self.ends.get().is_some_and(|end| now >= *end)
     }
 
     /// Waits, and says whether the load still goes on then.
@@ -160,7 +170,7 @@ impl Everyone {
     pub fn hard_stop(&self) -> Instant {
         match self.hard_stop.load(Ordering::Relaxed) {
             u64::MAX => self.epoch + Duration::from_secs(u64::from(u32::MAX)),
-            nanos => self.epoch + Duration::from_nanos(nanos),
+            nanos => self.instant(nanos),
         }
     }
 
@@ -584,7 +594,7 @@ async fn virtual_user(everyone: &Arc<Everyone>, thread: Rc<Thread>, desk: &Rc<De
         if everyone.stopping.load(Ordering::Relaxed) {
             return Ok((number, 0));
         }
-        Vu::open(number, everyone.clone(), thread.clone()).await?
+        Vu::open(number, everyone, thread.clone()).await?
     };
     if everyone.preparing.fetch_sub(1, Ordering::AcqRel) == 1 {
         everyone.begin();

@@ -131,7 +131,6 @@ impl OwnWork {
     ) -> Attempt {
         let (operation, prepared) = (&self.operations[number], &prepared[number]);
         let variables = scratch.begin(self, number, who);
-        phase.begins();
         let is_wrapped = operation.is_wrapped && !prepared.is_alone;
         if is_wrapped && let Err(failure) = connection.begin(operation.plan.isolation).await {
             return Attempt::Failed(failure);

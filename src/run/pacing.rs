@@ -13,7 +13,7 @@ use super::vu::{Thread, Vu};
 use super::work::{Intention, Work};
 use crate::Result;
 use crate::outcome::{Outcome, Refusal};
-use crate::pace::{Arrivals, Ramp, Think};
+use crate::pace::{Arrivals, Ramp};
 use crate::plan::Load;
 use crate::random::Random;
 
@@ -60,7 +60,8 @@ pub(super) async fn closed(everyone: &Everyone, thread: &Thread, vu: &mut Vu) ->
     // Until when it is wanted without asking again.
     let mut until = Duration::ZERO;
     let mut scheduled = began;
-    while !everyone.is_over() {
+    let mut now = Instant::now();
+    while !everyone.is_over_at(now) {
         let at = scheduled - began;
         if at >= until {
             let Some(wanted) = next_span(vus, u32::from(vu.number), at, &mut until) else { break };
@@ -69,6 +70,7 @@ pub(super) async fn closed(everyone: &Everyone, thread: &Thread, vu: &mut Vu) ->
                 if !everyone.sleep_until(scheduled).await {
                     break;
                 }
+                now = Instant::now();
             }
         }
         if iterations.is_some_and(|most| everyone.taken.fetch_add(1, Ordering::Relaxed) >= most) {
@@ -77,22 +79,19 @@ pub(super) async fn closed(everyone: &Everyone, thread: &Thread, vu: &mut Vu) ->
         }
         let random = Random::of(seed, CHOICES + u64::from(vu.number), u64::from(vu.issued()));
         let Some(intention) = place.propose(everyone, random).await else { break };
-        let outcome = vu.perform(&intention, everyone.nanos(scheduled)).await?;
+        let (outcome, ended) = vu.perform(everyone, &intention, scheduled, now).await?;
         place.note(outcome);
-        scheduled = Instant::now();
+        (scheduled, now) = (ended, ended);
         if !think.is_zero() {
-            scheduled += pause(*think, &mut pauses);
+            scheduled += think.draw(&mut pauses);
             if !everyone.sleep_until(scheduled).await {
                 break;
             }
-            thread.recorder.borrow_mut().lag(scheduled.elapsed().as_nanos() as u64);
+            now = Instant::now();
+            thread.recorder.borrow_mut().lag((now - scheduled).as_nanos() as u64);
         }
     }
     Ok(())
-}
-
-fn pause(think: Think, random: &mut Random) -> Duration {
-    think.draw(random)
 }
 
 /// When virtual user `vu` is wanted next, at `t` or later; `until` becomes the end of that span.
@@ -184,7 +183,7 @@ pub(super) async fn open(everyone: &Everyone, desk: &Rc<Desk>, vu: &mut Vu) -> R
     while let Some((n, due)) = desk.take(everyone).await {
         let random = Random::of(everyone.turn.plan.rng_seed, ARRIVALS, n);
         let Some(intention) = place.propose(everyone, random).await else { break };
-        let outcome = vu.perform(&intention, everyone.nanos(due)).await?;
+        let (outcome, _) = vu.perform(everyone, &intention, due, Instant::now()).await?;
         place.note(outcome);
     }
     Ok(())

@@ -17,7 +17,7 @@ pub(super) struct Pool {
 
 /// A connection for one attempt.
 pub(super) enum Checkout {
-    Own(Session),
+    Own(Box<Session>),
     Pooled(Object<Manager>),
 }
 
@@ -32,7 +32,7 @@ impl Checkout {
     /// Takes it for good; the pool will open another.
     pub fn into_inner(self) -> Session {
         match self {
-            Self::Own(session) => session,
+            Self::Own(session) => *session,
             Self::Pooled(object) => Object::take(object),
         }
     }

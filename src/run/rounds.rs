@@ -1,6 +1,7 @@
 //! How does a contest go? All virtual users begin a round together, on a fresh authorisation; whoever finishes it last releases the next.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
 
 use tokio::sync::watch;
 
@@ -86,7 +87,8 @@ pub(super) async fn play(everyone: &Everyone, vu: &mut Vu) -> Result<()> {
         }
         let mut random = Random::of(everyone.turn.plan.rng_seed, CHOICES + u64::from(vu.number), u64::from(vu.issued()));
         let intention = work.propose(&mut random, position);
-        let outcome = vu.perform(&intention, rounds.released.load(Ordering::Acquire)).await?;
+        let released = everyone.instant(rounds.released.load(Ordering::Acquire));
+        let (outcome, _) = vu.perform(everyone, &intention, released, Instant::now()).await?;
         if outcome == Outcome::Committed && rounds.winners.fetch_add(1, Ordering::Relaxed) >= winners {
             // Even if the row looks right: an update was lost.
             everyone.breach();
@@ -99,7 +101,7 @@ pub(super) async fn play(everyone: &Everyone, vu: &mut Vu) -> Result<()> {
             }
             rounds.winners.store(0, Ordering::Relaxed);
             rounds.playing.store(everyone.turn.load.vus(), Ordering::Release);
-            rounds.released.store(everyone.nanos(std::time::Instant::now()), Ordering::Release);
+            rounds.released.store(everyone.nanos(Instant::now()), Ordering::Release);
             // Unless somebody has stopped everything meanwhile.
             rounds.round.send_if_modified(|r| {
                 let next = *r == now;

@@ -3,7 +3,6 @@
 use std::cell::{Cell, RefCell};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -32,10 +31,9 @@ pub(super) struct Thread {
 /// A virtual user.
 pub(super) struct Vu {
     pub number: u16,
-    everyone: Arc<Everyone>,
     thread: Rc<Thread>,
     /// Its own connection; none while it has none, and always none with a pool.
-    session: Option<Session>,
+    session: Option<Box<Session>>,
     issued: u32,
     scratch: Scratch,
     jitter: Random,
@@ -49,15 +47,14 @@ const LEAST_ATTEMPT: Duration = Duration::from_secs(1);
 
 impl Vu {
     /// Connects and prepares, unless connections come from a pool.
-    pub async fn open(number: u16, everyone: Arc<Everyone>, thread: Rc<Thread>) -> Result<Self> {
+    pub async fn open(number: u16, everyone: &Everyone, thread: Rc<Thread>) -> Result<Self> {
         // No iteration draws from this: how often is tried again must not change what is proposed.
         let jitter = Random::of(everyone.turn.plan.rng_seed, JITTER + u64::from(number), 0);
-        let mut vu =
-            Self { number, everyone, thread, session: None, issued: 0, scratch: Scratch::default(), jitter, alarm: Alarm::new() };
-        if vu.everyone.pool.is_none() {
-            vu.session = Some(vu.connect().await?);
-        }
-        Ok(vu)
+        let session = match &everyone.pool {
+            Some(_) => None,
+            None => Some(Box::new(everyone.opener.open(&name_of(everyone, number)).await?)),
+        };
+        Ok(Self { number, thread, session, issued: 0, scratch: Scratch::default(), jitter, alarm: Alarm::new() })
     }
 
     /// How many operations it has issued.
@@ -65,31 +62,34 @@ impl Vu {
         self.issued
     }
 
-    async fn connect(&self) -> Result<Session> {
-        self.everyone.opener.open(&format!("{}/vu{}", self.everyone.application_name, self.number)).await
-    }
-
-    /// Carries an intention to an outcome. `scheduled` is when it should have started, on the run's clock.
+    /// Carries an intention to an outcome, which is known at the time that comes with it. `scheduled` is when it should have started, and
+    /// `started` when it does: now.
     ///
     /// # Errors
     /// When the history cannot be written: the run must end.
-    pub async fn perform(&mut self, intention: &Intention, scheduled: u64) -> Result<Outcome> {
+    pub async fn perform(
+        &mut self,
+        everyone: &Everyone,
+        intention: &Intention,
+        scheduled: Instant,
+        started: Instant,
+    ) -> Result<(Outcome, Instant)> {
         let n = self.issued;
         // Issued before anything is sent: a line in the ledger with a larger n belongs to nobody.
         self.issued += 1;
         self.thread.busy.update(|n| n + 1);
-        let everyone = self.everyone.clone();
-        let started = Instant::now();
         let started_at = everyone.nanos(started);
+        let scheduled = everyone.nanos(scheduled);
         let retry = everyone.turn.plan.retry;
         let op_id = OpId::new(everyone.turn.run, self.number, n);
         let mut attempts: u16 = 0;
         let mut conflicts: u8 = 0;
+        let mut now = started;
         let (outcome, applied, phase) = loop {
             attempts = attempts.saturating_add(1);
-            let phase = Phase::default();
-            let deadline = (started + retry.deadline).max(Instant::now() + LEAST_ATTEMPT).min(everyone.hard_stop());
-            let attempt = self.attempt(intention, Who { op_id, attempt: attempts }, &phase, deadline).await;
+            let phase = Phase::beginning(now);
+            let deadline = (started + retry.deadline).max(now + LEAST_ATTEMPT).min(everyone.hard_stop());
+            let attempt = self.attempt(everyone, intention, Who { op_id, attempt: attempts }, &phase, deadline).await;
             let (failure, may_retry) = match attempt {
                 Attempt::Committed(applied) => break (Outcome::Committed, applied, phase),
                 Attempt::Refused(refusal) => break (Outcome::Refused(refusal), Applied::default(), phase),
@@ -118,14 +118,19 @@ impl Vu {
                 self.session = None;
             }
             let pause = may_retry.then(|| retry.pause(attempts, started.elapsed(), &mut self.jitter)).flatten();
-            match pause.filter(|pause| Instant::now() + *pause < everyone.hard_stop()) {
+            now = Instant::now();
+            match pause.filter(|pause| now + *pause < everyone.hard_stop()) {
                 Some(Duration::ZERO) => {}
-                Some(pause) => tokio::time::sleep(pause).await,
+                Some(pause) => {
+                    tokio::time::sleep(pause).await;
+                    now = Instant::now();
+                }
                 None => break (Outcome::Aborted(failure.abort), Applied::default(), phase),
             }
         };
         self.thread.busy.update(|n| n - 1);
-        let finished = everyone.nanos(Instant::now());
+        let ended = Instant::now();
+        let finished = everyone.nanos(ended);
         let is_attack = matches!(&intention.what, What::Booking(proposal) if proposal.is_attack);
         let iteration = Iteration { outcome, attempts, is_attack, scheduled, started: started_at, finished };
         if everyone.is_measured(scheduled) {
@@ -156,18 +161,27 @@ impl Vu {
             })?;
         }
         everyone.saw(outcome, applied, Duration::from_nanos(finished - started_at));
-        Ok(outcome)
+        Ok((outcome, ended))
     }
 
-    async fn attempt(&mut self, intention: &Intention, who: Who, phase: &Phase, deadline: Instant) -> Attempt {
-        let everyone = self.everyone.clone();
-        let mut session = match self.session(deadline).await {
+    async fn attempt(
+        &mut self,
+        everyone: &Everyone,
+        intention: &Intention,
+        who: Who,
+        phase: &Phase,
+        deadline: Instant,
+    ) -> Attempt {
+        let mut session = match self.session(everyone, phase, deadline).await {
             Ok(session) => session,
             Err(failed) => return failed,
         };
-        let Session { connection, prepared } = session.as_mut();
-        let attempting = everyone.opener.work.attempt(connection, prepared, intention, who, &mut self.scratch, phase);
-        match self.alarm.within(deadline, attempting).await {
+        let ended = {
+            let Session { connection, prepared } = session.as_mut();
+            let attempting = pin!(everyone.opener.work.attempt(connection, prepared, intention, who, &mut self.scratch, phase));
+            self.alarm.within(deadline, attempting).await
+        };
+        match ended {
             Some(attempt) => {
                 if let Checkout::Own(session) = session {
                     self.session = Some(session);
@@ -186,21 +200,23 @@ impl Vu {
     }
 
     /// A connection for one attempt: its own, or one of the pool's.
-    async fn session(&mut self, deadline: Instant) -> Result<Checkout, Attempt> {
+    async fn session(&mut self, everyone: &Everyone, phase: &Phase, deadline: Instant) -> Result<Checkout, Attempt> {
         if let Some(session) = self.session.take() {
             return Ok(Checkout::Own(session));
         }
-        let everyone = self.everyone.clone();
         let opened = match &everyone.pool {
             Some(pool) => {
                 let began = Instant::now();
-                let checkout = self.alarm.within(deadline, pool.checkout()).await;
+                let checkout = self.alarm.within(deadline, pin!(pool.checkout())).await;
                 self.thread.recorder.borrow_mut().wait(began.elapsed().as_nanos() as u64);
+                phase.begins();
                 checkout
             }
             None => {
-                let name = format!("{}/vu{}", everyone.application_name, self.number);
-                self.alarm.within(deadline, everyone.opener.open(&name)).await.map(|opened| opened.map(Checkout::Own))
+                let name = name_of(everyone, self.number);
+                let opened = self.alarm.within(deadline, pin!(everyone.opener.open(&name))).await;
+                phase.begins();
+                opened.map(|opened| opened.map(|session| Checkout::Own(Box::new(session))))
             }
         };
         // Never began.
@@ -213,6 +229,11 @@ impl Vu {
     }
 }
 
+/// Its sessions in `pg_stat_activity`.
+fn name_of(everyone: &Everyone, vu: u16) -> String {
+    format!("{}/vu{vu}", everyone.application_name)
+}
+
 /// A deadline that costs next to nothing while it is kept: the timer is moved when it rings, not at every attempt.
 struct Alarm(Pin<Box<Sleep>>);
 
@@ -222,8 +243,7 @@ impl Alarm {
     }
 
     /// What the future comes to, or `None` at the deadline.
-    async fn within<T>(&mut self, deadline: Instant, future: impl Future<Output = T>) -> Option<T> {
-        let mut future = pin!(future);
+    async fn within<T>(&mut self, deadline: Instant, mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
         let deadline = tokio::time::Instant::from_std(deadline);
         std::future::poll_fn(|cx| {
             if let Poll::Ready(done) = future.as_mut().poll(cx) {
@@ -256,11 +276,11 @@ mod tests {
         let never = std::future::pending::<()>;
         for seconds in [5, 20, 21, 60] {
             let deadline = start + Duration::from_secs(seconds);
-            assert_eq!(alarm.within(deadline.into_std(), never()).await, None);
+            assert_eq!(alarm.within(deadline.into_std(), pin!(never())).await, None);
             assert_eq!(start.elapsed().as_secs(), seconds);
         }
         let deadline = (start + Duration::from_secs(100)).into_std();
-        assert_eq!(alarm.within(deadline, tokio::time::sleep(Duration::from_secs(1))).await, Some(()));
+        assert_eq!(alarm.within(deadline, pin!(tokio::time::sleep(Duration::from_secs(1)))).await, Some(()));
         assert_eq!(start.elapsed().as_secs(), 61);
     }
 }

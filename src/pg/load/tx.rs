@@ -64,9 +64,13 @@ pub struct Phase {
 }
 
 impl Phase {
-    /// BEGIN, or the first statement, is about to be sent.
+    /// Of an attempt whose BEGIN, or first statement, is about to be sent.
+    pub fn beginning(now: Instant) -> Self {
+        Self { first_statement: Cell::new(Some(now)), commit_sent: Cell::new(None) }
+    }
+
+    /// The first statement is about to be sent after all: a connection had to be waited for.
     pub fn begins(&self) {
-        self.commit_sent.set(None);
         self.first_statement.set(Some(Instant::now()));
     }
 
@@ -102,7 +106,6 @@ impl<'c> Tx<'c> {
         hold: Duration,
         phase: &'c Phase,
     ) -> Result<Self, Failure> {
-        phase.begins();
         connection.begin(isolation).await?;
         Ok(Self { connection, hold, phase })
     }
