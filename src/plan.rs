@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::pace::{Arrival, Ramp, Stage, Think, duration_text};
 use crate::pg::retry::Retry;
-use crate::scenario::{self, Backoff, Booking, Evidence, Extent, Scenario, Sql, Targets};
+use crate::scenario::{self, Booking, Evidence, Extent, Scenario, Sql, Targets};
 use crate::strategy::{Hazard, Strategy};
 use crate::threshold::Threshold;
 
@@ -147,12 +147,18 @@ impl Load {
             }
             Ramp { start: ramp.start, stages }
         };
+        let vus = self.vus();
         let mut load = self.clone();
         match &mut load {
             Self::Rounds { limit: Limit::Duration(duration), .. } => *duration = to,
             // Few rounds may be too few to be caught in.
             Self::Rounds { limit: Limit::Rounds(n), .. } => *n = (*n).max(20),
-            Self::Closed { vus: ramp, .. } | Self::Open { rate: ramp, .. } => *ramp = cut(ramp),
+            Self::Closed { vus: ramp, iterations, .. } => {
+                let least = 20 * u64::from(vus);
+                *iterations = iterations.map(|n| n.max(least));
+                *ramp = cut(ramp);
+            }
+            Self::Open { rate: ramp, .. } => *ramp = cut(ramp),
         }
         load
     }
@@ -184,7 +190,7 @@ impl Load {
 }
 
 /// A load that iterations end, not time.
-const FOREVER: Duration = Duration::from_secs(100 * 24 * 3600);
+pub const FOREVER: Duration = Duration::from_secs(100 * 24 * 3600);
 
 /// The control stops at its first breach, or after this.
 pub const CONTROL_LIMIT: Duration = Duration::from_secs(10);
@@ -227,7 +233,7 @@ impl Plan {
             warm_up: scenario.load.warm_up,
             graceful_stop: scenario.load.graceful_stop,
             pool_size: scenario.load.pool_size,
-            retry: Retry { pauses: scenario.load.backoff != Backoff::None, ..scenario.load.retry },
+            retry: scenario.load.retry,
             threads: scenario.load.threads.map_or_else(default_threads, usize::from),
             rng_seed: scenario.load.rng_seed,
             claims: scenario.claims.clone(),
@@ -394,5 +400,7 @@ mod tests {
         let Load::Closed { vus, .. } = load.cut(Duration::from_secs(5)) else { panic!() };
         assert_eq!(vus.stages, [stage(5, 50.0)]);
         assert_eq!(load.cut(Duration::from_secs(60)), load);
+        let few = Load::Closed { vus: Ramp::constant(5.0, Duration::from_secs(9)), iterations: Some(3), think: Think::default() };
+        assert_eq!(few.cut(Duration::from_secs(9)).iterations(), Some(100), "enough to be caught in");
     }
 }

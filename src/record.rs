@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,8 +11,9 @@ use crate::audit::Audit;
 use crate::invariant::Checked;
 use crate::metrics::{Counts, Percentiles, Tick, Timing};
 use crate::outcome::OutcomeClass;
+use crate::pace::Ramp;
 use crate::pg::admin::Loaded;
-use crate::plan::Plan;
+use crate::plan::{FOREVER, OF_COUNTERS, Plan};
 use crate::probe::Sessions;
 use crate::threshold::Judgement;
 use crate::verdict::{Decision, Verdict};
@@ -308,6 +310,125 @@ impl SuiteEntry {
     }
 }
 
+/// Version of the shape of [`CapacityRecord`].
+pub const CAPACITY_SCHEMA_VERSION: u32 = 1;
+
+/// How much load it took until a promise broke: a ladder of loads, each tried once, those at its edge three times.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CapacityRecord {
+    /// Version of this shape.
+    pub schema_version: u32,
+    /// Version of dbstress.
+    pub dbstress: String,
+    /// What came of it.
+    pub finding: Capacity,
+    /// The largest load that kept the SLO, in `unit`.
+    pub knee: Option<f64>,
+    /// The smallest that missed it.
+    pub missed_at: Option<f64>,
+    /// The load from which on throughput grew by no more than 5 % per doubling.
+    pub saturated_at: Option<f64>,
+    /// Why it ended before the SLO broke and the ladder was over: the generator was the limit, a step could not be run.
+    pub cut_short: Option<String>,
+    /// The user stopped it.
+    pub interrupted: bool,
+    /// What loads are counted in.
+    pub unit: LoadUnit,
+    /// How long each step lasted, its warm-up included.
+    #[serde(rename = "step_ms", with = "crate::milliseconds")]
+    pub step: Duration,
+    /// What had to be kept.
+    pub slo: Vec<String>,
+    /// Thresholds of the scenario that ask for an amount of load, which is the question here.
+    pub left_out: Vec<String>,
+    /// The scenario.
+    pub scenario: String,
+    /// The command that does it again.
+    pub command: String,
+    /// The command that shows the rows it left.
+    pub verify: String,
+    /// On which server.
+    pub server: Option<Server>,
+    /// From the smallest load up; those that were not tried have no trials.
+    pub steps: Vec<CapacityStep>,
+}
+
+/// What came of a ladder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Capacity {
+    /// A step kept the SLO, and a larger one missed it.
+    Knee,
+    /// All of the ladder kept it, as far as it went.
+    WholeLadder,
+    /// A step kept it; whether larger ones do could not be judged.
+    AtLeast,
+    /// No step kept it.
+    Missed,
+    /// No step could be judged.
+    Open,
+    /// A rule of integrity was broken: nothing else matters.
+    Violated,
+}
+
+/// What loads are counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LoadUnit {
+    /// Virtual users of a closed loop.
+    #[serde(rename = "VUs")]
+    Vus,
+    /// Arrivals per second of an open loop.
+    #[serde(rename = "arrivals/s")]
+    Arrivals,
+}
+
+/// One load of a ladder.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CapacityStep {
+    /// Virtual users, or arrivals per second.
+    pub load: f64,
+    /// What most of its trials came to: pass is an SLO kept. `None` if there were none.
+    pub verdict: Option<Verdict>,
+    /// The first, and the repetitions.
+    pub trials: Vec<CapacityTrial>,
+}
+
+/// One run of a step.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CapacityTrial {
+    /// How it ended: pass is an SLO kept.
+    pub verdict: Verdict,
+    /// Why, if it was not kept.
+    pub reasons: Vec<String>,
+    /// Committed iterations per second.
+    pub committed_per_second: f64,
+    /// Response times of committed iterations.
+    pub response: Option<Percentiles>,
+    /// Refused iterations.
+    pub refused: u64,
+    /// Aborted iterations.
+    pub aborted: u64,
+    /// Where its record is.
+    pub record: Option<String>,
+}
+
+impl CapacityTrial {
+    /// Of a run with one turn.
+    pub fn of(record: &RunRecord, kept: Option<String>) -> Self {
+        let turn = record.turns.first();
+        let count = |class| turn.map_or(0, |t| t.counts.of(class));
+        Self {
+            verdict: record.verdict,
+            reasons: record.reasons.clone(),
+            committed_per_second: turn.map_or(0.0, |t| t.committed_per_second),
+            response: turn.and_then(|t| Some(t.timing.get(&OutcomeClass::Committed)?.response.clone())),
+            refused: count(OutcomeClass::Refused),
+            aborted: count(OutcomeClass::Aborted),
+            record: kept,
+        }
+    }
+}
+
 impl RunRecord {
     /// As JSON, for people and programs.
     ///
@@ -347,12 +468,15 @@ fn second(mut value: serde_json::Value) -> serde_json::Value {
             .map(|(name, weight)| json!({ "name": name, "kind": name, "units": old["units"], "weight": weight }))
             .into(),
     };
-    let claims = value["turns"][0]["invariants"].as_array().into_iter().flatten().map(|c| c["name"].clone()).collect::<Vec<_>>();
-    let duration = old["limit"]["duration_ms"].as_u64();
+    let mut claims = OF_COUNTERS.to_vec();
+    claims.extend(["organisation-of-parent", "constraints-in-place", "no-orphans"]);
+    // Strangers tried in churn alone.
+    claims.extend((!is_contest).then_some("organisation-of-actor"));
+    let duration = old["limit"]["duration_ms"].as_u64().map_or(FOREVER, Duration::from_millis);
     let load = match is_contest {
         true => json!({ "rounds": { "vus": old["vus"], "limit": old["limit"] } }),
         false => json!({ "closed": {
-            "vus": { "start": old["vus"], "stages": [format!("{}ms:{}", duration.unwrap_or(1), number("vus"))] },
+            "vus": Ramp::constant(number("vus") as f64, duration),
             "iterations": old["limit"]["rounds"].as_u64().map(|n| n * number("vus")),
             "think": "0s",
         } }),
@@ -380,6 +504,8 @@ fn second(mut value: serde_json::Value) -> serde_json::Value {
         "evidence": { "contested": 20, "mechanism": true, "refused": 1, "committed": {}, "live": true },
         "tags": {},
     });
+    // So that it can be written and read again.
+    value["schema_version"] = json!(SCHEMA_VERSION);
     value["decision"] = json!(match value["verdict"].as_str() {
         Some("pass") => "GO",
         Some("violated") => "NO-GO",

@@ -6,23 +6,21 @@ mod common;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::time::Duration;
 
-use common::TestDatabase;
+use common::{TestDatabase, iterations, rounds};
 use dbstress::audit::Breach;
 use dbstress::history::{Applied, OpId, OperationKind};
 use dbstress::invariant::{self, DEFAULT_SEARCH_PATH, Finding, When, run_all};
 use dbstress::outcome::{Abort, OutcomeClass, Refusal};
 use dbstress::pg::admin::{Session, identifier};
 use dbstress::pg::load::{Connection, Ending, Isolation, Phase, Tx};
-use dbstress::pg::retry::Retry;
-use dbstress::plan::{HAZARD, Limit, Mode, Plan};
+use dbstress::plan::{HAZARD, Load, Plan};
 use dbstress::record::{RunRecord, TurnRecord};
-use dbstress::run::stock::{Clinic, Stock, clinics};
-use dbstress::run::{self, Request};
+use dbstress::run::stock::{Clinic, Size, Stock, clinics};
 use dbstress::strategy::{Decision, Strategy};
 use dbstress::verdict::Verdict;
 use dbstress::workload::booking::{Actor, Booking, Place, Proposal, Statements};
 use futures_util::future::join_all;
-use tokio::sync::{Barrier, watch};
+use tokio::sync::Barrier;
 
 use OperationKind::{Consume, Release, Reserve};
 
@@ -32,36 +30,20 @@ fn safe() -> Vec<Strategy> {
     Strategy::safe(HAZARD).collect()
 }
 
-/// Twenty VUs, room for five of them.
-fn plan(strategies: Vec<Strategy>) -> Plan {
-    Plan {
-        strategies,
-        mode: Mode::Contest,
-        vus: 20,
-        limit: Limit::Rounds(20),
-        units: 10,
-        total: 50,
-        think: Duration::ZERO,
-        // On a machine that is busy with other things nobody should give up.
-        retry: Retry { deadline: Duration::from_secs(120), attempts: None },
-        threads: 1,
-        rng_seed: 42,
-    }
+/// Every kind of operation that asks for units.
+const ASKING: [OperationKind; 3] = [Reserve, Release, Consume];
+
+/// Twenty VUs, room for five of them, twenty rounds; `hold` is the time between reading and writing.
+fn plan(strategies: Vec<Strategy>, hold: Duration) -> Plan {
+    common::plan("contention", |plan, booking| {
+        plan.load = rounds(20, 20);
+        booking.strategies = strategies;
+        booking.hold = hold;
+    })
 }
 
 async fn run_on(database: &TestDatabase, plan: Plan) -> RunRecord {
-    let place = common::Place::new();
-    let (_stop, interrupt) = watch::channel(false);
-    let request = Request {
-        plan,
-        options: database.options.clone(),
-        command_name: "contention",
-        command: "dbstress contention".into(),
-        verify: "dbstress verify".into(),
-        state: place.0.clone(),
-        interrupt,
-    };
-    run::run(request, |_| {}).await.unwrap()
+    common::run_plan(database, &common::Place::new(), plan).await
 }
 
 /// Runs one strategy whose own fault, or whose database's, must be found.
@@ -69,6 +51,10 @@ async fn turn_on(database: &TestDatabase, plan: Plan) -> TurnRecord {
     let mut record = run_on(database, plan).await;
     assert_eq!(record.turns.len(), 1, "{:?}", record.reasons);
     record.turns.remove(0)
+}
+
+fn strategy(turn: &TurnRecord) -> Strategy {
+    Strategy::from_name(&turn.name).unwrap()
 }
 
 fn is_violated(turn: &TurnRecord, name: &str) -> bool {
@@ -90,22 +76,27 @@ async fn assert_invariants_hold(session: &mut Session) {
 /// Plays rounds of `vus` × reserve `units` of `total` with every safe strategy; in each exactly as many win as there is room for.
 async fn contest(vus: u32, units: i32, total: i32, rounds: u64) {
     let database = common::seeded().await;
-    let plan = Plan { vus, units, total, limit: Limit::Rounds(rounds), ..plan(safe()) };
-    let winners = u64::from(plan.winners());
+    let plan = common::plan("contention", |plan, booking| {
+        plan.load = common::rounds(vus, rounds);
+        booking.strategies = safe();
+        booking.total = total;
+        booking.operations[0].units = units;
+    });
+    let winners = u64::from(plan.round().unwrap().1);
     assert!(winners < u64::from(vus));
     let record = run_on(&database, plan).await;
-    let ran: Vec<Strategy> = record.turns.iter().map(|t| t.strategy).collect();
+    let ran: Vec<Strategy> = record.turns.iter().map(strategy).collect();
     assert_eq!(ran, safe(), "{:?}", record.not_run);
     let mut session = database.session().await;
     for turn in &record.turns {
-        let name = turn.strategy.name();
+        let name = &turn.name;
         assert!(turn.audit.breaches.is_empty(), "{name}: {:?}", turn.audit.findings);
         assert_ne!(turn.verdict, Verdict::Violated, "{name}: {:?}", turn.reasons);
         assert_eq!((turn.audit.rounds, turn.audit.rounds_short, &turn.audit.incomplete[..]), (rounds, 0, &[][..]), "{name}");
         assert_eq!(turn.audit.classes.acknowledged_present, rounds * winners, "{name}");
         assert_eq!(turn.counts.of(OutcomeClass::Committed), rounds * winners, "{name}");
         assert_eq!(refused(turn, Refusal::InsufficientUnits), rounds * (u64::from(vus) - winners), "{name}");
-        let (units, guarded) = (winners as i64 * i64::from(units), turn.strategy.needs_guard());
+        let (units, guarded) = (winners as i64 * i64::from(units), strategy(turn).needs_guard());
         let as_it_must_be = format!(
             "SELECT count(*) FILTER (WHERE scheduled = {units} AND used = 0 AND version = {winners} AND status = 'ACTIVE' \
                AND guarded = {guarded} AND lines = {winners} AND promised = {units} AND actors = {winners}) * 1000 + count(*) \
@@ -179,7 +170,8 @@ impl Desk {
             Place { schema: "dbstress", run: RUN.fetch_add(1, Ordering::Relaxed), strategy: strategy.name(), as_of: AS_OF.into() };
         let mut session = database.session().await;
         let clinics = clinics(&mut session).await.unwrap();
-        let stock = Stock::open(database.session().await, &place, &clinics[..1], total, strategy.needs_guard(), Some(1)).await;
+        let size = Size { most: 1, is_whole: true, total, hot: 0, hot_total: 0 };
+        let stock = Stock::open(database.session().await, &place, &clinics[..1], size, strategy.needs_guard()).await;
         let authorisation = stock.unwrap().base();
         Self { options: database.options.clone(), session, clinics, place, strategy, authorisation, issued: AtomicU32::new(0) }
     }
@@ -203,7 +195,7 @@ impl Desk {
     }
 
     async fn perform(&self, vu: u16, ready: &Barrier, kind: OperationKind, units: i32, actor: Actor) -> Told {
-        let mut connection = Connection::open(&self.options, "dbstress/test", self.strategy.isolation()).await.unwrap();
+        let mut connection = Connection::open(&self.options, "dbstress/test", &[self.strategy.isolation()]).await.unwrap();
         let statements = Statements::prepare(&mut connection, &self.place).await.unwrap();
         let op_id = OpId::new(self.place.run, vu, self.issued.fetch_add(1, Ordering::Relaxed));
         let is_attack = actor.organisation != self.clinics[0].organisation;
@@ -212,7 +204,7 @@ impl Desk {
         for attempt in 1.. {
             let booking = Booking { proposal, op_id, attempt, statements: &statements };
             let phase = Phase::default();
-            let mut tx = Tx::begin(&mut connection, Duration::ZERO, &phase).await.unwrap();
+            let mut tx = Tx::begin(&mut connection, self.strategy.isolation(), Duration::ZERO, &phase).await.unwrap();
             let failure = match self.strategy.apply(&mut tx, &booking).await {
                 Ok(Decision::Refused(refusal)) if tx.has_failed() => {
                     tx.rollback().await;
@@ -337,7 +329,7 @@ async fn what_has_ended_by_the_clock_of_the_domain_is_neither_reserved_nor_consu
 
 #[tokio::test]
 async fn strangers_are_refused_whatever_they_want() {
-    refuses(None, &OperationKind::ALL, Refusal::WrongOrganisation).await;
+    refuses(None, &ASKING, Refusal::WrongOrganisation).await;
 }
 
 #[tokio::test]
@@ -356,7 +348,7 @@ async fn what_is_not_there_is_not_found() {
     for strategy in Strategy::ALL {
         let mut desk = Desk::open(&database, strategy, 50).await;
         let there = std::mem::replace(&mut desk.authorisation, i64::MAX);
-        for kind in OperationKind::ALL {
+        for kind in ASKING {
             assert_eq!(desk.one(kind, 10).await, Told::Refused(Refusal::NotFound), "{}: {kind:?}", strategy.name());
         }
         desk.authorisation = there;
@@ -378,9 +370,13 @@ async fn on_its_last_day_it_is_still_good_and_a_promise_can_be_taken_back_later(
 }
 
 /// An unsafe strategy, with time between its reading and its writing.
-async fn is_caught(strategy: Strategy, mode: Mode, breach: Breach, invariants: &[&str]) {
+async fn is_caught(strategy: Strategy, scenario: &str, breach: Breach, invariants: &[&str]) {
     let database = common::seeded().await;
-    let plan = Plan { mode, think: Duration::from_millis(2), limit: Limit::Rounds(40), ..plan(vec![strategy]) };
+    let plan = common::plan(scenario, |plan, booking| {
+        plan.load = if matches!(plan.load, Load::Rounds { .. }) { rounds(20, 40) } else { iterations(20, 20 * 40) };
+        booking.strategies = vec![strategy];
+        booking.hold = Duration::from_millis(2);
+    });
     let record = run_on(&database, plan).await;
     assert_eq!(record.verdict, Verdict::Violated, "{:?}", record.reasons);
     let turn = &record.turns[0];
@@ -395,33 +391,36 @@ async fn is_caught(strategy: Strategy, mode: Mode, breach: Breach, invariants: &
 
 #[tokio::test]
 async fn naive_overbooks_a_contest_and_is_caught() {
-    is_caught(Strategy::Naive, Mode::Contest, Breach::Overbooked, &["units-within-total"]).await;
+    is_caught(Strategy::Naive, "contention", Breach::Overbooked, &["units-within-total"]).await;
 }
 
 #[tokio::test]
 async fn naive_overbooks_in_churn_and_is_caught() {
-    is_caught(Strategy::Naive, Mode::Churn, Breach::Overbooked, &["ledger-replays"]).await;
+    is_caught(Strategy::Naive, "churn", Breach::Overbooked, &["ledger-replays"]).await;
 }
 
 #[tokio::test]
 async fn naive_set_loses_updates_of_a_contest_and_is_caught() {
-    is_caught(Strategy::NaiveSet, Mode::Contest, Breach::LostUpdate, &["ledger-replays", "counters-match-ledger"]).await;
+    is_caught(Strategy::NaiveSet, "contention", Breach::LostUpdate, &["ledger-replays", "counters-match-ledger"]).await;
 }
 
 #[tokio::test]
 async fn naive_set_loses_updates_in_churn_and_is_caught() {
-    is_caught(Strategy::NaiveSet, Mode::Churn, Breach::LostUpdate, &["ledger-replays", "counters-match-ledger"]).await;
+    is_caught(Strategy::NaiveSet, "churn", Breach::LostUpdate, &["ledger-replays", "counters-match-ledger"]).await;
 }
 
 #[tokio::test]
 async fn churn_with_strangers_in_it_breaks_no_safe_strategy() {
     let database = common::seeded().await;
     let strategies = vec![Strategy::Atomic, Strategy::Optimistic, Strategy::Serializable, Strategy::CheckConstraint];
-    let plan = Plan { mode: Mode::Churn, vus: 8, limit: Limit::Rounds(150), ..plan(strategies.clone()) };
+    let plan = common::plan("churn", |plan, booking| {
+        plan.load = iterations(8, 8 * 150);
+        booking.strategies.clone_from(&strategies);
+    });
     let record = run_on(&database, plan).await;
     assert_eq!(record.turns.len(), strategies.len(), "{:?}", record.not_run);
     for turn in &record.turns {
-        let name = turn.strategy.name();
+        let name = &turn.name;
         assert!(turn.audit.breaches.is_empty(), "{name}: {:?}", turn.audit.findings);
         assert_ne!(turn.verdict, Verdict::Violated, "{name}: {:?}", turn.reasons);
         assert_eq!(turn.counts.iterations(), 8 * 150, "{name}");
@@ -458,11 +457,11 @@ async fn every_transaction_has_the_level_that_its_strategy_names_whatever_the_ro
         assert_eq!(session.text("SHOW default_transaction_isolation").await.unwrap().as_deref(), Some(default));
         session.close().await;
         for isolation in [Isolation::ReadCommitted, Isolation::RepeatableRead, Isolation::Serializable] {
-            let mut connection = Connection::open(&database.options, "dbstress/test", isolation).await.unwrap();
+            let mut connection = Connection::open(&database.options, "dbstress/test", &[isolation]).await.unwrap();
             let level = connection.prepare("SHOW transaction_isolation").await.unwrap();
             let read_only = connection.prepare("SHOW transaction_read_only").await.unwrap();
             let phase = Phase::default();
-            let mut tx = Tx::begin(&mut connection, Duration::ZERO, &phase).await.unwrap();
+            let mut tx = Tx::begin(&mut connection, isolation, Duration::ZERO, &phase).await.unwrap();
             let mut shown = Vec::new();
             for statement in [&level, &read_only] {
                 tx.execute(statement, |_| {}).await.unwrap();
@@ -481,7 +480,7 @@ async fn a_run_is_at_its_own_level_whatever_the_database_prefers() {
     let name = identifier(&database.options.database);
     session.execute(&format!("ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")).await.unwrap();
     session.close().await;
-    let plan = Plan { think: Duration::from_millis(1), ..plan(vec![Strategy::ForUpdate, Strategy::RepeatableRead]) };
+    let plan = plan(vec![Strategy::ForUpdate, Strategy::RepeatableRead], Duration::from_millis(1));
     let record = run_on(&database, plan).await;
     assert_eq!(record.server.settings["default_transaction_isolation"], "serializable");
     let [for_update, repeatable_read] = &record.turns[..] else { panic!("{:?}", record.not_run) };
@@ -494,8 +493,9 @@ async fn a_run_is_at_its_own_level_whatever_the_database_prefers() {
 #[tokio::test]
 async fn attempts_that_run_out_cost_goodput_and_are_no_breach() {
     let database = common::seeded().await;
-    let retry = Retry { attempts: Some(1), ..plan(Vec::new()).retry };
-    let turn = turn_on(&database, Plan { retry, think: Duration::from_millis(2), ..plan(vec![Strategy::Serializable]) }).await;
+    let mut plan = plan(vec![Strategy::Serializable], Duration::from_millis(2));
+    plan.retry.attempts = Some(1);
+    let turn = turn_on(&database, plan).await;
     assert_ne!(turn.verdict, Verdict::Violated, "{:?}", turn.reasons);
     assert!(turn.audit.breaches.is_empty(), "{:?}", turn.audit.findings);
     assert!(turn.audit.rounds_short > 0 && turn.audit.rounds == 20, "{:?}", turn.audit);
@@ -515,7 +515,7 @@ async fn finds(when: &str, body: &str, breach: Breach) {
         ))
         .await
         .unwrap();
-    let turn = turn_on(&database, Plan { vus: 8, limit: Limit::Rounds(5), ..plan(vec![Strategy::Atomic]) }).await;
+    let turn = turn_on(&database, Plan { load: rounds(8, 5), ..plan(vec![Strategy::Atomic], Duration::ZERO) }).await;
     assert_eq!(turn.verdict, Verdict::Violated, "{:?}", turn.reasons);
     assert!(turn.audit.breaches.contains_key(&breach), "{:?}", turn.audit.breaches);
 }

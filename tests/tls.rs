@@ -56,7 +56,7 @@ async fn encrypted(options: &ConnectOptions) -> (Option<bool>, Option<bool>) {
         Err(_) => None,
     };
     // What is measured, and what loads in bulk: opened by different hands, trusting the same.
-    let load = match Connection::open(options, "test", Isolation::ReadCommitted).await {
+    let load = match Connection::open(options, "test", &[Isolation::ReadCommitted]).await {
         Ok(mut connection) => Some(connection.ask(question).await.unwrap().as_deref() == Some("true")),
         Err(_) => None,
     };

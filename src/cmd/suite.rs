@@ -1,20 +1,19 @@
 //! `dbstress suite`: may it go out? Every scenario that is tagged `suite`, one after the other; only all of them together say GO.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 
-use super::run::{Common, execute, keep, prepare};
+use super::run::{Common, execute, keep, prepare, quoted};
 use super::target;
 use super::{Global, interrupt};
-use crate::Error;
-use crate::Result;
 use crate::record::SuiteEntry;
 use crate::report::run as run_report;
 use crate::report::screen::Screen;
 use crate::report::suite as report;
 use crate::scenario::{BUILT_IN, Scenario};
 use crate::verdict::{Exit, Verdict};
+use crate::{Error, Result};
 
 /// The tag of the scenarios that belong to it.
 const TAG: &str = "suite";
@@ -38,9 +37,8 @@ pub async fn run(args: &Args, matches: &ArgMatches, global: &Global, screen: Scr
     let scenarios = chosen(&args.scenarios)?;
     // Everything that can be wrong is found before the first hour has passed.
     let mut prepared = Vec::new();
-    for scenario in scenarios {
+    for (typed, scenario) in scenarios {
         let name = scenario.name.clone();
-        let typed = typed(&name);
         let ready = prepare(scenario, &args.common.settings, matches, "suite", &typed, global);
         prepared.push((name, ready.map_err(|error| Error::usage(error.to_string()))?));
     }
@@ -81,33 +79,43 @@ pub async fn run(args: &Args, matches: &ArgMatches, global: &Global, screen: Scr
     Ok(if interrupted && verdict == Verdict::Inconclusive { Exit::Interrupted } else { verdict.exit() })
 }
 
-fn typed(name: &str) -> String {
-    match name {
-        "contention" | "throughput" | "mixed" | "flash-sale" | "database-stress" => name.to_owned(),
-        other => format!("run {other}"),
-    }
-}
-
-fn chosen(files: &[PathBuf]) -> Result<Vec<Scenario>> {
+/// The scenarios that belong to it, each with what one types to run it alone. What is named must have one: leaving it out would say GO
+/// without it.
+fn chosen(named: &[PathBuf]) -> Result<Vec<(String, Scenario)>> {
+    let belongs = |scenario: &Scenario| scenario.tags.iter().any(|tag| tag == TAG);
     let mut chosen = Vec::new();
     for (name, _) in BUILT_IN {
-        chosen.push(Scenario::built_in(name)?);
-    }
-    for path in files {
-        let mut paths = vec![path.clone()];
-        if path.is_dir() {
-            let unreadable = |e| Error::usage(format!("{} cannot be read", path.display())).because(e);
-            paths = std::fs::read_dir(path)
-                .map_err(unreadable)?
-                .filter_map(|entry| Some(entry.ok()?.path()))
-                .filter(|path| path.extension().is_some_and(|e| e == "toml"))
-                .collect();
-            paths.sort();
-        }
-        for path in paths {
-            chosen.push(Scenario::load(&path.display().to_string(), || Ok(String::new()))?);
+        let scenario = Scenario::built_in(name)?;
+        if belongs(&scenario) {
+            chosen.push((name.to_owned(), scenario));
         }
     }
-    chosen.retain(|scenario| scenario.tags.iter().any(|tag| tag == TAG));
+    for path in named {
+        let before = chosen.len();
+        for file in files(path)? {
+            let file = file.display().to_string();
+            let scenario = Scenario::load(&file, || Ok(String::new()))?;
+            if belongs(&scenario) {
+                chosen.push((format!("run {}", quoted(&file)), scenario));
+            }
+        }
+        if chosen.len() == before {
+            let message = format!("no scenario of {} belongs to the suite", path.display());
+            return Err(Error::usage(message).cure(format!("tags = [\"{TAG}\"] in its file, or leave it out")));
+        }
+    }
     Ok(chosen)
+}
+
+/// The file, or every .toml file of the directory.
+fn files(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let unreadable = |e| Error::usage(format!("{} cannot be read", path.display())).because(e);
+    let entries = std::fs::read_dir(path).and_then(|entries| entries.collect::<std::io::Result<Vec<_>>>()).map_err(unreadable)?;
+    let mut files: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
+    files.retain(|path| path.extension().is_some_and(|e| e == "toml"));
+    files.sort();
+    Ok(files)
 }

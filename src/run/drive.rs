@@ -4,7 +4,8 @@
 //! path of an iteration but the start of a round and its end. Once a second each thread hands its histograms over.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::alarm::Alarms;
 use super::pacing::{self, Desk};
 use super::pool::Pool;
 use super::rounds::{self, Rounds};
@@ -32,7 +34,7 @@ use crate::{Error, Result};
 const OPENING: usize = 16;
 /// How often a load thread hands its histograms over.
 const TICK: Duration = Duration::from_secs(1);
-/// How often a load thread looks whether it is late.
+/// How often alarms are looked at, and whether a load thread is late.
 const HEARTBEAT: Duration = Duration::from_millis(10);
 /// A generator that is later than this more than once in a hundred times adds to what it measures.
 pub const LAG_LIMIT: Duration = Duration::from_millis(10);
@@ -152,7 +154,7 @@ impl Everyone {
 
     /// As [`Self::is_over`], for who knows what time it is.
     pub fn is_over_at(&self, now: Instant) -> bool {
-        self.stopping.load(Ordering::Relaxed) || self.ends.get().is_some_and(|end| now >= *end)
+        self.is_stopping() || self.ends.get().is_some_and(|end| now >= *end)
     }
 
     /// Waits, and says whether the load still goes on then.
@@ -172,6 +174,22 @@ impl Everyone {
             u64::MAX => self.epoch + Duration::from_secs(u64::from(u32::MAX)),
             nanos => self.instant(nanos),
         }
+    }
+
+    /// Waits until they are.
+    pub async fn hard_stopped(&self) {
+        let mut over = self.over.subscribe();
+        tokio::select! {
+            () = tokio::time::sleep_until(self.hard_stop().into()) => return,
+            _ = over.wait_for(|over| *over) => {}
+        }
+        // Whoever ended it has brought that moment nearer, and nobody does so again.
+        tokio::time::sleep_until(self.hard_stop().into()).await;
+    }
+
+    /// Whether it was ended before its time.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
     }
 
     /// Whether what was due at that time counts; the warm-up does not.
@@ -226,7 +244,8 @@ impl Everyone {
         self.rounds.over_unless_begun();
     }
 
-    /// Waits until the authorisation at `position` exists; false if it never will. Work that needs no stock has all it needs.
+    /// Waits until the authorisation at `position` exists; false if it never will, or not before iterations are given up. Work that needs no
+    /// stock has all it needs.
     pub async fn is_stocked(&self, position: u64) -> bool {
         self.position.send_if_modified(|at| {
             let forward = position > *at;
@@ -236,7 +255,11 @@ impl Everyone {
         if *self.available.borrow() > position {
             return true;
         }
-        self.available.clone().wait_for(|n| *n > position).await.is_ok()
+        let mut available = self.available.clone();
+        tokio::select! {
+            made = available.wait_for(|n| *n > position) => made.is_ok(),
+            () = self.hard_stopped() => false,
+        }
     }
 
     /// Everybody is ready: time begins.
@@ -244,7 +267,8 @@ impl Everyone {
         let now = Instant::now();
         if let Some(duration) = self.turn.load.duration() {
             let _ = self.ends.set(now + duration);
-            self.hard_stop.store(self.nanos(now + duration + self.turn.plan.graceful_stop), Ordering::Relaxed);
+            // Somebody may have stopped it before it began.
+            self.hard_stop.fetch_min(self.nanos(now + duration + self.turn.plan.graceful_stop), Ordering::Relaxed);
         }
         self.warm.store(self.nanos(now + self.turn.plan.warm_up), Ordering::Relaxed);
         self.began.send_replace(Some(now));
@@ -252,9 +276,13 @@ impl Everyone {
     }
 }
 
-/// A second's measurements of one thread.
+/// A second's measurements of one thread, or what is left of them at its end.
 struct Handover {
-    tick: u64,
+    thread: usize,
+    /// Which second, from 1.
+    second: u32,
+    /// Nothing comes after it.
+    is_last: bool,
     busy: u32,
     recorder: Recorder,
 }
@@ -269,7 +297,7 @@ pub async fn drive(
     mut watch: impl FnMut(&Progress, &Recorder) -> Option<String>,
 ) -> Result<Driven> {
     let vus = turn.load.vus();
-    let threads = turn.plan.threads.clamp(1, vus as usize);
+    let threads = turn.plan.threads.min(vus as usize).max(1);
     let application_name = application_name(turn.run);
     let opener = Opener { options: turn.options.clone(), work: turn.work.clone() };
     let pool = match turn.plan.pool_size {
@@ -308,13 +336,17 @@ pub async fn drive(
     });
     let (handover, mut handed) = mpsc::unbounded_channel();
     let mut handles = Vec::new();
+    let mut hearers = Vec::new();
     for number in 0..threads {
+        let (hearer, beats) = mpsc::unbounded_channel();
+        hearers.push(hearer);
         let everyone = everyone.clone();
         let load_thread = LoadThread {
             number,
             threads,
             vus: (0..vus as u16).filter(|vu| usize::from(*vu) % threads == number).collect(),
             recorder: Recorder::new(operations, waits),
+            beats,
             handover: handover.clone(),
         };
         let worker = std::thread::Builder::new().name(format!("load-{number}")).spawn(move || {
@@ -328,6 +360,8 @@ pub async fn drive(
     }
     // When the last thread has dropped its end, the load is over.
     drop(handover);
+    let heart = std::thread::Builder::new().name("heart".into()).spawn(move || beat(&hearers));
+    heart.map_err(|e| Error::inconclusive("the heart could not be started").because(e))?;
     // If it fails, its end of the channel goes away, and nobody waits for authorisations any more.
     let feeding = stock.map(|stock| tokio::spawn(stock.feed(position_receiver, available_sender)));
     let mut interrupt = everyone.turn.interrupt.clone();
@@ -339,7 +373,8 @@ pub async fn drive(
             handover = handed.recv() => match handover {
                 None => break,
                 Some(handover) => {
-                    if let Some(second) = collected.take(handover, &everyone.turn.load) {
+                    collected.take(handover);
+                    while let Some(second) = collected.complete(&everyone.turn.load) {
                         let counts = collected.total.counts();
                         let (committed, refused) = (counts.of(OutcomeClass::Committed), counts.of(OutcomeClass::Refused));
                         let progress = Progress {
@@ -355,7 +390,7 @@ pub async fn drive(
                     }
                 }
             },
-            _ = interrupt.wait_for(|stop| *stop), if !interrupted => {
+            Ok(_) = interrupt.wait_for(|stop| *stop), if !interrupted => {
                 interrupted = true;
                 everyone.finish();
             }
@@ -412,54 +447,54 @@ pub async fn drive(
 struct Collected {
     total: Recorder,
     ticks: Vec<Tick>,
-    /// Seconds that not every thread has handed over yet: how many have, their busy virtual users, their measurements.
-    open: BTreeMap<u64, (usize, u32, Recorder)>,
-    threads: usize,
+    /// Seconds that not every thread has handed over yet: busy virtual users, measurements.
+    open: BTreeMap<u32, (u32, Recorder)>,
+    /// By thread, the last second that it has handed over; of one that has ended, all there will ever be.
+    reached: Vec<u32>,
 }
 
 impl Collected {
     fn new(total: Recorder, threads: usize) -> Self {
-        Self { total, ticks: Vec::new(), open: BTreeMap::new(), threads }
+        Self { total, ticks: Vec::new(), open: BTreeMap::new(), reached: vec![0; threads] }
     }
 
-    /// Takes one in; the second that it completes, if it does.
-    fn take(&mut self, handover: Handover, load: &Load) -> Option<f64> {
-        let Handover { tick, busy, recorder } = handover;
+    /// Takes one in.
+    fn take(&mut self, handover: Handover) {
+        let Handover { thread, second, is_last, busy, recorder } = handover;
         self.total.merge(&recorder);
-        match self.open.entry(tick) {
-            std::collections::btree_map::Entry::Vacant(entry) => {
-                entry.insert((1, busy, recorder));
+        self.reached[thread] = if is_last { u32::MAX } else { second };
+        match self.open.entry(second) {
+            Entry::Vacant(entry) => {
+                entry.insert((busy, recorder));
             }
-            std::collections::btree_map::Entry::Occupied(mut entry) => {
-                let (threads, all_busy, all) = entry.get_mut();
-                *threads += 1;
+            Entry::Occupied(mut entry) => {
+                let (all_busy, all) = entry.get_mut();
                 *all_busy += busy;
                 all.merge(&recorder);
             }
         }
-        let (threads, ..) = self.open.get(&tick)?;
-        if *threads < self.threads || tick == LAST {
-            return None;
-        }
-        let (_, busy, recorder) = self.open.remove(&tick)?;
-        let second = tick as f64 * TICK.as_secs_f64();
+    }
+
+    /// The next second, if nothing of it can come any more; what the load did not last for is left for the end.
+    fn complete(&mut self, load: &Load) -> Option<f64> {
+        let reached = self.reached.iter().min().filter(|reached| **reached < u32::MAX)?;
+        let entry = self.open.first_entry().filter(|entry| entry.key() <= reached)?;
+        let (second, (busy, recorder)) = entry.remove_entry();
+        let second = f64::from(second) * TICK.as_secs_f64();
         self.ticks.push(Tick::of(second, at_work(load, second, busy), &recorder));
         Some(second)
     }
 
-    /// What is left at the end: a part of a second.
+    /// What is left at the end, `seconds` after the beginning: as a rule a part of a second.
     fn finish(&mut self, seconds: f64, load: &Load) {
-        for (tick, (_, busy, recorder)) in std::mem::take(&mut self.open) {
-            let second = if tick == LAST { seconds } else { tick as f64 * TICK.as_secs_f64() };
+        for (second, (busy, recorder)) in std::mem::take(&mut self.open) {
+            let second = (f64::from(second) * TICK.as_secs_f64()).min(seconds);
             if recorder.counts().iterations() + recorder.counts().dropped > 0 {
                 self.ticks.push(Tick::of(second, at_work(load, second, busy), &recorder));
             }
         }
     }
 }
-
-/// The tick that is handed over at the end.
-const LAST: u64 = u64::MAX;
 
 /// Virtual users at work: who thinks is at work too, who waits for an arrival is not.
 fn at_work(load: &Load, second: f64, busy: u32) -> u32 {
@@ -475,6 +510,7 @@ struct LoadThread {
     threads: usize,
     vus: Vec<u16>,
     recorder: Recorder,
+    beats: mpsc::UnboundedReceiver<Instant>,
     handover: mpsc::UnboundedSender<Handover>,
 }
 
@@ -498,8 +534,14 @@ impl LoadThread {
             .enable_all()
             .build_local(Default::default())
             .map_err(|e| Error::inconclusive("a load thread could not be started").because(e))?;
-        let thread = Rc::new(Thread { recorder: RefCell::new(self.recorder), history: RefCell::new(writer), busy: Cell::new(0) });
+        let thread = Rc::new(Thread {
+            recorder: RefCell::new(self.recorder),
+            history: RefCell::new(writer),
+            busy: Cell::new(0),
+            alarms: Alarms::default(),
+        });
         let desk = Rc::new(Desk::default());
+        let second = Rc::new(Cell::new(1));
         let share = (self.number as u64, self.threads as u64);
         let issued = runtime.block_on(async {
             let mut tasks = JoinSet::new();
@@ -514,12 +556,11 @@ impl LoadThread {
                 });
             }
             let mut beside = JoinSet::new();
-            beside.spawn_local(ticks(everyone.clone(), thread.clone(), self.handover.clone()));
+            let (number, beats, handover) = (self.number, self.beats, self.handover.clone());
+            beside.spawn_local(pulse(everyone.clone(), thread.clone(), number, second.clone(), beats, handover));
             if matches!(everyone.turn.load, Load::Open { .. }) {
                 let (everyone, thread, desk) = (everyone.clone(), thread.clone(), desk.clone());
                 beside.spawn_local(async move { pacing::arrivals(&everyone, &thread, &desk, share).await });
-            } else {
-                beside.spawn_local(heartbeat(everyone.clone(), thread.clone()));
             }
             let mut issued = Vec::new();
             let mut failure = None;
@@ -542,8 +583,8 @@ impl LoadThread {
         })?;
         drop(runtime);
         let elapsed = everyone.began.borrow().map_or(Duration::ZERO, |began| began.elapsed());
-        for _ in 0..desk.left() {
-            thread.recorder.borrow_mut().dropped();
+        for due in desk.left() {
+            thread.dropped(everyone.is_measured(everyone.nanos(due)));
         }
         let thread = Rc::try_unwrap(thread)
             .map_err(|_| Error::inconclusive("a virtual user outlived its thread: this is a bug in dbstress"))?;
@@ -553,7 +594,8 @@ impl LoadThread {
             })?;
         }
         // Whoever would have taken it has gone for a reason that is told elsewhere.
-        let _ = self.handover.send(Handover { tick: LAST, busy: 0, recorder: thread.recorder.into_inner() });
+        let recorder = thread.recorder.into_inner();
+        let _ = self.handover.send(Handover { thread: self.number, second: second.get(), is_last: true, busy: 0, recorder });
         Ok(Done { history: path, issued, elapsed, cpu: cpu_of_this_thread() })
     }
 }
@@ -563,38 +605,63 @@ fn cpu_of_this_thread() -> Duration {
     nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
-/// Hands the thread's measurements over, once a second.
-async fn ticks(everyone: Arc<Everyone>, thread: Rc<Thread>, handover: mpsc::UnboundedSender<Handover>) {
-    let Some(began) = everyone.begun().await else { return };
-    for tick in 1.. {
-        tokio::time::sleep_until((began + TICK * tick).into()).await;
-        let fresh = thread.recorder.borrow().fresh();
-        let recorder = thread.recorder.replace(fresh);
-        if handover.send(Handover { tick: u64::from(tick), busy: thread.busy.get(), recorder }).is_err() {
-            return;
+/// The pulse of a load thread: rings alarms, measures how late the thread comes to what it should do, hands its measurements over once a
+/// second, of which `second` is the present one. The beats come from a thread of their own, so that a load thread which only waits for answers
+/// waits without a timer.
+async fn pulse(
+    everyone: Arc<Everyone>,
+    thread: Rc<Thread>,
+    number: usize,
+    second: Rc<Cell<u32>>,
+    mut beats: mpsc::UnboundedReceiver<Instant>,
+    handover: mpsc::UnboundedSender<Handover>,
+) {
+    let mut began = None;
+    // What is behind its schedule in an open loop shows where it happens.
+    let is_measured_here = !matches!(everyone.turn.load, Load::Open { .. });
+    while let Some(beat) = beats.recv().await {
+        let now = Instant::now();
+        thread.alarms.beat(now, everyone.hard_stop());
+        began = began.or_else(|| *everyone.began.borrow());
+        let Some(began) = began else { continue };
+        if is_measured_here && beat >= began && everyone.is_measured(everyone.nanos(beat)) {
+            thread.recorder.borrow_mut().lag(now.saturating_duration_since(beat).as_nanos() as u64);
+        }
+        while now >= began + TICK * second.get() {
+            let fresh = thread.recorder.borrow().fresh();
+            let recorder = thread.recorder.replace(fresh);
+            let over = Handover { thread: number, second: second.get(), is_last: false, busy: thread.busy.get(), recorder };
+            if handover.send(over).is_err() {
+                return;
+            }
+            second.update(|second| second + 1);
         }
     }
 }
 
-/// Measures how late this thread comes to what it should do now: whatever it measures is late by as much.
-async fn heartbeat(everyone: Arc<Everyone>, thread: Rc<Thread>) {
-    if everyone.begun().await.is_none() {
-        return;
-    }
+/// Beats until nobody listens any more.
+fn beat(hearers: &[mpsc::UnboundedSender<Instant>]) {
     loop {
-        let due = Instant::now() + HEARTBEAT;
-        tokio::time::sleep_until(due.into()).await;
-        thread.recorder.borrow_mut().lag(due.elapsed().as_nanos() as u64);
+        let now = Instant::now();
+        let heard = hearers.iter().filter(|hearer| hearer.send(now).is_ok()).count();
+        if heard == 0 {
+            return;
+        }
+        std::thread::sleep(HEARTBEAT);
     }
 }
 
 async fn virtual_user(everyone: &Arc<Everyone>, thread: Rc<Thread>, desk: &Rc<Desk>, number: u16) -> Result<(u16, u32)> {
     let mut vu = {
         let _permit = everyone.openings.acquire().await;
-        if everyone.stopping.load(Ordering::Relaxed) {
+        if everyone.is_stopping() {
             return Ok((number, 0));
         }
-        Vu::open(number, everyone, thread.clone()).await?
+        tokio::select! {
+            vu = Vu::open(number, everyone, thread.clone()) => vu?,
+            // The server may never let it in.
+            () = everyone.hard_stopped() => return Ok((number, 0)),
+        }
     };
     if everyone.preparing.fetch_sub(1, Ordering::AcqRel) == 1 {
         everyone.begin();

@@ -8,7 +8,7 @@ use super::drive::LAG_LIMIT;
 use crate::metrics::{Recorder, Time};
 use crate::outcome::OutcomeClass;
 use crate::plan::Plan;
-use crate::threshold::{Source, State};
+use crate::threshold::Source;
 
 /// Before this much has been measured, no threshold ends a run: the first second of any is not like the rest.
 const GRACE: Duration = Duration::from_secs(2);
@@ -70,10 +70,8 @@ impl<'a> Figures<'a> {
             return None;
         }
         self.plan.thresholds.iter().filter(|t| t.abort_on_fail).find_map(|threshold| {
-            let judgement = threshold.evaluate(self);
-            (judgement.state == State::Missed).then(|| {
-                format!("stopped after {:.0} s: {threshold} was missed, {} measured", self.seconds, judgement.measured_text)
-            })
+            let judgement = threshold.missed_for_good(self)?;
+            Some(format!("stopped after {:.0} s: {threshold} was missed, {} measured", self.seconds, judgement.measured_text))
         })
     }
 }

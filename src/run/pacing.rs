@@ -88,7 +88,9 @@ pub(super) async fn closed(everyone: &Everyone, thread: &Thread, vu: &mut Vu) ->
                 break;
             }
             now = Instant::now();
-            thread.recorder.borrow_mut().lag((now - scheduled).as_nanos() as u64);
+            if everyone.is_measured(everyone.nanos(scheduled)) {
+                thread.recorder.borrow_mut().lag((now - scheduled).as_nanos() as u64);
+            }
         }
     }
     Ok(())
@@ -118,25 +120,28 @@ pub(super) async fn arrivals(everyone: &Everyone, thread: &Thread, desk: &Desk, 
         return;
     };
     let (own, threads) = share;
-    let most = (u64::from(*backlog) / threads).max(1) as usize;
+    let backlog = u64::from(*backlog);
+    let most = (backlog / threads + u64::from(own < backlog % threads)) as usize;
     let all = Arrivals::new(rate, *arrival, everyone.turn.plan.rng_seed);
     let mut now = Instant::now();
     for (n, at) in all.take_while(|(n, _)| iterations.is_none_or(|most| *n < most)).filter(|(n, _)| n % threads == own) {
         let due = began + at;
         if due > now {
-            if !everyone.sleep_until(due).await {
-                break;
-            }
+            everyone.sleep_until(due).await;
             now = Instant::now();
         }
-        if everyone.is_over() {
+        // What was scheduled arrives, even if the generator comes to it so late that the schedule is over.
+        if everyone.is_stopping() {
             break;
         }
+        let is_measured = everyone.is_measured(everyone.nanos(due));
+        if is_measured {
+            // How late the generator is with it; waiting for a virtual user is not its fault, and is in the response time.
+            thread.recorder.borrow_mut().lag(now.saturating_duration_since(due).as_nanos() as u64);
+        }
         let mut waiting = desk.waiting.borrow_mut();
-        // How late the generator is with it; waiting for a virtual user is not its fault, and is in the response time.
-        thread.recorder.borrow_mut().lag(now.saturating_duration_since(due).as_nanos() as u64);
         if waiting.len() >= most + desk.idle.get() as usize {
-            thread.recorder.borrow_mut().dropped();
+            thread.dropped(is_measured);
             continue;
         }
         waiting.push_back((n, due));
@@ -171,9 +176,9 @@ impl Desk {
         }
     }
 
-    /// Those that nobody took up before the end.
-    pub fn left(&self) -> u64 {
-        self.waiting.borrow().len() as u64
+    /// When those were due that nobody took up before the end.
+    pub fn left(&self) -> Vec<Instant> {
+        self.waiting.borrow().iter().map(|(_, due)| *due).collect()
     }
 }
 
@@ -182,7 +187,10 @@ pub(super) async fn open(everyone: &Everyone, desk: &Rc<Desk>, vu: &mut Vu) -> R
     let mut place = Place::default();
     while let Some((n, due)) = desk.take(everyone).await {
         let random = Random::of(everyone.turn.plan.rng_seed, ARRIVALS, n);
-        let Some(intention) = place.propose(everyone, random).await else { break };
+        let Some(intention) = place.propose(everyone, random).await else {
+            desk.waiting.borrow_mut().push_front((n, due));
+            break;
+        };
         let (outcome, _) = vu.perform(everyone, &intention, due, Instant::now()).await?;
         place.note(outcome);
     }

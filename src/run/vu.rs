@@ -1,13 +1,11 @@
 //! One virtual user: takes an intention through attempts to an outcome, and writes down what it saw.
 
 use std::cell::{Cell, RefCell};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use tokio::time::Sleep;
-
+use super::alarm::{Alarm, Alarms};
 use super::drive::Everyone;
 use super::own::Scratch;
 use super::pool::Checkout;
@@ -26,6 +24,16 @@ pub(super) struct Thread {
     pub history: RefCell<Option<Writer>>,
     /// Virtual users at work.
     pub busy: Cell<u32>,
+    /// When attempts are given up.
+    pub alarms: Alarms,
+}
+
+impl Thread {
+    /// Counts an arrival that nobody took up.
+    pub fn dropped(&self, is_measured: bool) {
+        let mut recorder = self.recorder.borrow_mut();
+        if is_measured { recorder.dropped() } else { recorder.warm_up() }
+    }
 }
 
 /// A virtual user.
@@ -50,11 +58,12 @@ impl Vu {
     pub async fn open(number: u16, everyone: &Everyone, thread: Rc<Thread>) -> Result<Self> {
         // No iteration draws from this: how often is tried again must not change what is proposed.
         let jitter = Random::of(everyone.turn.plan.rng_seed, JITTER + u64::from(number), 0);
+        let alarm = thread.alarms.set_up();
         let session = match &everyone.pool {
             Some(_) => None,
             None => Some(Box::new(everyone.opener.open(&name_of(everyone, number)).await?)),
         };
-        Ok(Self { number, thread, session, issued: 0, scratch: Scratch::default(), jitter, alarm: Alarm::new() })
+        Ok(Self { number, thread, session, issued: 0, scratch: Scratch::default(), jitter, alarm })
     }
 
     /// How many operations it has issued.
@@ -82,14 +91,16 @@ impl Vu {
         let scheduled = everyone.nanos(scheduled);
         let retry = everyone.turn.plan.retry;
         let op_id = OpId::new(everyone.turn.run, self.number, n);
+        let is_measured = everyone.is_measured(scheduled);
         let mut attempts: u16 = 0;
         let mut conflicts: u8 = 0;
         let mut now = started;
         let (outcome, applied, phase) = loop {
             attempts = attempts.saturating_add(1);
             let phase = Phase::beginning(now);
-            let deadline = (started + retry.deadline).max(now + LEAST_ATTEMPT).min(everyone.hard_stop());
-            let attempt = self.attempt(everyone, intention, Who { op_id, attempt: attempts }, &phase, deadline).await;
+            let deadline = (started + retry.deadline).max(now + LEAST_ATTEMPT);
+            let who = Who { op_id, attempt: attempts };
+            let attempt = self.attempt(everyone, intention, who, &phase, deadline, is_measured).await;
             let (failure, may_retry) = match attempt {
                 Attempt::Committed(applied) => break (Outcome::Committed, applied, phase),
                 Attempt::Refused(refusal) => break (Outcome::Refused(refusal), Applied::default(), phase),
@@ -103,14 +114,14 @@ impl Vu {
                 }
                 Attempt::Again(failure) => (failure, true),
                 Attempt::GivenUp(failure, words) => {
-                    if let Some(words) = words {
+                    if let Some(words) = words.filter(|_| is_measured) {
                         self.thread.recorder.borrow_mut().remark(failure.abort.words(), || words);
                     }
                     (failure, false)
                 }
             };
             conflicts = conflicts.saturating_add(u8::from(failure.abort.is_conflict()));
-            if everyone.is_measured(scheduled) {
+            if is_measured {
                 let server = failure.server.as_ref().map(|e| (e.code, e.routine.as_str(), e.message.as_str()));
                 self.thread.recorder.borrow_mut().failed_attempt(failure.abort, server);
             }
@@ -133,7 +144,7 @@ impl Vu {
         let finished = everyone.nanos(ended);
         let is_attack = matches!(&intention.what, What::Booking(proposal) if proposal.is_attack);
         let iteration = Iteration { outcome, attempts, is_attack, scheduled, started: started_at, finished };
-        if everyone.is_measured(scheduled) {
+        if is_measured {
             self.thread.recorder.borrow_mut().record(intention.operation, iteration);
         } else {
             self.thread.recorder.borrow_mut().warm_up();
@@ -171,8 +182,9 @@ impl Vu {
         who: Who,
         phase: &Phase,
         deadline: Instant,
+        is_measured: bool,
     ) -> Attempt {
-        let mut session = match self.session(everyone, phase, deadline).await {
+        let mut session = match self.session(everyone, phase, deadline, is_measured).await {
             Ok(session) => session,
             Err(failed) => return failed,
         };
@@ -200,7 +212,13 @@ impl Vu {
     }
 
     /// A connection for one attempt: its own, or one of the pool's.
-    async fn session(&mut self, everyone: &Everyone, phase: &Phase, deadline: Instant) -> Result<Checkout, Attempt> {
+    async fn session(
+        &mut self,
+        everyone: &Everyone,
+        phase: &Phase,
+        deadline: Instant,
+        is_measured: bool,
+    ) -> Result<Checkout, Attempt> {
         if let Some(session) = self.session.take() {
             return Ok(Checkout::Own(session));
         }
@@ -208,7 +226,9 @@ impl Vu {
             Some(pool) => {
                 let began = Instant::now();
                 let checkout = self.alarm.within(deadline, pin!(pool.checkout())).await;
-                self.thread.recorder.borrow_mut().wait(began.elapsed().as_nanos() as u64);
+                if is_measured {
+                    self.thread.recorder.borrow_mut().wait(began.elapsed().as_nanos() as u64);
+                }
                 phase.begins();
                 checkout
             }
@@ -232,55 +252,4 @@ impl Vu {
 /// Its sessions in `pg_stat_activity`.
 fn name_of(everyone: &Everyone, vu: u16) -> String {
     format!("{}/vu{vu}", everyone.application_name)
-}
-
-/// A deadline that costs next to nothing while it is kept: the timer is moved when it rings, not at every attempt.
-struct Alarm(Pin<Box<Sleep>>);
-
-impl Alarm {
-    fn new() -> Self {
-        Self(Box::pin(tokio::time::sleep(Duration::from_secs(3600))))
-    }
-
-    /// What the future comes to, or `None` at the deadline.
-    async fn within<T>(&mut self, deadline: Instant, mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
-        let deadline = tokio::time::Instant::from_std(deadline);
-        std::future::poll_fn(|cx| {
-            if let Poll::Ready(done) = future.as_mut().poll(cx) {
-                return Poll::Ready(Some(done));
-            }
-            if self.0.deadline() > deadline {
-                self.0.as_mut().reset(deadline);
-            }
-            while self.0.as_mut().poll(cx).is_ready() {
-                if tokio::time::Instant::now() >= deadline {
-                    return Poll::Ready(None);
-                }
-                // It was set for an earlier attempt.
-                self.0.as_mut().reset(deadline);
-            }
-            Poll::Pending
-        })
-        .await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn an_alarm_rings_at_each_deadline_and_not_before() {
-        let mut alarm = Alarm::new();
-        let start = tokio::time::Instant::now();
-        let never = std::future::pending::<()>;
-        for seconds in [5, 20, 21, 60] {
-            let deadline = start + Duration::from_secs(seconds);
-            assert_eq!(alarm.within(deadline.into_std(), pin!(never())).await, None);
-            assert_eq!(start.elapsed().as_secs(), seconds);
-        }
-        let deadline = (start + Duration::from_secs(100)).into_std();
-        assert_eq!(alarm.within(deadline, pin!(tokio::time::sleep(Duration::from_secs(1)))).await, Some(()));
-        assert_eq!(start.elapsed().as_secs(), 61);
-    }
 }

@@ -29,7 +29,7 @@ use crate::threshold::{Figure, Threshold};
 use crate::{Error, Result};
 
 pub use check::strategies;
-pub use file::{Backoff, Kind, Meaning};
+pub use file::{Kind, Meaning};
 pub use origin::{Origin, Source};
 pub use place::{Fault, together};
 
@@ -83,8 +83,6 @@ pub struct Load {
     pub rng_seed: u64,
     /// How failed attempts are tried again.
     pub retry: Retry,
-    /// The pause before the next attempt.
-    pub backoff: Backoff,
 }
 
 impl Load {

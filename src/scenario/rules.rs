@@ -55,7 +55,7 @@ impl Faults {
         match &load.extent {
             Extent::Constant { duration, iterations } => {
                 if duration.is_some_and(|d| d.is_zero()) {
-                    self.add("load.duration", nothing, "duration = \"30s\"");
+                    self.add("load.duration", nothing, "more than no time, such as 30s");
                 }
                 if *iterations == Some(0) {
                     self.add("load.iterations", nothing, "1 or more");

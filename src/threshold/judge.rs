@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use super::{Counter, Figure, Operator, Statistic, Threshold, Time, Timed, class_name};
-use crate::metrics::percent;
+use crate::metrics::{grouped, percent};
 use crate::outcome::OutcomeClass;
 
 /// Samples that must lie beyond a percentile, or it is only a name for the maximum (of a low one: for the minimum).
@@ -106,6 +106,18 @@ impl Threshold {
             excess: self.excess(measured.value).filter(|_| state == State::Missed),
             why,
         }
+    }
+
+    /// [`Threshold::evaluate`] of a run that still goes on, if the threshold is missed and stays so: a number that has to be reached may be
+    /// reached later.
+    pub fn missed_for_good(&self, source: &impl Source) -> Option<Judgement> {
+        let judgement = self.evaluate(source);
+        let is_for_good = match (self.figure, self.operator) {
+            (Figure::Count(_), Operator::Greater | Operator::AtLeast | Operator::NotEqual) => false,
+            (Figure::Count(_), Operator::Equal) => judgement.measured.is_some_and(|count| count > self.limit),
+            _ => true,
+        };
+        (judgement.state == State::Missed && is_for_good).then_some(judgement)
     }
 
     fn state(&self, measured: &Measured, source: &impl Source) -> (State, Option<String>) {
@@ -235,19 +247,6 @@ fn time_text(nanos: f64) -> String {
         ns if ns >= 1e6 => format!("{:.2} ms", ns / 1e6),
         ns => format!("{:.1} µs", ns / 1e3),
     }
-}
-
-/// 1234567 as 1,234,567.
-pub fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]

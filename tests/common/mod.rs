@@ -2,19 +2,25 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use dbstress::pace::{Ramp, Think};
 use dbstress::pg::ConnectOptions;
 use dbstress::pg::admin::{Session, identifier};
 use dbstress::pg::cluster::account::Account;
 use dbstress::pg::cluster::process::Identity;
 use dbstress::pg::cluster::{self, Running, Settings, State, Status};
+use dbstress::plan::{FOREVER, Limit, Load, Plan, Workload};
+use dbstress::record::RunRecord;
+use dbstress::run::Request;
+use dbstress::scenario::{Booking, Scenario};
 use dbstress::seed::{self, Generator, Spec};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 
 /// Names a server to test on instead of a private one; its role may create databases.
 const SERVER: &str = "DBSTRESS_TEST_DATABASE_URL";
@@ -151,6 +157,45 @@ pub fn dbstress() -> Command {
     scrub(&mut command);
     command.env("DBSTRESS_STATE_DIR", state());
     command
+}
+
+/// The plan of a built-in scenario, changed: one load thread, and nobody gives up, however busy the machine is with other things.
+pub fn plan(scenario: &str, change: impl FnOnce(&mut Plan, &mut Booking)) -> Plan {
+    let mut plan = Plan::of(&Scenario::built_in(scenario).unwrap(), BTreeMap::new());
+    plan.threads = 1;
+    plan.retry.deadline = Duration::from_secs(120);
+    plan.graceful_stop = Duration::from_secs(120);
+    let mut booking = plan.booking().unwrap().clone();
+    change(&mut plan, &mut booking);
+    plan.workload = Workload::Booking(booking);
+    plan
+}
+
+/// `vus` virtual users that play so many rounds.
+pub fn rounds(vus: u32, rounds: u64) -> Load {
+    Load::Rounds { vus, limit: Limit::Rounds(rounds) }
+}
+
+/// `vus` virtual users in a closed loop without pauses, so many iterations in all.
+pub fn iterations(vus: u32, iterations: u64) -> Load {
+    Load::Closed { vus: Ramp::constant(vus.into(), FOREVER), iterations: Some(iterations), think: Think::default() }
+}
+
+/// Runs a plan on `database`, its histories in `place`.
+pub async fn run_plan(database: &TestDatabase, place: &Place, plan: Plan) -> RunRecord {
+    let (_stop, interrupt) = watch::channel(false);
+    let request = Request {
+        plan,
+        options: database.options.clone(),
+        command_name: "contention",
+        command: "dbstress contention".into(),
+        verify: "dbstress verify".into(),
+        disposable: None,
+        accepts_uncontrolled: false,
+        state: place.0.clone(),
+        interrupt,
+    };
+    dbstress::run::run(request, |_| {}).await.unwrap()
 }
 
 /// Takes away from `command` every variable that dbstress listens to.
