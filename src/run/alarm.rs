@@ -83,7 +83,8 @@ mod tests {
             tokio::task::yield_now().await;
             alarms.beat(start, start);
         };
-        let (rung, ()) = tokio::join!(alarm.within(start + Duration::from_secs(600), pin!(std::future::pending::<()>())), stop);
+        let never = pin!(std::future::pending::<()>());
+        let (rung, ()) = tokio::join!(alarm.within(start + Duration::from_secs(600), never), stop);
         assert_eq!(rung, None);
     }
 
@@ -106,7 +107,8 @@ mod tests {
                 }
                 beaten
             };
-            let (rung, beaten) = tokio::join!(alarm.within(at(deadline), pin!(std::future::pending::<()>())), beats);
+            let never = pin!(std::future::pending::<()>());
+            let (rung, beaten) = tokio::join!(alarm.within(at(deadline), never), beats);
             assert_eq!((rung, beaten), (None, deadline));
         }
         assert_eq!(alarm.within(at(0), pin!(async { 7 })).await, Some(7), "what is done is done, however late");
