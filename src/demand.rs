@@ -5,9 +5,9 @@
 //! one that aborts instead of refusing is not what anybody wishes for. Rows that run out one by one, and releases that find nothing to
 //! give back, only make it worse than computed here.
 
-use crate::metrics::percent;
+use crate::metrics::{grouped, percent};
 use crate::outcome::OutcomeClass;
-use crate::threshold::{Counter, Figure, Operator, Threshold, grouped};
+use crate::threshold::{Counter, Figure, Operator, Threshold};
 
 /// How improbable it is that a count drawn by weight lies beyond its bound: one in 10⁹.
 const IMPROBABLE: f64 = 1e-9;

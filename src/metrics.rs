@@ -395,9 +395,28 @@ pub fn percent(share: f64) -> String {
     }
 }
 
+/// 1234567 as 1,234,567.
+pub fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn digits_are_grouped_by_three() {
+        let shown: Vec<String> = [0, 12, 123, 1234, 123_456, 1_234_567].map(grouped).into();
+        assert_eq!(shown, ["0", "12", "123", "1,234", "123,456", "1,234,567"]);
+    }
 
     fn record(outcome: Outcome, response_ms: u64) -> Iteration {
         Iteration {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::pace::{Arrival, Ramp, Stage, Think, duration_text};
 use crate::pg::retry::Retry;
-use crate::scenario::{self, Backoff, Booking, Evidence, Extent, Scenario, Sql, Targets};
+use crate::scenario::{self, Booking, Evidence, Extent, Scenario, Sql, Targets};
 use crate::strategy::{Hazard, Strategy};
 use crate::threshold::Threshold;
 
@@ -233,7 +233,7 @@ impl Plan {
             warm_up: scenario.load.warm_up,
             graceful_stop: scenario.load.graceful_stop,
             pool_size: scenario.load.pool_size,
-            retry: Retry { pauses: scenario.load.backoff != Backoff::None, ..scenario.load.retry },
+            retry: scenario.load.retry,
             threads: scenario.load.threads.map_or_else(default_threads, usize::from),
             rng_seed: scenario.load.rng_seed,
             claims: scenario.claims.clone(),

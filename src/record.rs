@@ -310,6 +310,125 @@ impl SuiteEntry {
     }
 }
 
+/// Version of the shape of [`CapacityRecord`].
+pub const CAPACITY_SCHEMA_VERSION: u32 = 1;
+
+/// How much load it took until a promise broke: a ladder of loads, each tried once, those at its edge three times.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CapacityRecord {
+    /// Version of this shape.
+    pub schema_version: u32,
+    /// Version of dbstress.
+    pub dbstress: String,
+    /// What came of it.
+    pub finding: Capacity,
+    /// The largest load that kept the SLO, in `unit`.
+    pub knee: Option<f64>,
+    /// The smallest that missed it.
+    pub missed_at: Option<f64>,
+    /// The load from which on throughput grew by no more than 5 % per doubling.
+    pub saturated_at: Option<f64>,
+    /// Why it ended before the SLO broke and the ladder was over: the generator was the limit, a step could not be run.
+    pub cut_short: Option<String>,
+    /// The user stopped it.
+    pub interrupted: bool,
+    /// What loads are counted in.
+    pub unit: LoadUnit,
+    /// How long each step lasted, its warm-up included.
+    #[serde(rename = "step_ms", with = "crate::milliseconds")]
+    pub step: Duration,
+    /// What had to be kept.
+    pub slo: Vec<String>,
+    /// Thresholds of the scenario that ask for an amount of load, which is the question here.
+    pub left_out: Vec<String>,
+    /// The scenario.
+    pub scenario: String,
+    /// The command that does it again.
+    pub command: String,
+    /// The command that shows the rows it left.
+    pub verify: String,
+    /// On which server.
+    pub server: Option<Server>,
+    /// From the smallest load up; those that were not tried have no trials.
+    pub steps: Vec<CapacityStep>,
+}
+
+/// What came of a ladder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Capacity {
+    /// A step kept the SLO, and a larger one missed it.
+    Knee,
+    /// All of the ladder kept it, as far as it went.
+    WholeLadder,
+    /// A step kept it; whether larger ones do could not be judged.
+    AtLeast,
+    /// No step kept it.
+    Missed,
+    /// No step could be judged.
+    Open,
+    /// A rule of integrity was broken: nothing else matters.
+    Violated,
+}
+
+/// What loads are counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LoadUnit {
+    /// Virtual users of a closed loop.
+    #[serde(rename = "VUs")]
+    Vus,
+    /// Arrivals per second of an open loop.
+    #[serde(rename = "arrivals/s")]
+    Arrivals,
+}
+
+/// One load of a ladder.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CapacityStep {
+    /// Virtual users, or arrivals per second.
+    pub load: f64,
+    /// What most of its trials came to: pass is an SLO kept. `None` if there were none.
+    pub verdict: Option<Verdict>,
+    /// The first, and the repetitions.
+    pub trials: Vec<CapacityTrial>,
+}
+
+/// One run of a step.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CapacityTrial {
+    /// How it ended: pass is an SLO kept.
+    pub verdict: Verdict,
+    /// Why, if it was not kept.
+    pub reasons: Vec<String>,
+    /// Committed iterations per second.
+    pub committed_per_second: f64,
+    /// Response times of committed iterations.
+    pub response: Option<Percentiles>,
+    /// Refused iterations.
+    pub refused: u64,
+    /// Aborted iterations.
+    pub aborted: u64,
+    /// Where its record is.
+    pub record: Option<String>,
+}
+
+impl CapacityTrial {
+    /// Of a run with one turn.
+    pub fn of(record: &RunRecord, kept: Option<String>) -> Self {
+        let turn = record.turns.first();
+        let count = |class| turn.map_or(0, |t| t.counts.of(class));
+        Self {
+            verdict: record.verdict,
+            reasons: record.reasons.clone(),
+            committed_per_second: turn.map_or(0.0, |t| t.committed_per_second),
+            response: turn.and_then(|t| Some(t.timing.get(&OutcomeClass::Committed)?.response.clone())),
+            refused: count(OutcomeClass::Refused),
+            aborted: count(OutcomeClass::Aborted),
+            record: kept,
+        }
+    }
+}
+
 impl RunRecord {
     /// As JSON, for people and programs.
     ///

@@ -71,6 +71,12 @@ fn a_file_that_cannot_be_run_ends_with_2_and_the_line_and_column_to_change() {
         ("stage", "[load]\nstages = [\"30s-50\"]\n", "4:11", "is not a stage"),
         ("type", "[load]\nvus = \"many\"\n", "4:7", "a whole number"),
         ("place", "duration = \"30s\"\n", "3:1", "[load]"),
+        (
+            "scarce",
+            "thresholds = [\"refused.count==0\"]\n[load]\nrate = 100.0\nduration = \"60s\"\n[booking]\nauthorisations = 59\ntotal = 500\n",
+            "3:15",
+            "6,000 reservations of 10 units ask for 60,000 units, 29,500 exist",
+        ),
     ];
     for (name, rest, place, word) in cases {
         let written = Written::new(name, &format!("summary = \"a test\"\nworkload = \"booking\"\n{rest}"));
@@ -108,6 +114,94 @@ fn a_flag_wins_over_its_variable_a_variable_over_the_file() {
     let output = run(dbstress().args(["config", &written.file()]).env("DBSTRESS_VUS", "0"));
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).starts_with("error: DBSTRESS_VUS: 0 VUs"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn every_scenario_takes_every_profile_or_says_why_not() {
+    for scenario in ["contention", "churn", "throughput", "mixed", "flash-sale", "database-stress"] {
+        for profile in ["smoke", "load", "stress", "spike", "soak", "breaking-point"] {
+            let lines = settings(&["config", scenario, "--profile", profile, "--time-scale", "0.1"]);
+            let length = if scenario == "contention" { "load.duration" } else { "load.stages" };
+            assert!(
+                lines.iter().any(|line| line.starts_with(length) && line.ends_with(" flag")),
+                "{scenario} {profile}: {lines:?}"
+            );
+        }
+    }
+    assert!(settings(&["config", "contention", "--profile", "smoke"]).contains(&"load.duration 1m flag".to_owned()));
+    let stress = settings(&["config", "throughput", "--profile", "stress", "--vus", "40", "--time-scale", "0.1"]);
+    assert!(stress.iter().any(|line| line.starts_with("load.stages 12s:10, 30s:10, 12s:20, 30s:20")), "{stress:?}");
+    let smoke = settings(&["config", "throughput", "--profile", "smoke"]);
+    assert!(smoke.contains(&"thresholds aborted:rate<0.01, refused:count==0 flag".to_owned()), "{smoke:?}");
+}
+
+/// What `config` prints, line by line, with single blanks.
+fn settings(arguments: &[&str]) -> Vec<String> {
+    printed(arguments).lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[test]
+fn what_no_server_can_meet_is_refused_with_the_arithmetic() {
+    let written = Written::new(
+        "unreachable",
+        r#"summary = "more than there is"
+workload = "booking"
+thresholds = ["aborted.rate<0.02", "refused.rate<0.02"]
+
+[load]
+rate = 40.0
+duration = "300s"
+
+[booking]
+authorisations = 59
+total = 500
+
+[[operation]]
+kind = "reserve"
+units = 5
+"#,
+    );
+    let output = run(dbstress().args(["scenarios", "check", &written.file()]));
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.starts_with(&format!("error: {}:3:36: no correct server can meet refused:rate<0.02: ", written.file())), "{said}");
+    let arithmetic = "12,000 reservations of 5 units ask for 60,000 units, 29,500 exist: at least 6,100 (51 %) must be refused";
+    assert!(said.contains(arithmetic) && said.contains("cure:"), "{said}");
+}
+
+#[test]
+fn several_files_are_checked_at_once_and_each_fault_is_told() {
+    let (good, bad) = (Written::new("good", SMALL), Written::new("bad", "summary = \"a test\"\nworkload = \"bokking\"\n"));
+    let output = run(dbstress().args(["scenarios", "check", &bad.file(), &good.file(), "missing.toml"]));
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert_eq!(text(&output.stdout), "ok: mine: a test\n");
+    assert!(said.contains(&format!("{}:2:12: ", bad.file())) && said.contains("missing.toml cannot be read"), "{said}");
+}
+
+#[test]
+fn a_suite_does_not_leave_out_what_was_named() {
+    let written = Written::new("untagged", SMALL);
+    for named in [written.file(), written.0.display().to_string()] {
+        let output = run(dbstress().args(["suite", &named]));
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("belongs to the suite") && said.contains("tags = [\"suite\"]"), "{said}");
+    }
+}
+
+const SMALL: &str = "summary = \"a test\"\nworkload = \"booking\"\n";
+
+#[test]
+fn the_examples_can_be_run() {
+    let examples = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/examples")).unwrap();
+    for directory in examples.map(|entry| entry.unwrap().path()) {
+        for file in std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+            if file.extension().is_some_and(|e| e == "toml") {
+                assert!(printed(&["scenarios", "check", file.to_str().unwrap()]).starts_with("ok: "), "{}", file.display());
+            }
+        }
+    }
 }
 
 #[test]

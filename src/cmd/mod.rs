@@ -1,5 +1,6 @@
 //! One file per subcommand: arguments in, an exit code out. This file knows them all and what they share.
 
+pub mod capacity;
 pub mod config;
 pub mod db;
 pub mod demo;
@@ -59,13 +60,13 @@ pub struct Global {
     /// Where the private server and the histories of runs are kept
     #[arg(long, global = true, value_name = "DIR", env = "DBSTRESS_STATE_DIR", help_heading = "Private server")]
     pub state_dir: Option<PathBuf>,
-    /// Directory of the PostgreSQL programs to run it with
+    /// Directory of the PostgreSQL programs to run the server with
     #[arg(long, global = true, value_name = "DIR", env = "DBSTRESS_PG_BIN", help_heading = "Private server")]
     pub pg_bin: Option<PathBuf>,
     /// Major version of PostgreSQL to run
     #[arg(long, global = true, value_name = "N", env = "DBSTRESS_PG_VERSION", help_heading = "Private server")]
     pub pg_version: Option<u32>,
-    /// Stop it when nobody has used it for this long; counts when it is started
+    /// Stop the server when nobody has used it for this long; counts when it is started
     #[arg(
         long,
         global = true,
@@ -133,36 +134,57 @@ pub enum Command {
     /// Put a synthetic dataset into the database
     ///
     /// The same dataset, rng-seed and scale always make the same rows. Running it twice is safe: the second time nothing changes.
+    #[command(after_help = "Example:\n  dbstress seed --scale 10")]
     Seed(seed::Args),
     /// The sixty-second tour: a private PostgreSQL, seed, controls, every safe strategy, verify, verdict
+    #[command(after_help = "Example:\n  dbstress demo --duration 3s")]
     Demo(demo::Args),
     /// Let virtual users contend for the same units, and prove that the rules held
     ///
     /// Each strategy has a turn. Unsafe twins of them run before and after, and must be caught: a test that cannot fail proves nothing.
     Contention(Box<run::Contention>),
-    /// Follow a scenario of your own, on your own tables too, or pgbench scripts
+    /// Run a scenario of your own, on your own tables too, or pgbench scripts
     ///
     /// `dbstress scenarios show mixed > mine.toml` is a start; `dbstress run -f script.sql` runs what pgbench runs.
+    #[command(
+        after_help = "Examples:\n  dbstress run mine.toml --vus 20 --duration 1m\n  dbstress run -f transfer.sql -D scale=10 --threshold 'failed.rate<0.01'"
+    )]
     Run(Box<run::Args>),
     /// Reservations spread over many authorisations: how many per second, and how fast
+    #[command(after_help = "Example:\n  dbstress throughput --rate 500 --duration 1m --threshold 'response:p(99)<50ms'")]
     Throughput(Box<run::BuiltIn>),
     /// An ordinary day: reserve, release and consume, some of it on a few hot authorisations
+    #[command(after_help = "Example:\n  dbstress mixed --profile load --vus 200 --time-scale 0.1")]
     Mixed(Box<run::BuiltIn>),
     /// A crowd buys one authorisation, a unit at a time, until it is sold out
+    #[command(after_help = "Example:\n  dbstress flash-sale --strategy atomic --vus 200")]
     FlashSale(Box<run::BuiltIn>),
     /// Reads and writes in equal parts, without a pause: as much as the server can take
+    #[command(after_help = "Example:\n  dbstress database-stress --stage 10s:100,1m:100 --pool-size 20")]
     DatabaseStress(Box<run::BuiltIn>),
-    /// Every scenario that is tagged `suite`, one after the other, and a table of what to think of them
+    /// Run every scenario tagged `suite`, one after the other: only all of them together say GO
+    #[command(after_help = "Example:\n  dbstress suite mine.toml --tag commit=1a2b3c --summary-export suite.json")]
     Suite(Box<suite::Args>),
+    /// Climb a ladder of load until the SLO breaks: how much does it stand?
+    ///
+    /// Each step is a run of its own. The last step that kept the SLO and the first that missed it are tried three times; the majority counts.
+    /// The SLO is the scenario's thresholds and those of --threshold; where there are none, response:p(95)<200ms and aborted.rate<0.01.
+    #[command(after_help = "Example:\n  dbstress capacity mixed --ladder 50,100,200,400 --step 30s")]
+    Capacity(Box<capacity::Args>),
     /// Ask the database whether the rules hold: every invariant in one snapshot, with the operations that broke them
+    #[command(after_help = "Example:\n  dbstress verify --invariant units-within-total")]
     Verify(verify::Args),
     /// Show the scenarios that come with the program, start a file of your own from one, check it
+    #[command(after_help = "Example:\n  dbstress scenarios show mixed > mine.toml")]
     Scenarios(scenarios::Scenarios),
     /// Print which settings a scenario would run with, and who decided each: flag, environment, file or default
+    #[command(after_help = "Example:\n  dbstress config throughput --profile stress --vus 40")]
     Config(Box<config::Args>),
     /// Print the JSON Schema of scenario files, for editors
+    #[command(after_help = "Example:\n  dbstress schema > dbstress.schema.json")]
     Schema,
     /// Start, stop and inspect the private PostgreSQL server
+    #[command(after_help = "Example:\n  psql \"$(dbstress db url)\"")]
     Db(db::Db),
     /// Looks after a private server; run by dbstress itself
     #[command(name = cluster::SUPERVISE, hide = true)]
@@ -204,6 +226,7 @@ impl Cli {
             Command::FlashSale(args) => block_on(run::built_in("flash-sale", &args.common, matches, global, screen)),
             Command::DatabaseStress(args) => block_on(run::built_in("database-stress", &args.common, matches, global, screen)),
             Command::Suite(args) => block_on(suite::run(&args, matches, global, screen)),
+            Command::Capacity(args) => block_on(capacity::run(&args, matches, global, screen)),
             Command::Verify(args) => {
                 if let Some(exit) = verify::offline(&args, screen)? {
                     return Ok(exit);

@@ -10,7 +10,6 @@ use super::settings::Settings;
 use super::target::{self, Target};
 use super::{Global, interrupt};
 use crate::outcome::OutcomeClass;
-use crate::pace::Profile;
 use crate::pg::admin::{self, Sentinel, Session};
 use crate::plan::{HAZARD, Plan, Workload};
 use crate::record::{self, Moment, RunRecord};
@@ -93,7 +92,10 @@ fn strategies_help() -> String {
         let mark = if s.claim(HAZARD) == Claim::Unsafe { " (unsafe)" } else { "" };
         format!("  {:<18} {}{mark}", s.name(), s.summary())
     };
-    format!("Strategies:\n{}", Strategy::ALL.iter().map(line).collect::<Vec<_>>().join("\n"))
+    format!(
+        "Strategies:\n{}\n\nExample:\n  dbstress contention --strategy all --vus 20 --duration 10s",
+        Strategy::ALL.iter().map(line).collect::<Vec<_>>().join("\n")
+    )
 }
 
 /// A scenario with everything that was typed laid over it, ready to be run.
@@ -134,10 +136,6 @@ pub fn prepare(
         record::check_writable(path)?;
     }
     settings.lay_over(&mut scenario, matches)?;
-    if settings.profile == Some(Profile::Smoke) {
-        // A few virtual users show whether it works, not how fast it is.
-        scenario.without_speed_thresholds();
-    }
     let tags = settings.tags.iter().map(|tag| (tag.key.clone(), tag.value.clone())).collect();
     let flags = global.again();
     let commands = Commands {

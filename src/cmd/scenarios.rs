@@ -3,11 +3,11 @@
 use clap::{Args, Subcommand};
 
 use super::config::stdin;
-use crate::Result;
 use crate::report::config as report;
 use crate::report::screen::Screen;
 use crate::scenario::{BUILT_IN, Scenario, built_in_text};
 use crate::verdict::Exit;
+use crate::{Error, Result};
 
 /// Arguments of `dbstress scenarios`.
 #[derive(Debug, Args)]
@@ -20,17 +20,20 @@ pub struct Scenarios {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Show those that come with the program
+    #[command(after_help = "Example:\n  dbstress scenarios list")]
     List,
     /// Print one as it is, comments included: `dbstress scenarios show mixed > mine.toml`
+    #[command(after_help = "Example:\n  dbstress scenarios show mixed > mine.toml")]
     Show {
         /// Its name
         name: String,
     },
-    /// Say whether a file can be run; if not, which line and column to change
+    /// Say whether files can be run; if not, which line and column to change
+    #[command(after_help = "Example:\n  dbstress scenarios check mine.toml")]
     Check {
-        /// The file, or - for standard input
-        #[arg(value_name = "FILE")]
-        file: String,
+        /// Files, or - for standard input
+        #[arg(value_name = "FILE", required = true)]
+        files: Vec<String>,
     },
 }
 
@@ -46,9 +49,16 @@ pub fn run(scenarios: &Scenarios, screen: Screen) -> Result<Exit> {
         }
         // Its last line is ended by the screen.
         Action::Show { name } => screen.out(built_in_text(name)?.trim_end()),
-        Action::Check { file } => {
-            let scenario = Scenario::load(file, stdin)?;
-            screen.out(&format!("ok: {}: {}", scenario.name, scenario.summary));
+        Action::Check { files } => {
+            // Every file is looked at, whatever is wrong with those before it.
+            let (good, bad): (Vec<_>, Vec<_>) = files.iter().map(|file| Scenario::load(file, stdin)).partition(Result::is_ok);
+            for scenario in good.into_iter().flatten() {
+                screen.out(&format!("ok: {}: {}", scenario.name, scenario.summary));
+            }
+            let faults: Vec<String> = bad.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect();
+            if !faults.is_empty() {
+                return Err(Error::usage(faults.join("\n")));
+            }
         }
     }
     Ok(Exit::Pass)

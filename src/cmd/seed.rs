@@ -141,14 +141,3 @@ fn summary(options: &ConnectOptions, generator: &Generator, seeded: &Seeded, fix
 fn rate(rows: u64, elapsed: Duration) -> u64 {
     (rows as f64 / elapsed.as_secs_f64().max(1e-6)) as u64
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn digits_are_grouped_by_three() {
-        let shown: Vec<String> = [0, 12, 123, 1234, 123_456, 1_234_567].map(grouped).into();
-        assert_eq!(shown, ["0", "12", "123", "1,234", "123,456", "1,234,567"]);
-    }
-}

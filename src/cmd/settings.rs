@@ -14,7 +14,8 @@ use clap::{ArgMatches, Args, Command};
 
 use crate::history::OperationKind;
 use crate::pace::{Arrival, Profile, Stage, Think, parse_duration};
-use crate::scenario::{Backoff, Extent, Fault, Load, Origin, Scenario, Source, Targets, Workload, strategies, together};
+use crate::pg::retry::Backoff;
+use crate::scenario::{Extent, Fault, Load, Origin, Scenario, Source, Targets, Workload, strategies, together};
 use crate::threshold::Threshold;
 use crate::{Error, Result};
 
@@ -26,13 +27,13 @@ pub struct Settings {
     /// Virtual users; with a rate, the most that work at once
     #[arg(short = 'u', long, value_name = "N", env = "DBSTRESS_VUS", help_heading = LOAD)]
     pub vus: Option<u32>,
-    /// How long, as 30s or 1m30s
+    /// How long the load lasts, as 30s or 1m30s
     #[arg(short, long, value_name = "TIME", env = "DBSTRESS_DURATION", value_parser = parse_duration, help_heading = LOAD)]
     pub duration: Option<Duration>,
-    /// So many iterations in all, shared by the VUs
+    /// Iterations in all, shared by the VUs
     #[arg(short, long, value_name = "N", env = "DBSTRESS_ITERATIONS", help_heading = LOAD)]
     pub iterations: Option<u64>,
-    /// So many rounds, where everybody meets in rounds
+    /// Rounds, in a scenario whose VUs meet in rounds
     #[arg(long, value_name = "N", env = "DBSTRESS_ROUNDS", help_heading = LOAD)]
     pub rounds: Option<u64>,
     /// Ramps, as 30s:50: within 30 s to 50 VUs, or arrivals per second if there is a rate; several in order
@@ -64,16 +65,16 @@ pub struct Settings {
     /// How long iterations under way may go on after the end
     #[arg(long, value_name = "TIME", env = "DBSTRESS_GRACEFUL_STOP", value_parser = parse_duration, help_heading = LOAD)]
     pub graceful_stop: Option<Duration>,
-    /// Load threads
+    /// Threads that make the load [default: half of the processors]
     #[arg(long, value_name = "N", env = "DBSTRESS_THREADS", help_heading = LOAD)]
     pub threads: Option<u16>,
-    /// One pool of so many connections, instead of a connection for each VU
+    /// Connections of one pool that all VUs share; without it, each VU has its own
     #[arg(long, value_name = "N", env = "DBSTRESS_POOL_SIZE", help_heading = LOAD)]
     pub pool_size: Option<u32>,
     /// What random choices are made from
     #[arg(long, value_name = "N", env = "DBSTRESS_RNG_SEED", help_heading = LOAD)]
     pub rng_seed: Option<u64>,
-    /// A usual shape of load; --vus is then its peak
+    /// A usual shape of load; its peak is --vus, or --rate in an open loop
     #[arg(long, value_enum, env = "DBSTRESS_PROFILE", help_heading = LOAD)]
     pub profile: Option<Profile>,
     /// What all times of the profile are multiplied by
@@ -86,7 +87,7 @@ pub struct Settings {
     #[arg(long, value_name = "N", env = "DBSTRESS_RETRY_ATTEMPTS", help_heading = RETRY)]
     pub retry_attempts: Option<u16>,
     /// The pause before the next attempt
-    #[arg(long, value_enum, env = "DBSTRESS_RETRY_BACKOFF", help_heading = RETRY)]
+    #[arg(long, value_enum, value_name = "HOW", env = "DBSTRESS_RETRY_BACKOFF", help_heading = RETRY)]
     pub retry_backoff: Option<Backoff>,
     /// Strategies, separated by commas; `all` = those that claim to be safe
     #[arg(long, value_name = "NAME,…", env = "DBSTRESS_STRATEGY", value_delimiter = ',', help_heading = BOOKING)]
@@ -173,6 +174,11 @@ impl Settings {
         over.shape(&mut scenario.load, in_rounds);
         over.load(&mut scenario.load);
         over.workload(scenario);
+        if self.profile == Some(Profile::Smoke) && over.source("profile").is_some() {
+            // A few virtual users show whether it works, not how fast it is.
+            scenario.without_speed_thresholds();
+            over.changed("thresholds", "profile");
+        }
         over.thresholds(&mut scenario.thresholds);
         let Over { changed, mut faults, .. } = over;
         if faults.is_empty() {
@@ -196,8 +202,7 @@ impl Settings {
         let mut again = String::new();
         for argument in command.get_arguments() {
             let id = argument.get_id().as_str();
-            let is_said = matches!(matches.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable));
-            let (Some(long), true) = (argument.get_long(), is_said) else { continue };
+            let (Some(long), Some(_)) = (argument.get_long(), source(matches, id)) else { continue };
             if !argument.get_action().takes_values() {
                 if matches.get_flag(id) {
                     again.push_str(&format!(" --{long}"));
@@ -210,6 +215,25 @@ impl Settings {
             again.push_str(&format!(" --{long} {}", quoted(&values.join(&delimiter))));
         }
         again
+    }
+}
+
+/// Refuses whatever is said of the settings `ids`, because `why`.
+///
+/// # Errors
+/// Usage, with the flag or the variable.
+pub fn refuse(ids: &[&str], matches: &ArgMatches, why: &str, cure: &str) -> Result<()> {
+    let faults: Vec<(String, Error)> =
+        ids.iter().filter_map(|id| Some((spelled(id, source(matches, id)?), Error::usage(why).cure(cure)))).collect();
+    if faults.is_empty() { Ok(()) } else { Err(together(faults)) }
+}
+
+/// Where anything is said of the setting.
+fn source(matches: &ArgMatches, id: &str) -> Option<Source> {
+    match matches.value_source(id)? {
+        ValueSource::CommandLine => Some(Source::Flag),
+        ValueSource::EnvVariable => Some(Source::Environment),
+        _ => None,
     }
 }
 
@@ -235,13 +259,8 @@ struct Over<'s> {
 }
 
 impl Over<'_> {
-    /// Where anything is said of the setting.
     fn source(&self, id: &str) -> Option<Source> {
-        match self.matches.value_source(id)? {
-            ValueSource::CommandLine => Some(Source::Flag),
-            ValueSource::EnvVariable => Some(Source::Environment),
-            _ => None,
-        }
+        source(self.matches, id)
     }
 
     fn changed(&mut self, key: impl Into<String>, id: &'static str) {
@@ -353,7 +372,7 @@ impl Over<'_> {
         self.put("rng_seed", "load.rng_seed", settings.rng_seed.as_ref(), &mut load.rng_seed);
         self.put("retry_deadline", "load.retry.deadline", settings.retry_deadline.as_ref(), &mut load.retry.deadline);
         self.put("retry_attempts", "load.retry.attempts", Some(&settings.retry_attempts), &mut load.retry.attempts);
-        self.put("retry_backoff", "load.retry.backoff", settings.retry_backoff.as_ref(), &mut load.backoff);
+        self.put("retry_backoff", "load.retry.backoff", settings.retry_backoff.as_ref(), &mut load.retry.backoff);
     }
 
     fn workload(&mut self, scenario: &mut Scenario) {
@@ -490,6 +509,16 @@ mod tests {
         assert_eq!(count(&["--threshold", "unknown.count==0;dropped.count==0"]), 3);
         assert_eq!((count(&["--no-thresholds"]), count(&["--no-thresholds", "--threshold", "unknown.count==0"])), (0, 1));
         assert!(refused("", &["--threshold", "buy.aborted.rate<0.01"]).starts_with("--threshold: there is no operation `buy`"));
+    }
+
+    #[test]
+    fn smoke_is_no_measure_of_speed_unless_one_is_asked_for() {
+        let file =
+            "thresholds = [\"response:p(95)<150ms\", \"committed.rate>=100/s\", \"aborted.rate<0.01\"]\n[booking]\ntotal = 100000";
+        let kept = |flags: &[&str]| lay(file, flags).unwrap().0.thresholds.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(kept(&["--profile", "smoke"]), ["aborted:rate<0.01"]);
+        assert_eq!(kept(&["--profile", "load"]).len(), 3);
+        assert_eq!(kept(&["--profile", "smoke", "--threshold", "response:p(95)<1s"]), ["aborted:rate<0.01", "response:p(95)<1s"]);
     }
 
     #[test]

@@ -1,20 +1,19 @@
 //! `dbstress suite`: may it go out? Every scenario that is tagged `suite`, one after the other; only all of them together say GO.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 
 use super::run::{Common, execute, keep, prepare, quoted};
 use super::target;
 use super::{Global, interrupt};
-use crate::Error;
-use crate::Result;
 use crate::record::SuiteEntry;
 use crate::report::run as run_report;
 use crate::report::screen::Screen;
 use crate::report::suite as report;
 use crate::scenario::{BUILT_IN, Scenario};
 use crate::verdict::{Exit, Verdict};
+use crate::{Error, Result};
 
 /// The tag of the scenarios that belong to it.
 const TAG: &str = "suite";
@@ -80,8 +79,9 @@ pub async fn run(args: &Args, matches: &ArgMatches, global: &Global, screen: Scr
     Ok(if interrupted && verdict == Verdict::Inconclusive { Exit::Interrupted } else { verdict.exit() })
 }
 
-/// The scenarios that belong to it, each behind what is typed to run it alone.
-fn chosen(files: &[PathBuf]) -> Result<Vec<(String, Scenario)>> {
+/// The scenarios that belong to it, each with what one types to run it alone. What is named must have one: leaving it out would say GO
+/// without it.
+fn chosen(named: &[PathBuf]) -> Result<Vec<(String, Scenario)>> {
     let belongs = |scenario: &Scenario| scenario.tags.iter().any(|tag| tag == TAG);
     let mut chosen = Vec::new();
     for (name, _) in BUILT_IN {
@@ -90,31 +90,32 @@ fn chosen(files: &[PathBuf]) -> Result<Vec<(String, Scenario)>> {
             chosen.push((name.to_owned(), scenario));
         }
     }
-    for path in files {
-        let mut paths = vec![path.clone()];
-        let is_directory = path.is_dir();
-        if is_directory {
-            let unreadable = |e| Error::usage(format!("{} cannot be read", path.display())).because(e);
-            paths = std::fs::read_dir(path)
-                .map_err(unreadable)?
-                .filter_map(|entry| Some(entry.ok()?.path()))
-                .filter(|path| path.extension().is_some_and(|e| e == "toml"))
-                .collect();
-            paths.sort();
-        }
-        for path in paths {
-            let path = path.display().to_string();
-            let scenario = Scenario::load(&path, || Ok(String::new()))?;
-            match belongs(&scenario) {
-                true => chosen.push((format!("run {}", quoted(&path)), scenario)),
-                false if is_directory => {}
-                // Whoever names it expects that GO speaks of it.
-                false => {
-                    return Err(Error::usage(format!("{path} is not tagged `{TAG}`, so that it would not be run"))
-                        .cure(format!("write tags = [\"{TAG}\"] in it, or leave it out")));
-                }
+    for path in named {
+        let before = chosen.len();
+        for file in files(path)? {
+            let file = file.display().to_string();
+            let scenario = Scenario::load(&file, || Ok(String::new()))?;
+            if belongs(&scenario) {
+                chosen.push((format!("run {}", quoted(&file)), scenario));
             }
+        }
+        if chosen.len() == before {
+            let message = format!("no scenario of {} belongs to the suite", path.display());
+            return Err(Error::usage(message).cure(format!("tags = [\"{TAG}\"] in its file, or leave it out")));
         }
     }
     Ok(chosen)
+}
+
+/// The file, or every .toml file of the directory.
+fn files(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let unreadable = |e| Error::usage(format!("{} cannot be read", path.display())).because(e);
+    let entries = std::fs::read_dir(path).and_then(|entries| entries.collect::<std::io::Result<Vec<_>>>()).map_err(unreadable)?;
+    let mut files: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
+    files.retain(|path| path.extension().is_some_and(|e| e == "toml"));
+    files.sort();
+    Ok(files)
 }

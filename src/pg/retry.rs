@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rand::{Rng, RngExt};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How an iteration goes on after an attempt that may be tried again.
@@ -13,19 +14,36 @@ pub struct Retry {
     pub deadline: Duration,
     /// Largest number of attempts; `None` = as many as the deadline allows.
     pub attempts: Option<u16>,
-    /// Whether to wait before the next attempt at all; pgbench does not.
-    #[serde(default = "yes")]
-    pub pauses: bool,
+    /// The pause before the next attempt.
+    #[serde(default)]
+    pub backoff: Backoff,
 }
 
-fn yes() -> bool {
-    true
+/// The pause before the next attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Backoff {
+    /// Growing, and random, so that those that met once do not meet again
+    #[default]
+    Jitter,
+    /// At once, as pgbench does
+    None,
+}
+
+impl Backoff {
+    /// The word in files.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Jitter => "jitter",
+            Self::None => "none",
+        }
+    }
 }
 
 impl Default for Retry {
     /// Until a definite answer, ten seconds at most.
     fn default() -> Self {
-        Self { deadline: Duration::from_secs(10), attempts: None, pauses: true }
+        Self { deadline: Duration::from_secs(10), attempts: None, backoff: Backoff::Jitter }
     }
 }
 
@@ -45,7 +63,7 @@ impl Retry {
         if elapsed >= self.deadline || self.attempts.is_some_and(|most| made >= most) {
             return None;
         }
-        if !self.pauses {
+        if self.backoff == Backoff::None {
             return Some(Duration::ZERO);
         }
         let doublings = u32::from(made.saturating_sub(1)).min(16);
@@ -82,7 +100,7 @@ mod tests {
     #[test]
     fn a_policy_without_pauses_ends_as_the_others_do() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let retry = Retry { attempts: Some(2), pauses: false, ..Retry::default() };
+        let retry = Retry { attempts: Some(2), backoff: Backoff::None, ..Retry::default() };
         assert_eq!(retry.pause(1, Duration::ZERO, &mut rng), Some(Duration::ZERO));
         assert_eq!(retry.pause(2, Duration::ZERO, &mut rng), None);
     }

@@ -42,6 +42,14 @@ impl Guard {
             Else::Refuse => self.rows.meets(rows),
         }
     }
+
+    /// Whether it fires without rows only: nothing has been done then that would have to be taken back.
+    pub fn fires_without_rows_only(self) -> bool {
+        match self.or {
+            Else::Abort => matches!(self.rows, Rows::AtLeast(0 | 1)),
+            Else::Refuse => matches!(self.rows, Rows::Exactly(0) | Rows::AtMost(0)),
+        }
+    }
 }
 
 impl Rows {
@@ -94,6 +102,15 @@ mod tests {
         let guard = |or| Guard { rows: Rows::Exactly(1), or };
         assert_eq!([0, 1].map(|rows| guard(Else::Abort).fires(rows)), [true, false]);
         assert_eq!([0, 1].map(|rows| guard(Else::Refuse).fires(rows)), [false, true]);
+    }
+
+    #[test]
+    fn what_fires_with_rows_is_told_apart() {
+        let rows = [0, 1, 2].into_iter().flat_map(|n| [Rows::Exactly(n), Rows::AtLeast(n), Rows::AtMost(n)]);
+        for guard in rows.flat_map(|rows| [Guard { rows, or: Else::Abort }, Guard { rows, or: Else::Refuse }]) {
+            let fires_with_rows = (1..5).any(|rows| guard.fires(rows));
+            assert_eq!(guard.fires_without_rows_only(), !fires_with_rows, "{guard:?}");
+        }
     }
 
     #[test]

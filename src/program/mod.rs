@@ -43,6 +43,25 @@ pub struct Program {
     /// What the variables hold before the first iteration, by slot. As in pgbench they keep their values from one iteration to the next; a retry
     /// begins with what its iteration began with.
     pub initial: Vec<Value>,
+    /// The variables that whoever runs the program gives a value, besides.
+    pub given: Vec<(Given, Slot)>,
+}
+
+/// What only those know who run a program. All are integers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Given {
+    /// `$vu`, `:client_id`: the number of the VU, from 0.
+    Vu,
+    /// `$vus`: how many VUs there are.
+    Vus,
+    /// `$iteration`: the number of the VU's iteration, from 0; another before each.
+    Iteration,
+    /// `$op_id`: what names the iteration among all of all runs; another before each.
+    OpId,
+    /// `:random_seed`: what random choices are made from.
+    RandomSeed,
+    /// `:default_seed`: what hashes are made with.
+    DefaultSeed,
 }
 
 /// One thing to do.
@@ -131,27 +150,30 @@ impl Program {
         }
     }
 
-    /// Checks that every value which is to be captured exists, once the server has told the columns of each statement, by name.
+    /// Checks that every value which is to be captured exists, once the server has told the columns of each statement, by name and in the order of
+    /// [`Self::statements`].
     ///
     /// # Errors
     /// Usage, with the nearest of the columns.
-    pub fn validate_captures<'a>(&self, columns: impl Fn(&Statement) -> Vec<&'a str>) -> Result<()> {
+    pub fn validate_captures(&self, columns: &[Vec<&str>]) -> Result<()> {
         let mut returned = BTreeSet::new();
         let mut wanted = BTreeMap::new();
         let missing = |statement: &Statement, column: &str, columns: &[&str]| {
             let hint = nearest(column, columns.iter().copied()).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
             let (name, line, label) = (&self.name, statement.line, &statement.label);
             Err(Error::usage(format!("{name}:{line}: `{label}` returns no column `{column}`{hint}"))
-                .cure(format!("its columns are: {}", columns.join(", "))))
+                .cure(match columns {
+                    [] => "it returns no columns at all; INSERT, UPDATE and DELETE do with RETURNING".to_owned(),
+                    columns => format!("its columns are: {}", columns.join(", ")),
+                }))
         };
-        for statement in self.statements() {
-            let columns = columns(statement);
+        for (statement, columns) in self.statements().zip(columns) {
             match &statement.capture {
                 Capture::Nothing => {}
                 Capture::Columns(captured) => {
                     for (column, _) in captured {
                         if !columns.contains(&column.as_str()) {
-                            return missing(statement, column, &columns);
+                            return missing(statement, column, columns);
                         }
                     }
                 }
@@ -161,9 +183,9 @@ impl Program {
                             returned.insert(*slot);
                         } else if !self.has_other_value(*slot) {
                             // Of several that could give it the one with the longest prefix is meant.
-                            let found = wanted.entry(*slot).or_insert((statement, column, columns.clone()));
+                            let found = wanted.entry(*slot).or_insert((statement, column, columns));
                             if column.len() < found.1.len() {
-                                *found = (statement, column, columns.clone());
+                                *found = (statement, column, columns);
                             }
                         }
                     }
@@ -171,7 +193,7 @@ impl Program {
             }
         }
         match wanted.into_iter().find(|(slot, _)| !returned.contains(slot)) {
-            Some((_, (statement, column, columns))) => missing(statement, column, &columns),
+            Some((_, (statement, column, columns))) => missing(statement, column, columns),
             None => Ok(()),
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::scope::{Scope, Sigil};
-use super::{Capture, Counters, Distribution, Else, Expression, Guard, Program, Slot, Statement, Step, Value, sql};
+use super::{Capture, Counters, Distribution, Else, Expression, Given, Guard, Program, Slot, Statement, Step, Value, sql};
 use crate::{Error, Result};
 
 /// One statement of an operation, as a scenario file has it.
@@ -23,13 +23,13 @@ pub struct StatementSpec {
 const BUILT_IN: [&str; 4] = ["vu", "vus", "iteration", "op_id"];
 
 /// Compiles the statements of an operation. Every parameter that they use is drawn once, at the start of the iteration and in the order of names.
-/// Who runs the program fills the slots `vu`, `vus`, `iteration` and `op_id`, which are always there: integers, VUs and iterations from 0.
+/// Who runs the program gives `vu`, `vus`, `iteration` and `op_id`, which are always there, their values.
 ///
 /// # Errors
 /// Usage, with the number of the statement, for names that nothing defines or two things do, guards that cannot be read, quotes that do not end.
 pub fn statements(name: &str, specs: &[StatementSpec], parameters: &BTreeMap<String, Distribution>) -> Result<Program> {
     let mut scope = Scope::new(Sigil::Dollar);
-    let [vu, vus, iteration, _] = BUILT_IN.map(|name| scope.define(name, Value::Integer(0)));
+    let [vu, vus, iteration, op_id] = BUILT_IN.map(|name| scope.define(name, Value::Integer(0)));
     for parameter in parameters.keys() {
         if BUILT_IN.contains(&parameter.as_str()) {
             return Err(Error::usage(format!("{name}: a parameter cannot be called `{parameter}`, which dbstress counts itself"))
@@ -51,7 +51,8 @@ pub fn statements(name: &str, specs: &[StatementSpec], parameters: &BTreeMap<Str
         Some(Step::Set { slot, expression: Expression::Draw { distribution: distribution.clone(), counters } })
     });
     let steps = draws.chain(steps.into_iter().map(Step::Statement)).collect();
-    Ok(Program { name: name.to_owned(), steps, slots: scope.slots, initial: scope.initial })
+    let given = vec![(Given::Vu, vu), (Given::Vus, vus), (Given::Iteration, iteration), (Given::OpId, op_id)];
+    Ok(Program { name: name.to_owned(), steps, slots: scope.slots, initial: scope.initial, given })
 }
 
 /// One of them; `place` is what errors call it.

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::scope::{Assigned, Complaint, Scope, Sigil, line_of, name_at};
-use super::{Capture, Expression, Function, Program, Statement, Step, Value, grammar, sql};
+use super::{Capture, Expression, Function, Given, Program, Statement, Step, Value, grammar, sql};
 use crate::error::nearest;
 use crate::{Error, Result};
 
-/// The variables that every script has; who runs it fills them, `scale` begins with 1.
+/// The variables that every script has. Unless -D does it, who runs it gives them their values; `scale` is 1.
 pub const BUILT_IN: [&str; 4] = ["client_id", "default_seed", "random_seed", "scale"];
 
 /// The commands, without the backslash.
@@ -33,9 +33,9 @@ const REFUSED: [(&str, &str, &str); 6] = [
 /// Usage, with file, line and column, for what pgbench would not accept and for the few commands that are not supported.
 pub fn script(file: &str, text: &str, defines: &BTreeMap<String, String>) -> Result<Program> {
     let mut scope = Scope::new(Sigil::Colon);
-    for name in BUILT_IN {
-        scope.define(name, Value::Integer(i64::from(name == "scale")));
-    }
+    let [client_id, default_seed, random_seed, _] =
+        BUILT_IN.map(|name| scope.define(name, Value::Integer(i64::from(name == "scale"))));
+    let given = [(Given::Vu, client_id), (Given::DefaultSeed, default_seed), (Given::RandomSeed, random_seed)];
     for (name, value) in defines {
         if name.is_empty() || name_at(name) != name {
             return Err(Error::usage(format!("-D {name}={value}: `{name}` is no name of a variable"))
@@ -57,7 +57,8 @@ pub fn script(file: &str, text: &str, defines: &BTreeMap<String, String>) -> Res
             Error::usage(format!("{file}: there is no SQL statement in it")).cure("a script measures what it sends to the server")
         );
     }
-    Ok(Program { name: file.to_owned(), steps, slots, initial })
+    let given = given.into_iter().filter(|(_, slot)| !defines.contains_key(&slots[*slot])).collect();
+    Ok(Program { name: file.to_owned(), steps, slots, initial, given })
 }
 
 struct Compiler<'a> {

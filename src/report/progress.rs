@@ -18,7 +18,7 @@ pub enum Style {
     /// A bar on a terminal, a plain line every ten seconds elsewhere
     #[default]
     Auto,
-    /// One line that lives
+    /// One line, always up to date
     Bar,
     /// A line every second
     Plain,

@@ -2,6 +2,7 @@
 
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 
+pub use crate::metrics::grouped;
 use crate::verdict::Verdict;
 
 /// The verdict in one word, then why.
@@ -101,17 +102,4 @@ pub fn wrap(text: &str, width: u16, indent: &str) -> String {
         lines.push(line);
     }
     lines.join("\n")
-}
-
-/// 1234567 as 1,234,567.
-pub fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use super::turn::{Leg, Subject};
 use super::{Context, Judged, own_schema, turn};
 use crate::audit::Breach;
+use crate::error::Kind;
 use crate::invariant::{Finding, Invariant};
-use crate::pg::admin::Session;
+use crate::pg::admin::{Session, literal};
 use crate::plan::{CONTROL_LIMIT, OF_COUNTERS};
 use crate::record::{Control, Moment};
 use crate::scenario::{Scenario, Sql};
@@ -59,20 +60,31 @@ pub async fn remove(session: &mut Session) -> Result<()> {
     Ok(())
 }
 
-/// The user's own twin: it makes its rows anew, in the controls' schema.
+/// The user's own twin: it makes its rows anew, in the controls' schema and not among those of `tested`.
 ///
 /// # Errors
 /// When the server refuses, or the set-up of the twin does not keep to that schema.
-pub async fn prepare_own(session: &mut Session, twin: &Sql) -> Result<()> {
+pub async fn prepare_own(session: &mut Session, twin: &Sql, tested: &str) -> Result<()> {
+    if twin.setup.is_none() {
+        return Err(Error::usage("the control has no set-up, so that it would find no tables of its own")
+            .cure("setup = \"schema.sql\" in its file, which makes its tables without naming their schema"));
+    }
     remove(session).await?;
     session.execute(&format!("CREATE SCHEMA {SCHEMA}")).await?;
+    let before = relations(session, tested).await?;
     own_schema::set_up(session, twin, SCHEMA).await?;
-    let made = session.integer(&format!("SELECT count(*) FROM pg_class WHERE relnamespace = '{SCHEMA}'::regnamespace")).await?;
-    if made > 0 {
+    if relations(session, tested).await? == before && relations(session, SCHEMA).await?.is_some() {
         return Ok(());
     }
-    Err(Error::usage("the set-up of the control makes nothing in the controls' schema, so that it would work on the tested rows")
+    Err(Error::usage("the set-up of the control does not keep to the controls' schema, so that it would work on the tested rows")
         .cure("write the names of tables without their schema, in set-up and operations: the search_path says where they are"))
+}
+
+/// What is in a schema, and in which files: whatever is made, dropped or emptied there shows; `None` if there is nothing.
+async fn relations(session: &mut Session, schema: &str) -> Result<Option<String>> {
+    let of_schema = format!("(SELECT oid FROM pg_namespace WHERE nspname = {})", literal(schema));
+    let relations = "string_agg(format('%s:%s', oid, relfilenode), ',' ORDER BY oid)";
+    Ok(session.text(&format!("SELECT {relations} FROM pg_class WHERE relnamespace = {of_schema}")).await?)
 }
 
 /// Runs one twin until it is caught, ten seconds at most.
@@ -97,9 +109,20 @@ pub async fn run(context: &Context<'_>, session: &mut Session, twin: &Twin, mome
 /// As [`run`].
 pub async fn run_own(context: &Context<'_>, session: &mut Session, twin: &Scenario, sql: &Sql, moment: Moment) -> Result<Control> {
     let subject = Subject::Own(sql.clone(), SCHEMA.into());
-    let prepares = async |session: &mut Session| prepare_own(session, sql).await;
+    let tested = context.search_path().concat();
+    let prepares = async |session: &mut Session| prepare_own(session, sql, &tested).await;
     let control = Control { name: twin.name.clone(), expected: "a broken rule".into(), ..blank(moment) };
-    until_caught(context, session, control, &subject, context.claimed, prepares, caught_own).await
+    let ran = until_caught(context, session, control, &subject, context.claimed, prepares, caught_own).await;
+    // Its operations have the same names as the tested ones.
+    ran.map_err(|error| {
+        let said = format!("the control {} could not be run", twin.name);
+        match error.kind() {
+            Kind::Usage => Error::usage(said),
+            Kind::Inconclusive => Error::inconclusive(said),
+            Kind::Interrupted => Error::interrupted(said),
+        }
+        .because(error)
+    })
 }
 
 fn blank(moment: Moment) -> Control {

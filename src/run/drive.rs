@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::alarm::Alarms;
 use super::pacing::{self, Desk};
 use super::pool::Pool;
 use super::rounds::{self, Rounds};
@@ -33,7 +34,7 @@ use crate::{Error, Result};
 const OPENING: usize = 16;
 /// How often a load thread hands its histograms over.
 const TICK: Duration = Duration::from_secs(1);
-/// How often a load thread looks whether it is late.
+/// How often alarms are looked at, and whether a load thread is late.
 const HEARTBEAT: Duration = Duration::from_millis(10);
 /// A generator that is later than this more than once in a hundred times adds to what it measures.
 pub const LAG_LIMIT: Duration = Duration::from_millis(10);
@@ -335,13 +336,17 @@ pub async fn drive(
     });
     let (handover, mut handed) = mpsc::unbounded_channel();
     let mut handles = Vec::new();
+    let mut hearers = Vec::new();
     for number in 0..threads {
+        let (hearer, beats) = mpsc::unbounded_channel();
+        hearers.push(hearer);
         let everyone = everyone.clone();
         let load_thread = LoadThread {
             number,
             threads,
             vus: (0..vus as u16).filter(|vu| usize::from(*vu) % threads == number).collect(),
             recorder: Recorder::new(operations, waits),
+            beats,
             handover: handover.clone(),
         };
         let worker = std::thread::Builder::new().name(format!("load-{number}")).spawn(move || {
@@ -355,6 +360,8 @@ pub async fn drive(
     }
     // When the last thread has dropped its end, the load is over.
     drop(handover);
+    let heart = std::thread::Builder::new().name("heart".into()).spawn(move || beat(&hearers));
+    heart.map_err(|e| Error::inconclusive("the heart could not be started").because(e))?;
     // If it fails, its end of the channel goes away, and nobody waits for authorisations any more.
     let feeding = stock.map(|stock| tokio::spawn(stock.feed(position_receiver, available_sender)));
     let mut interrupt = everyone.turn.interrupt.clone();
@@ -503,6 +510,7 @@ struct LoadThread {
     threads: usize,
     vus: Vec<u16>,
     recorder: Recorder,
+    beats: mpsc::UnboundedReceiver<Instant>,
     handover: mpsc::UnboundedSender<Handover>,
 }
 
@@ -526,7 +534,12 @@ impl LoadThread {
             .enable_all()
             .build_local(Default::default())
             .map_err(|e| Error::inconclusive("a load thread could not be started").because(e))?;
-        let thread = Rc::new(Thread { recorder: RefCell::new(self.recorder), history: RefCell::new(writer), busy: Cell::new(0) });
+        let thread = Rc::new(Thread {
+            recorder: RefCell::new(self.recorder),
+            history: RefCell::new(writer),
+            busy: Cell::new(0),
+            alarms: Alarms::default(),
+        });
         let desk = Rc::new(Desk::default());
         let second = Rc::new(Cell::new(1));
         let share = (self.number as u64, self.threads as u64);
@@ -543,12 +556,11 @@ impl LoadThread {
                 });
             }
             let mut beside = JoinSet::new();
-            beside.spawn_local(ticks(everyone.clone(), thread.clone(), self.number, second.clone(), self.handover.clone()));
+            let (number, beats, handover) = (self.number, self.beats, self.handover.clone());
+            beside.spawn_local(pulse(everyone.clone(), thread.clone(), number, second.clone(), beats, handover));
             if matches!(everyone.turn.load, Load::Open { .. }) {
                 let (everyone, thread, desk) = (everyone.clone(), thread.clone(), desk.clone());
                 beside.spawn_local(async move { pacing::arrivals(&everyone, &thread, &desk, share).await });
-            } else {
-                beside.spawn_local(heartbeat(everyone.clone(), thread.clone()));
             }
             let mut issued = Vec::new();
             let mut failure = None;
@@ -593,38 +605,49 @@ fn cpu_of_this_thread() -> Duration {
     nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
-/// Hands the thread's measurements over, once a second; `second` is the one that is being measured.
-async fn ticks(
+/// The pulse of a load thread: rings alarms, measures how late the thread comes to what it should do, hands its measurements over once a
+/// second, of which `second` is the present one. The beats come from a thread of their own, so that a load thread which only waits for answers
+/// waits without a timer.
+async fn pulse(
     everyone: Arc<Everyone>,
     thread: Rc<Thread>,
     number: usize,
     second: Rc<Cell<u32>>,
+    mut beats: mpsc::UnboundedReceiver<Instant>,
     handover: mpsc::UnboundedSender<Handover>,
 ) {
-    let Some(began) = everyone.begun().await else { return };
-    loop {
-        tokio::time::sleep_until((began + TICK * second.get()).into()).await;
-        let fresh = thread.recorder.borrow().fresh();
-        let recorder = thread.recorder.replace(fresh);
-        let over = Handover { thread: number, second: second.get(), is_last: false, busy: thread.busy.get(), recorder };
-        if handover.send(over).is_err() {
-            return;
+    let mut began = None;
+    // What is behind its schedule in an open loop shows where it happens.
+    let is_measured_here = !matches!(everyone.turn.load, Load::Open { .. });
+    while let Some(beat) = beats.recv().await {
+        let now = Instant::now();
+        thread.alarms.beat(now, everyone.hard_stop());
+        began = began.or_else(|| *everyone.began.borrow());
+        let Some(began) = began else { continue };
+        if is_measured_here && beat >= began && everyone.is_measured(everyone.nanos(beat)) {
+            thread.recorder.borrow_mut().lag(now.saturating_duration_since(beat).as_nanos() as u64);
         }
-        second.update(|second| second + 1);
+        while now >= began + TICK * second.get() {
+            let fresh = thread.recorder.borrow().fresh();
+            let recorder = thread.recorder.replace(fresh);
+            let over = Handover { thread: number, second: second.get(), is_last: false, busy: thread.busy.get(), recorder };
+            if handover.send(over).is_err() {
+                return;
+            }
+            second.update(|second| second + 1);
+        }
     }
 }
 
-/// Measures how late this thread comes to what it should do now: whatever it measures is late by as much.
-async fn heartbeat(everyone: Arc<Everyone>, thread: Rc<Thread>) {
-    if everyone.begun().await.is_none() {
-        return;
-    }
+/// Beats until nobody listens any more.
+fn beat(hearers: &[mpsc::UnboundedSender<Instant>]) {
     loop {
-        let due = Instant::now() + HEARTBEAT;
-        tokio::time::sleep_until(due.into()).await;
-        if everyone.is_measured(everyone.nanos(due)) {
-            thread.recorder.borrow_mut().lag(due.elapsed().as_nanos() as u64);
+        let now = Instant::now();
+        let heard = hearers.iter().filter(|hearer| hearer.send(now).is_ok()).count();
+        if heard == 0 {
+            return;
         }
+        std::thread::sleep(HEARTBEAT);
     }
 }
 

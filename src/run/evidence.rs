@@ -39,6 +39,13 @@ pub(super) fn gates(
         measured: format!("{committed} of {} iterations committed", counts.iterations()),
         cure: "look at the failed attempts".into(),
     });
+    let idle = figures.never_done();
+    gates.extend((!idle.is_empty()).then(|| Gate {
+        name: "every operation that was tried was done or refused now and then".into(),
+        met: false,
+        measured: format!("never: {}", idle.join(", ")),
+        cure: "look at the failed attempts".into(),
+    }));
     for (operation, least) in &evidence.committed {
         let done = figures.committed(operation);
         gates.push(Gate {

@@ -40,6 +40,16 @@ impl<'a> Figures<'a> {
         self.iterations(Some(operation), Some(OutcomeClass::Committed))
     }
 
+    /// The operations that were tried, and neither done nor refused a single time.
+    pub fn never_done(&self) -> Vec<&'a str> {
+        let is_never = |name: &&str| {
+            let count = |class| self.iterations(Some(name), class);
+            let [committed, refused] = [OutcomeClass::Committed, OutcomeClass::Refused].map(|class| count(Some(class)));
+            count(None) > 0 && committed + refused == 0
+        };
+        self.plan.operations().into_iter().filter(is_never).collect()
+    }
+
     /// Why the generator was the limit: more than once in a hundred times it came later to something than it should have.
     pub fn limited(&self) -> Option<String> {
         let lag = self.recorder.lags();

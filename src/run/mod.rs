@@ -1,5 +1,6 @@
 //! One run, from plan to record: invariants before, controls, the strategies' turns, controls again, verdict.
 
+mod alarm;
 mod collect;
 pub mod control;
 pub mod drive;
@@ -19,12 +20,15 @@ pub mod work;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use tokio::sync::watch;
 
 use self::drive::{Driven, Progress};
+use self::own::OwnWork;
 use self::stock::Clinic;
+use self::work::{Opener, Work};
 use crate::audit::Audit;
 use crate::invariant::{self, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, When, run_all};
 use crate::pg::ConnectOptions;
@@ -189,11 +193,18 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
     };
     let mut path = DEFAULT_SEARCH_PATH.to_vec();
     if let Ground::Own(sql) = &ground {
-        show(Event::Phase("set-up"));
+        if sql.setup.is_some() {
+            show(Event::Phase("set-up"));
+        }
         own_schema::set_up(&mut session, sql, &sql.schema).await?;
+        // What the server would refuse is told now, not after the controls.
+        let work = Work::Own(OwnWork::new(sql, &sql.schema, plan.load.vus(), plan.rng_seed));
+        Opener { options: options.clone(), work: Arc::new(work) }.open("dbstress/prepare").await?;
         path = vec![&sql.schema];
     }
-    show(Event::Phase("invariants before"));
+    if !invariants.is_empty() {
+        show(Event::Phase("invariants before"));
+    }
     record.before = run_all(&mut session, &invariants, &path, When::Quiesced, turn::CHECK_TIMEOUT).await;
     if let Some(broken) = record.before.iter().find(|c| matches!(c.finding, Finding::Violated { .. } | Finding::Errored(_))) {
         let cure = match ground {

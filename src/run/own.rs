@@ -5,43 +5,38 @@ use std::collections::HashMap;
 use super::work::{Attempt, Intention, Weights, What, Who};
 use crate::history::Applied;
 use crate::outcome::{Abort, Refusal};
-use crate::pg::admin::literal;
+use crate::pg::admin::{identifier, literal};
 use crate::pg::load::{Connection, Ending, Failure, Isolation, Parameters, Phase, Reply, Statement, Transaction};
-use crate::program::{Capture, Else, Program, Slot, StatementKind, Step, Value};
+use crate::program::{self, Capture, Else, Given, Program, Slot, StatementKind, Step, Value};
 use crate::random::Random;
 use crate::scenario::{Meaning, Sql, SqlOperation};
 use crate::{Error, Result};
 
+/// Stream of the seed of hashes.
+const DEFAULT_SEED: u64 = 5 << 32;
+
 /// Operations of the user's own, on a schema of the user's own.
 pub struct OwnWork {
-    /// Where unqualified names are looked for.
-    search_path: Option<String>,
+    /// Where unqualified names are looked for; `None` to leave it as the server has it.
+    schema: Option<String>,
     operations: Vec<OwnOperation>,
     weights: Weights,
     /// Virtual users in all.
     vus: u32,
+    rng_seed: u64,
 }
 
 struct OwnOperation {
     plan: SqlOperation,
-    builtin: Builtin,
     /// Several statements that do not say where their transaction begins are one.
     is_wrapped: bool,
-}
-
-/// Variables that the tool fills.
-struct Builtin {
-    vu: Vec<Slot>,
-    vus: Option<Slot>,
-    iteration: Option<Slot>,
-    op_id: Option<Slot>,
 }
 
 /// What was prepared of one operation.
 pub struct Prepared {
     /// By step.
     statements: Vec<Option<PreparedStatement>>,
-    /// One statement alone, where the server's default level is the one that the scenario names.
+    /// One statement that is a transaction by itself, at the level that the scenario names.
     is_alone: bool,
 }
 
@@ -49,6 +44,8 @@ struct PreparedStatement {
     statement: Statement,
     /// Which value of a row goes where.
     captures: Vec<(usize, Slot)>,
+    /// It may write although its answer is that of a query.
+    may_write: bool,
 }
 
 /// The variables of one virtual user, by operation: they keep their values from one iteration to the next.
@@ -60,20 +57,20 @@ pub struct Scratch {
 }
 
 impl OwnWork {
-    /// Of a scenario's operations; `search_path` as PostgreSQL reads it, `None` to leave the session's own.
-    pub fn new(sql: &Sql, search_path: Option<String>, vus: u32) -> Self {
-        let operations = sql.operations.iter().map(|plan| {
-            let program = &plan.program;
-            let builtin = Builtin {
-                vu: ["vu", "client_id"].iter().filter_map(|name| program.slot(name)).collect(),
-                vus: program.slot("vus"),
-                iteration: program.slot("iteration"),
-                op_id: program.slot("op_id"),
-            };
-            let is_wrapped = plan.is_one_transaction && !program.begins_transaction();
-            OwnOperation { plan: plan.clone(), builtin, is_wrapped }
+    /// Of a scenario's operations, on the tables of `schema`; an empty one leaves the sessions as the server makes them. `rng_seed` is what all
+    /// choices are made from.
+    pub fn new(sql: &Sql, schema: &str, vus: u32, rng_seed: u64) -> Self {
+        let operations = sql.operations.iter().map(|plan| OwnOperation {
+            plan: plan.clone(),
+            is_wrapped: plan.is_one_transaction && !plan.program.begins_transaction(),
         });
-        Self { search_path, operations: operations.collect(), weights: Weights::new(sql.operations.iter().map(|o| o.weight)), vus }
+        Self {
+            schema: Some(schema.to_owned()).filter(|schema| !schema.is_empty()),
+            operations: operations.collect(),
+            weights: Weights::new(sql.operations.iter().map(|o| o.weight)),
+            vus,
+            rng_seed,
+        }
     }
 
     pub(super) fn levels(&self) -> Vec<Isolation> {
@@ -89,21 +86,31 @@ impl OwnWork {
     }
 
     pub(super) async fn prepare(&self, connection: &mut Connection) -> Result<Vec<Prepared>> {
-        if let Some(path) = &self.search_path {
-            connection.ask(&format!("SELECT set_config('search_path', {}, false)", literal(path))).await?;
+        if let Some(schema) = &self.schema {
+            connection.ask(&format!("SELECT set_config('search_path', {}, false)", literal(&identifier(schema)))).await?;
         }
         let default = connection.ask("SHOW default_transaction_isolation").await?.unwrap_or_default();
         let mut all = Vec::new();
         for operation in &self.operations {
+            let program = &operation.plan.program;
             let mut statements = Vec::new();
-            for step in &operation.plan.program.steps {
+            for step in &program.steps {
                 statements.push(match step {
-                    Step::Statement(step) => Some(prepare(connection, &operation.plan.program, step).await?),
+                    Step::Statement(step) => Some(prepare(connection, program, step).await?),
                     _ => None,
                 });
             }
-            let one = operation.plan.program.statements().count() == 1;
-            all.push(Prepared { statements, is_alone: one && default == operation.plan.isolation.setting() });
+            let columns: Vec<Vec<&str>> =
+                statements.iter().flatten().map(|p| p.statement.columns().iter().map(|name| &**name).collect()).collect();
+            program.validate_captures(&columns)?;
+            let mut sent = program.statements().zip(statements.iter().flatten());
+            let is_alone = match (sent.next(), sent.next()) {
+                (Some((only, prepared)), None) => {
+                    default == operation.plan.isolation.setting() && can_stand_alone(only, prepared.may_write)
+                }
+                _ => false,
+            };
+            all.push(Prepared { statements, is_alone });
         }
         Ok(all)
     }
@@ -124,7 +131,6 @@ impl OwnWork {
     ) -> Attempt {
         let (operation, prepared) = (&self.operations[number], &prepared[number]);
         let variables = scratch.begin(self, number, who);
-        self.fill(operation, variables, who);
         let is_wrapped = operation.is_wrapped && !prepared.is_alone;
         if is_wrapped && let Err(failure) = connection.begin(operation.plan.isolation).await {
             return Attempt::Failed(failure);
@@ -133,63 +139,80 @@ impl OwnWork {
         let ended = run.steps(prepared, variables, &mut random).await;
         let ended = match ended {
             Ok(()) if is_wrapped => run.commit().await,
+            // Whatever is in the block has not been committed, and will not be.
+            Ok(()) if run.connection.transaction() != Transaction::Idle => {
+                expectation(format!("{}: the iteration ended inside a transaction block", operation.plan.name))
+            }
             Ok(()) => Attempt::Committed(Applied::default()),
             Err(ended) => ended,
         };
         run.leave(ended).await
     }
 
-    fn fill(&self, operation: &OwnOperation, variables: &mut [Value], who: Who) {
-        let Builtin { vu, vus, iteration, op_id } = &operation.builtin;
-        let mut set = |slot: &Slot, value: i64| {
-            if let Some(variable) = variables.get_mut(*slot) {
-                *variable = Value::Integer(value);
-            }
-        };
-        vu.iter().for_each(|slot| set(slot, i64::from(who.op_id.vu())));
-        vus.iter().for_each(|slot| set(slot, i64::from(self.vus)));
-        iteration.iter().for_each(|slot| set(slot, i64::from(who.op_id.n())));
-        op_id.iter().for_each(|slot| set(slot, who.op_id.0));
+    /// The value of what a program does not know by itself.
+    fn give(&self, given: Given, who: Who) -> i64 {
+        match given {
+            Given::Vu => i64::from(who.op_id.vu()),
+            Given::Vus => i64::from(self.vus),
+            Given::Iteration => i64::from(who.op_id.n()),
+            Given::OpId => who.op_id.0,
+            Given::RandomSeed => self.rng_seed.cast_signed(),
+            Given::DefaultSeed => Random::of(self.rng_seed, DEFAULT_SEED, 0).bits().cast_signed(),
+        }
     }
 }
 
 impl Scratch {
     /// The variables of an operation as an attempt finds them.
-    fn begin(&mut self, work: &OwnWork, number: usize, who: Who) -> &mut Vec<Value> {
+    fn begin(&mut self, work: &OwnWork, number: usize, who: Who) -> &mut [Value] {
         if self.variables.is_empty() {
             self.variables = work.operations.iter().map(|o| o.plan.program.initial.clone()).collect();
+            for (variables, operation) in self.variables.iter_mut().zip(&work.operations) {
+                for (given, slot) in &operation.plan.program.given {
+                    variables[*slot] = Value::Integer(work.give(*given, who));
+                }
+            }
         }
         let variables = &mut self.variables[number];
-        if who.attempt == 1 {
-            self.before.clone_from(variables);
-        } else {
+        if who.attempt > 1 {
             variables.clone_from(&self.before);
+            return variables;
         }
+        // The others stay as they are, or as the script has set them.
+        let changing = |given: &&(Given, Slot)| matches!(given.0, Given::Iteration | Given::OpId);
+        for (given, slot) in work.operations[number].plan.program.given.iter().filter(changing) {
+            variables[*slot] = Value::Integer(work.give(*given, who));
+        }
+        self.before.clone_from(variables);
         variables
     }
 }
 
-async fn prepare(connection: &mut Connection, program: &Program, step: &crate::program::Statement) -> Result<PreparedStatement> {
-    let statement = connection
-        .prepare(&step.sql)
-        .await
-        .map_err(|error| Error::usage(format!("{}, statement in line {}", program.name, step.line)).because(error))?;
-    let columns: HashMap<&str, usize> = statement.columns().iter().enumerate().map(|(i, name)| (&**name, i)).collect();
-    let captures = match &step.capture {
-        Capture::Nothing => Vec::new(),
-        Capture::Columns(wanted) => wanted
-            .iter()
-            .map(|(name, slot)| match columns.get(name.as_str()) {
-                Some(i) => Ok((*i, *slot)),
-                None => Err(Error::usage(format!("{}: `{}` returns no column `{name}`", program.name, step.label))
-                    .cure("capture a column that it returns, or name one so: SELECT … AS name")),
-            })
-            .collect::<Result<_>>()?,
-        Capture::Prefix { slots, .. } => {
-            slots.iter().filter_map(|(name, slot)| columns.get(name.as_str()).map(|i| (*i, *slot))).collect()
+/// Whether nothing that it meets would have to be taken back: a statement that is its own transaction is committed when its answer comes.
+fn can_stand_alone(statement: &program::Statement, may_write: bool) -> bool {
+    let guards = &statement.guards;
+    let is_harmless = guards.is_empty() || !may_write && guards.iter().all(|guard| guard.fires_without_rows_only());
+    is_harmless && statement.capture == Capture::Nothing
+}
+
+async fn prepare(connection: &mut Connection, program: &Program, step: &program::Statement) -> Result<PreparedStatement> {
+    let statement = match connection.prepare(&step.sql).await {
+        Ok(statement) => statement,
+        // The server went away: it did not say anything about the statement.
+        Err(error) if !connection.is_open() => return Err(error),
+        Err(error) => {
+            let place = format!("{}:{}: `{}` cannot be prepared", program.name, step.line, step.label);
+            return Err(Error::usage(place).because(error));
         }
     };
-    Ok(PreparedStatement { statement, captures })
+    let columns: HashMap<&str, usize> = statement.columns().iter().enumerate().map(|(i, name)| (&**name, i)).collect();
+    let wanted = match &step.capture {
+        Capture::Nothing => &[],
+        Capture::Columns(slots) | Capture::Prefix { slots, .. } => &slots[..],
+    };
+    let captures = wanted.iter().filter_map(|(name, slot)| Some((*columns.get(name.as_str())?, *slot))).collect();
+    let may_write = step.sql.get(..4).is_some_and(|word| word.eq_ignore_ascii_case("with"));
+    Ok(PreparedStatement { statement, captures, may_write })
 }
 
 /// One attempt under way.
@@ -234,7 +257,7 @@ impl Run<'_> {
 
     async fn statement(
         &mut self,
-        step: &crate::program::Statement,
+        step: &program::Statement,
         prepared: &PreparedStatement,
         variables: &mut [Value],
     ) -> Result<(), Attempt> {
@@ -259,7 +282,7 @@ impl Run<'_> {
                 self.phase.commits();
                 match self.connection.execute_alone(statement, fill).await {
                     Ok(reply) => {
-                        self.has_committed |= reply.is_write;
+                        self.has_committed |= reply.is_write || prepared.may_write;
                         self.phase.settled();
                         reply
                     }
@@ -269,7 +292,7 @@ impl Run<'_> {
             }
             _ => {
                 let reply = self.connection.execute(statement, fill).await.map_err(|failure| self.failed(failure))?;
-                self.has_written |= reply.is_write;
+                self.has_written |= reply.is_write || prepared.may_write;
                 reply
             }
         };
@@ -280,19 +303,16 @@ impl Run<'_> {
     /// Keeps the values that later steps use.
     fn keep(
         &self,
-        step: &crate::program::Statement,
+        step: &program::Statement,
         prepared: &PreparedStatement,
         reply: Reply,
         variables: &mut [Value],
     ) -> Result<(), Attempt> {
-        if prepared.captures.is_empty() {
+        // A guard may want no row; what it says comes first.
+        if step.capture == Capture::Nothing || step.guards.iter().any(|guard| guard.fires(reply.rows)) {
             return Ok(());
         }
-        // A guard may want no row; what it says comes first.
         let Some(row) = self.connection.row().filter(|_| reply.rows == 1) else {
-            if step.guards.iter().any(|guard| (guard.or == Else::Refuse) == guard.rows.meets(reply.rows)) {
-                return Ok(());
-            }
             return Err(expectation(format!("{}: one row to keep values of, and there are {}", step.label, reply.rows)));
         };
         for (i, value) in row.values().enumerate() {
@@ -303,17 +323,12 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn guard(&mut self, step: &crate::program::Statement, reply: Reply) -> Result<(), Attempt> {
-        for guard in &step.guards {
-            match (guard.or, guard.rows.meets(reply.rows)) {
-                (Else::Refuse, true) => return Err(self.refused().await),
-                (Else::Abort, false) => {
-                    return Err(expectation(format!("{}: expected {}, met {}", step.label, guard.rows, reply.rows)));
-                }
-                _ => {}
-            }
+    async fn guard(&mut self, step: &program::Statement, reply: Reply) -> Result<(), Attempt> {
+        match step.guards.iter().find(|guard| guard.fires(reply.rows)) {
+            None => Ok(()),
+            Some(guard) if guard.or == Else::Refuse => Err(self.refused().await),
+            Some(guard) => Err(expectation(format!("{}: expected {}, met {}", step.label, guard.rows, reply.rows))),
         }
-        Ok(())
     }
 
     /// A rule said no. What was only read must be committed to count: at SERIALIZABLE, a reader that is rolled back may have seen a state that
@@ -345,10 +360,11 @@ impl Run<'_> {
             Some(Meaning::Refused) => Attempt::Refused(Refusal::Declared),
             Some(Meaning::Aborted) => Attempt::GivenUp(failure, None),
             Some(Meaning::Retry) if !self.has_committed => Attempt::Again(failure),
-            _ if self.has_committed => Attempt::GivenUp(
-                failure,
-                Some("a transaction of the same iteration had been committed, so that it was not tried again".into()),
-            ),
+            _ if self.has_committed => {
+                let why = "not tried again: a transaction of the same iteration had been committed";
+                let words = failure.abort.is_retryable().then(|| why.to_owned());
+                Attempt::GivenUp(failure, words)
+            }
             _ if !self.operation.plan.retry => Attempt::GivenUp(failure, None),
             _ => Attempt::Failed(failure),
         }
@@ -375,7 +391,7 @@ fn put(parameters: &mut Parameters<'_>, value: &Value) {
     }
 }
 
-fn fault(fault: crate::program::Fault) -> Attempt {
+fn fault(fault: program::Fault) -> Attempt {
     Attempt::GivenUp(Failure::local(Abort::Other), Some(fault.to_string()))
 }
 

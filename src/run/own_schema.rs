@@ -24,7 +24,7 @@ pub async fn tear_down(session: &mut Session, sql: &Sql) -> Result<()> {
 }
 
 async fn run(session: &mut Session, script: &Script, schema: &str, what: &str) -> Result<()> {
-    session.execute(&format!("SELECT set_config('search_path', {}, false)", literal(schema))).await?;
+    session.execute(&format!("SELECT set_config('search_path', {}, false)", literal(&identifier(schema)))).await?;
     let done = session.execute(&script.text).await;
     // Whatever the script was in the middle of is over, and the session's own path is back.
     let _ = session.execute("ROLLBACK").await;

@@ -74,7 +74,6 @@ impl Pool {
         let manager = Manager { opener, application_name: application_name.to_owned(), runtime: runtime.handle().clone() };
         let pool = managed::Pool::builder(manager)
             .max_size(size as usize)
-            // Without one it refuses every deadline.
             .runtime(deadpool::Runtime::Tokio1)
             .build()
             .map_err(|e| Error::inconclusive("the pool cannot be made").because(e))?;

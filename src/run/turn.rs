@@ -70,9 +70,7 @@ async fn load(context: &Context<'_>, leg: &Leg, mut watch: impl FnMut(&Progress)
             };
             (Work::Booking(work), Some(stock))
         }
-        Subject::Own(sql, search_path) => {
-            (Work::Own(OwnWork::new(sql, Some(search_path.clone()).filter(|path| !path.is_empty()), leg.load.vus())), None)
-        }
+        Subject::Own(sql, schema) => (Work::Own(OwnWork::new(sql, schema, leg.load.vus(), plan.rng_seed)), None),
     };
     let turn = Turn {
         plan: plan.clone(),

@@ -1,13 +1,11 @@
 //! One virtual user: takes an intention through attempts to an outcome, and writes down what it saw.
 
 use std::cell::{Cell, RefCell};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use tokio::time::Sleep;
-
+use super::alarm::{Alarm, Alarms};
 use super::drive::Everyone;
 use super::own::Scratch;
 use super::pool::Checkout;
@@ -26,6 +24,8 @@ pub(super) struct Thread {
     pub history: RefCell<Option<Writer>>,
     /// Virtual users at work.
     pub busy: Cell<u32>,
+    /// When attempts are given up.
+    pub alarms: Alarms,
 }
 
 impl Thread {
@@ -58,11 +58,12 @@ impl Vu {
     pub async fn open(number: u16, everyone: &Everyone, thread: Rc<Thread>) -> Result<Self> {
         // No iteration draws from this: how often is tried again must not change what is proposed.
         let jitter = Random::of(everyone.turn.plan.rng_seed, JITTER + u64::from(number), 0);
+        let alarm = thread.alarms.set_up();
         let session = match &everyone.pool {
             Some(_) => None,
             None => Some(Box::new(everyone.opener.open(&name_of(everyone, number)).await?)),
         };
-        Ok(Self { number, thread, session, issued: 0, scratch: Scratch::default(), jitter, alarm: Alarm::new() })
+        Ok(Self { number, thread, session, issued: 0, scratch: Scratch::default(), jitter, alarm })
     }
 
     /// How many operations it has issued.
@@ -190,7 +191,7 @@ impl Vu {
         let ended = {
             let Session { connection, prepared } = session.as_mut();
             let attempting = pin!(everyone.opener.work.attempt(connection, prepared, intention, who, &mut self.scratch, phase));
-            self.alarm.within(|| deadline.min(everyone.hard_stop()), attempting).await
+            self.alarm.within(deadline, attempting).await
         };
         match ended {
             Some(attempt) => {
@@ -221,7 +222,6 @@ impl Vu {
         if let Some(session) = self.session.take() {
             return Ok(Checkout::Own(session));
         }
-        let deadline = || deadline.min(everyone.hard_stop());
         let opened = match &everyone.pool {
             Some(pool) => {
                 let began = Instant::now();
@@ -252,74 +252,4 @@ impl Vu {
 /// Its sessions in `pg_stat_activity`.
 fn name_of(everyone: &Everyone, vu: u16) -> String {
     format!("{}/vu{vu}", everyone.application_name)
-}
-
-/// A deadline that costs next to nothing while it is kept: the timer is moved when it rings, not at every attempt.
-struct Alarm(Pin<Box<Sleep>>);
-
-/// How long a deadline that has come nearer may go unnoticed.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
-
-impl Alarm {
-    fn new() -> Self {
-        Self(Box::pin(tokio::time::sleep(LOOK_AGAIN)))
-    }
-
-    /// What the future comes to, or `None` at the deadline. That may come nearer meanwhile: whoever ends a run ends what is under way.
-    async fn within<T>(&mut self, deadline: impl Fn() -> Instant, mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
-        let deadline = || tokio::time::Instant::from_std(deadline());
-        std::future::poll_fn(|cx| {
-            if let Poll::Ready(done) = future.as_mut().poll(cx) {
-                return Poll::Ready(Some(done));
-            }
-            if self.0.deadline() > deadline() {
-                self.0.as_mut().reset(deadline());
-            }
-            while self.0.as_mut().poll(cx).is_ready() {
-                let now = tokio::time::Instant::now();
-                if now >= deadline() {
-                    return Poll::Ready(None);
-                }
-                // It was set for an earlier attempt, or to look again.
-                self.0.as_mut().reset(deadline().min(now + LOOK_AGAIN));
-            }
-            Poll::Pending
-        })
-        .await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn an_alarm_rings_at_each_deadline_and_not_before() {
-        let mut alarm = Alarm::new();
-        let start = tokio::time::Instant::now();
-        let never = std::future::pending::<()>;
-        for seconds in [5, 20, 21, 60] {
-            let deadline = start + Duration::from_secs(seconds);
-            assert_eq!(alarm.within(|| deadline.into_std(), pin!(never())).await, None);
-            assert_eq!(start.elapsed().as_secs(), seconds);
-        }
-        let deadline = (start + Duration::from_secs(100)).into_std();
-        assert_eq!(alarm.within(|| deadline, pin!(tokio::time::sleep(Duration::from_secs(1)))).await, Some(()));
-        assert_eq!(start.elapsed().as_secs(), 61);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_deadline_that_comes_nearer_is_noticed() {
-        let mut alarm = Alarm::new();
-        let start = tokio::time::Instant::now();
-        let deadline = Cell::new(start + Duration::from_secs(600));
-        let ended = tokio::time::sleep(Duration::from_secs(5));
-        let never = pin!(std::future::pending::<()>());
-        let waiting = alarm.within(|| deadline.get().into_std(), never);
-        let (gone, ()) = tokio::join!(waiting, async {
-            ended.await;
-            deadline.set(start + Duration::from_secs(7));
-        });
-        assert_eq!((gone, start.elapsed().as_secs()), (None, 7));
-    }
 }

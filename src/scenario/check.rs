@@ -243,11 +243,10 @@ impl Reader<'_> {
             pool_size,
             rng_seed: rng_seed.unwrap_or(42),
             retry: Retry {
-                pauses: true,
                 deadline: self.duration("load.retry.deadline", deadline.as_deref()).unwrap_or(Retry::default().deadline),
                 attempts,
+                backoff: backoff.unwrap_or_default(),
             },
-            backoff: backoff.unwrap_or_default(),
         }
     }
 

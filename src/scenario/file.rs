@@ -13,8 +13,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value as Json;
 
 use crate::history::OperationKind;
-
 use crate::pace::Arrival;
+use crate::pg::retry::Backoff;
 
 /// A scenario of dbstress: dataset, workload, load, thresholds and what a pass must rest on.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -122,27 +122,6 @@ pub struct RetryFile {
     pub attempts: Option<u16>,
     /// The pause before the next attempt. Default: jitter.
     pub backoff: Option<Backoff>,
-}
-
-/// The pause before the next attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Backoff {
-    /// Growing, and random, so that those that met once do not meet again
-    #[default]
-    Jitter,
-    /// At once
-    None,
-}
-
-impl Backoff {
-    /// The word in the file.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Jitter => "jitter",
-            Self::None => "none",
-        }
-    }
 }
 
 /// The authorisations that the virtual users meet at.

@@ -29,7 +29,7 @@ use crate::threshold::{Figure, Threshold};
 use crate::{Error, Result};
 
 pub use check::strategies;
-pub use file::{Backoff, Kind, Meaning};
+pub use file::{Kind, Meaning};
 pub use origin::{Origin, Source};
 pub use place::{Fault, together};
 
@@ -83,8 +83,6 @@ pub struct Load {
     pub rng_seed: u64,
     /// How failed attempts are tried again.
     pub retry: Retry,
-    /// The pause before the next attempt.
-    pub backoff: Backoff,
 }
 
 impl Load {
@@ -368,11 +366,13 @@ impl Scenario {
             if operations.iter().any(|o| o.name == name) {
                 name = format!("{name}-{}", operations.len() + 1);
             }
+            let program = program::script(&path.display().to_string(), &text, defines)?;
+            program.validate_blocks()?;
             operations.push(SqlOperation {
                 name,
                 weight: *weight,
                 isolation: Isolation::ReadCommitted,
-                program: Arc::new(program::script(&path.display().to_string(), &text, defines)?),
+                program: Arc::new(program),
                 is_one_transaction: false,
                 retry: true,
                 outcomes: BTreeMap::new(),

@@ -166,7 +166,7 @@ impl Values {
         self.put("load.rng_seed", load.rng_seed);
         self.put("load.retry.deadline", duration_text(load.retry.deadline));
         self.maybe("load.retry.attempts", load.retry.attempts);
-        self.put("load.retry.backoff", load.backoff.word());
+        self.put("load.retry.backoff", load.retry.backoff.word());
     }
 
     fn evidence(&mut self, evidence: &Evidence) {

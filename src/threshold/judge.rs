@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use super::{Counter, Figure, Operator, Statistic, Threshold, Time, Timed, class_name};
-use crate::metrics::percent;
+use crate::metrics::{grouped, percent};
 use crate::outcome::OutcomeClass;
 
 /// Samples that must lie beyond a percentile, or it is only a name for the maximum (of a low one: for the minimum).
@@ -247,19 +247,6 @@ fn time_text(nanos: f64) -> String {
         ns if ns >= 1e6 => format!("{:.2} ms", ns / 1e6),
         ns => format!("{:.1} µs", ns / 1e3),
     }
-}
-
-/// 1234567 as 1,234,567.
-pub fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]

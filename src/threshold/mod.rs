@@ -30,7 +30,7 @@ pub use crate::metrics::Time;
 use crate::outcome::OutcomeClass;
 use crate::pace::duration_text;
 
-pub use judge::{Judgement, Source, State, grouped};
+pub use judge::{Judgement, Source, State};
 
 /// A limit that a figure has to keep. Read with [`str::parse`]; equal promises print equally, however they were typed.
 #[derive(Debug, Clone, PartialEq)]

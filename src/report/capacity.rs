@@ -1,0 +1,157 @@
+//! How does a ladder of loads read? A row per trial, what missed the SLO, then how much load it takes until it breaks.
+
+use comfy_table::{Cell, CellAlignment, Color};
+
+use super::run::milliseconds;
+use super::text::{Paint, finish, grid, grouped, mark, shorten, wrap};
+use crate::metrics::Percentiles;
+use crate::pace::duration_text;
+use crate::record::{Capacity, CapacityRecord, CapacityStep, CapacityTrial, LoadUnit};
+use crate::verdict::Verdict;
+
+/// A load in words: `1 VU`, `200 arrivals/s`.
+pub fn load(load: f64, unit: LoadUnit) -> String {
+    match unit {
+        LoadUnit::Vus if load == 1.0 => "1 VU".into(),
+        LoadUnit::Vus => format!("{load} VUs"),
+        LoadUnit::Arrivals => format!("{load} arrivals/s"),
+    }
+}
+
+/// The whole report.
+pub fn text(record: &CapacityRecord, width: u16, colour: bool) -> String {
+    let mut parts = vec![wrap(&heading(record), width, ""), table(record, width, colour)];
+    let reasons: Vec<String> = record.steps.iter().filter_map(|step| reason(record, step, width)).collect();
+    if !reasons.is_empty() {
+        parts.push(reasons.join("\n"));
+    }
+    parts.push(conclusion(record, width, colour));
+    parts.join("\n\n")
+}
+
+fn heading(record: &CapacityRecord) -> String {
+    let server = record.server.as_ref().map_or(String::new(), |s| format!("; PostgreSQL {} at {}", s.version, s.address));
+    format!(
+        "{}, {} a step, the first tenth not counted{server}; response times in ms, of committed iterations",
+        record.scenario,
+        duration_text(record.step)
+    )
+}
+
+fn table(record: &CapacityRecord, width: u16, colour: bool) -> String {
+    let unit = if record.unit == LoadUnit::Vus { "VUs" } else { "arrivals/s" };
+    let mut table = grid(&[unit, "commits/s", "p50", "p95", "p99", "refused", "aborted", "SLO"], width, colour);
+    let columns = 8;
+    for step in &record.steps {
+        for trial in &step.trials {
+            let percentile =
+                |pick: fn(&Percentiles) -> Option<f64>| trial.response.as_ref().and_then(pick).map_or("-".into(), milliseconds);
+            let (word, shade) = word(trial);
+            table.add_row(vec![
+                Cell::new(step.load),
+                Cell::new(grouped(trial.committed_per_second.round() as u64)),
+                Cell::new(percentile(|p| p.p50)),
+                Cell::new(percentile(|p| p.p95)),
+                Cell::new(percentile(|p| p.p99)),
+                Cell::new(grouped(trial.refused)),
+                Cell::new(grouped(trial.aborted)),
+                mark(word, shade),
+            ]);
+        }
+    }
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if index + 1 < columns {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    finish(&table)
+}
+
+fn word(trial: &CapacityTrial) -> (&'static str, Color) {
+    match trial.verdict {
+        Verdict::Pass => ("kept", Color::Green),
+        Verdict::Missed => ("missed", Color::Yellow),
+        Verdict::Inconclusive => ("open", Color::Yellow),
+        Verdict::Violated => ("VIOLATED", Color::Red),
+    }
+}
+
+/// Why a step did not keep the SLO: what the first of its trials that did not has to say.
+fn reason(record: &CapacityRecord, step: &CapacityStep, width: u16) -> Option<String> {
+    let trial = step.trials.iter().find(|trial| trial.verdict != Verdict::Pass)?;
+    let why = trial.reasons.iter().map(|reason| shorten(reason, 300)).collect::<Vec<_>>().join("; ");
+    Some(wrap(&format!("{}: {why}", load(step.load, record.unit)), width, "  "))
+}
+
+/// The answer, and what it rests on.
+fn conclusion(record: &CapacityRecord, width: u16, colour: bool) -> String {
+    let paint = Paint { colour };
+    let word = match record.finding {
+        Capacity::Knee => paint.green("KNEE FOUND"),
+        Capacity::WholeLadder => paint.green("WHOLE LADDER KEPT"),
+        Capacity::Missed => paint.yellow("MISSED"),
+        Capacity::AtLeast | Capacity::Open => paint.yellow("INCONCLUSIVE"),
+        Capacity::Violated => paint.red("VIOLATED"),
+    };
+    let mut lines = vec![word, wrap(&sentence(record), width, "  ")];
+    if record.steps.iter().filter(|step| !step.trials.is_empty()).count() > 1 && record.finding != Capacity::Violated {
+        let growth = match record.saturated_at {
+            Some(at) => format!("from {} on, throughput grows by no more than 5 % per doubling", load(at, record.unit)),
+            None => "throughput still grew by more than 5 % per doubling at the end".into(),
+        };
+        lines.push(wrap(&growth, width, "  "));
+    }
+    if record.finding != Capacity::Violated {
+        lines.push(wrap(&format!("SLO: {}", record.slo.join(", ")), width, "  "));
+    }
+    if !record.left_out.is_empty() {
+        let why = format!("left out, since it asks for an amount of load: {}", record.left_out.join(", "));
+        lines.push(wrap(&why, width, "  "));
+    }
+    let integrity = "no step claims anything of integrity, so none has controls; after each, history, ledger, rows and all \
+                     invariants were examined all the same";
+    let found = if record.finding == Capacity::Violated { "" } else { ", and no breach was found" };
+    lines.push(wrap(&format!("{integrity}{found}"), width, "  "));
+    lines.push(wrap(&format!("again:  {}", record.command), width, "  "));
+    lines.join("\n")
+}
+
+/// What came of it, in a sentence.
+fn sentence(record: &CapacityRecord) -> String {
+    let step = |load: Option<f64>| record.steps.iter().find(|step| Some(step.load) == load);
+    let kept = step(record.knee).map(|step| kept(record, step)).unwrap_or_default();
+    let missed =
+        step(record.missed_at).map(|step| format!("{} missed it {}", load(step.load, record.unit), times(step, Verdict::Missed)));
+    let why = record.cut_short.clone().unwrap_or_else(|| "the steps say why".into());
+    match record.finding {
+        Capacity::Knee => format!("{kept}; {}", missed.unwrap_or_default()),
+        Capacity::WholeLadder => format!("at least {kept}; that is the end of the ladder"),
+        Capacity::AtLeast => format!("at least {kept}; what is above was not judged: {why}"),
+        Capacity::Missed => format!("no step kept the SLO: {}", missed.unwrap_or_default()),
+        Capacity::Open => format!("no step could be judged: {why}"),
+        Capacity::Violated => {
+            let at = record.steps.iter().find(|step| step.verdict == Some(Verdict::Violated)).map_or(0.0, |step| step.load);
+            format!("a rule of integrity was broken at {}; the rows: {}", load(at, record.unit), record.verify)
+        }
+    }
+}
+
+/// `50 VUs kept the SLO 3 of 3 times, each time with 4,321 commits/s or more and a p95 of 12 ms or less`.
+fn kept(record: &CapacityRecord, step: &CapacityStep) -> String {
+    let least = step.trials.iter().map(|trial| trial.committed_per_second).fold(f64::INFINITY, f64::min);
+    let p95 = step.trials.iter().map(|trial| trial.response.as_ref()?.p95).collect::<Option<Vec<f64>>>();
+    let p95 =
+        p95.map_or(String::new(), |all| format!(" and a p95 of {} ms or less", milliseconds(all.into_iter().fold(0.0, f64::max))));
+    format!(
+        "{} kept the SLO {}, each time with {} commits/s or more{p95}",
+        load(step.load, record.unit),
+        times(step, Verdict::Pass),
+        grouped(least.floor() as u64)
+    )
+}
+
+fn times(step: &CapacityStep, verdict: Verdict) -> String {
+    let n = step.trials.iter().filter(|trial| trial.verdict == verdict).count();
+    format!("{n} of {} times", step.trials.len())
+}
