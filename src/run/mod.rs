@@ -398,7 +398,9 @@ fn conclude(record: &mut RunRecord, context: &Context<'_>, open: Vec<String>, ac
             }
         }
     }
-    if let Some(why) = uncontrolled(&record.plan) {
+    // A breach has shown that the rules can fail.
+    let is_violated = record.turns.iter().any(|turn| turn.verdict == Verdict::Violated);
+    if let Some(why) = uncontrolled(&record.plan).filter(|_| !is_violated) {
         if accepts_uncontrolled {
             record.claim.push_str(&format!(" ({why}; accepted)"));
         } else {
