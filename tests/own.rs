@@ -117,7 +117,8 @@ async fn the_racy_example_is_caught_with_seats_and_bookings() {
     assert!(record.controls.is_empty());
     // What is named is what was done: the numbers of the run, of a virtual user, and of one of its operations.
     let run = record.turns[0].run;
-    let named = bench.ask("SELECT min(op_id >> 47) || ' ' || max(op_id >> 47) || ' ' || max(op_id >> 32 & 32767) FROM booking").await;
+    let named =
+        bench.ask("SELECT min(op_id >> 47) || ' ' || max(op_id >> 47) || ' ' || max(op_id >> 32 & 32767) FROM booking").await;
     let named: Vec<i32> = named.unwrap().split(' ').map(|n| n.parse().unwrap()).collect();
     assert!(named[0] == run && named[1] == run && named[2] < 32, "{named:?}");
 }
@@ -174,7 +175,12 @@ async fn without_a_control_nothing_passes_unless_that_is_accepted() {
     for control in ["", "[control]\nnone = true"] {
         bench.write("safe.toml", &counting("", control, LOCKED));
         bench.run("safe.toml").with(3).saying(&["INCONCLUSIVE", "not proven able to fail", "--accept-uncontrolled"]);
-        bench.run("safe.toml --accept-uncontrolled").with(0).saying(&["PASS", "counter held", "not proven able to fail", "accepted"]);
+        bench.run("safe.toml --accept-uncontrolled").with(0).saying(&[
+            "PASS",
+            "counter held",
+            "not proven able to fail",
+            "accepted",
+        ]);
     }
     // What is broken is broken, whatever was accepted.
     bench.write("racy.toml", &counting("", "", UNLOCKED));
@@ -196,7 +202,10 @@ async fn a_control_stays_off_the_tested_rows() {
     bench.write("safe.toml", &counting("", "[control]\nfile = \"twin.toml\"", LOCKED));
     // All of its tables, one of them, none: each time it is told before the twin does anything.
     for (setup, said) in [
-        ("CREATE TABLE IF NOT EXISTS public.counter (n int); TRUNCATE public.counter", "write the names of tables without their schema"),
+        (
+            "CREATE TABLE IF NOT EXISTS public.counter (n int); TRUNCATE public.counter",
+            "write the names of tables without their schema",
+        ),
         (
             "DROP TABLE public.line; CREATE TABLE public.line (op_id bigint); CREATE TABLE counter (id int, n int)",
             "does not keep to the controls' schema",
@@ -220,7 +229,8 @@ async fn somebody_elses_database_is_left_alone_until_it_is_named() {
     let schemas = "SELECT string_agg(nspname || ':' || relname, ' ' ORDER BY 1) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace \
                    WHERE nspname NOT LIKE 'pg\\_%' AND nspname <> 'information_schema'";
     let name = bench.database.options.database.clone();
-    for (flag, said) in [("", "holds 1 relations that are not ours; nothing was written"), ("--disposable wrong", "names `wrong`")] {
+    for (flag, said) in [("", "holds 1 relations that are not ours; nothing was written"), ("--disposable wrong", "names `wrong`")]
+    {
         bench.run(&format!("safe.toml --accept-uncontrolled {flag}")).with(2).saying(&[said, &format!("--disposable {name}")]);
         assert_eq!(bench.ask(schemas).await.as_deref(), Some("public:precious"));
     }
@@ -321,10 +331,18 @@ statements = [
     ]);
     let record = bench.record();
     let of = |operation: &str| OutcomeClass::ALL.map(|class| count(&record, operation, class));
-    for (operation, class) in
-        [("met", 0), ("unmet", 2), ("refused", 1), ("too-much", 1), ("unique", 1), ("unique-inside", 1), ("duplicate", 2), ("flaky", 0)]
-            .into_iter()
-            .chain([("captured", 0), ("logged", 0)])
+    for (operation, class) in [
+        ("met", 0),
+        ("unmet", 2),
+        ("refused", 1),
+        ("too-much", 1),
+        ("unique", 1),
+        ("unique-inside", 1),
+        ("duplicate", 2),
+        ("flaky", 0),
+    ]
+    .into_iter()
+    .chain([("captured", 0), ("logged", 0)])
     {
         let ended = of(operation);
         assert!(ended[class] > 0 && ended.iter().sum::<u64>() == ended[class], "{operation}: {ended:?}");
@@ -338,14 +356,18 @@ statements = [
     let right = "SELECT count(*) FROM log WHERE (op_id >> 32 & 32767) = vu AND (op_id & 4294967295) = iteration \
                  AND (note IS NULL OR note = (SELECT note FROM t WHERE id = 2))";
     assert_eq!(bench.ask(right).await, bench.ask("SELECT count(*) FROM log").await);
-    assert_eq!(bench.ask("SELECT count(DISTINCT note) || ' ' || count(DISTINCT note IS NULL) FROM log").await.as_deref(), Some("1 2"));
+    assert_eq!(
+        bench.ask("SELECT count(DISTINCT note) || ' ' || count(DISTINCT note IS NULL) FROM log").await.as_deref(),
+        Some("1 2")
+    );
 }
 
 #[tokio::test]
 async fn serialization_failures_are_tried_again_unless_that_is_switched_off() {
     let bench = counter().await;
     let serializable = |retry: &str| {
-        counting("", "", UNLOCKED).replace("name = \"count\"\n", &format!("name = \"count\"\nisolation = \"serializable\"\n{retry}\n"))
+        counting("", "", UNLOCKED)
+            .replace("name = \"count\"\n", &format!("name = \"count\"\nisolation = \"serializable\"\n{retry}\n"))
     };
     bench.write("safe.toml", &serializable(""));
     bench.run("safe.toml --accept-uncontrolled").with(0).saying(&["40001"]);
@@ -365,7 +387,10 @@ async fn serialization_failures_are_tried_again_unless_that_is_switched_off() {
 async fn what_the_server_refuses_is_told_before_anything_is_run() {
     let bench = counter().await;
     for (statement, said) in [
-        ("SELEC n FROM counter", &["count:1: `SELEC n FROM counter` cannot be prepared", "42601 syntax error at or near \"SELEC\""][..]),
+        (
+            "SELEC n FROM counter",
+            &["count:1: `SELEC n FROM counter` cannot be prepared", "42601 syntax error at or near \"SELEC\""][..],
+        ),
         ("SELECT n FROM conter", &["count:1:", "42P01 relation \"conter\" does not exist"]),
         ("SELECT id, n AS m FROM counter", &["count:1: `SELECT id, n AS…` returns no column `n`", "its columns are: id, m"]),
         ("UPDATE counter SET n = n", &["returns no column `n`", "do with RETURNING"]),
@@ -487,7 +512,10 @@ statements = [{{ sql = "SELECT id FROM big WHERE false", capture = ["id"] }}, {{
         sum = sum.join(" + ")
     );
     bench.write("strange.toml", &scenario("setup = \"setup.sql\"", &operations));
-    bench.run("strange.toml --iterations 800 --accept-uncontrolled").with(3).saying(&["never: several, none", "one row to keep values of"]);
+    bench
+        .run("strange.toml --iterations 800 --accept-uncontrolled")
+        .with(3)
+        .saying(&["never: several, none", "one row to keep values of"]);
     let record = bench.record();
     for operation in ["huge", "null", "quoted", "listen", "hundred", "noisy"] {
         assert!(count(&record, operation, OutcomeClass::Committed) > 0, "{operation}: {:?}", record.turns[0].operations);
@@ -559,7 +587,9 @@ async fn scripts_branch_capture_sleep_and_are_chosen_by_weight() {
     );
     let name = bench.database.options.database.clone();
     bench
-        .run(&format!("-f a.sql@9 -f b.sql@1 -D n=0 --vus 4 --iterations 2000 --duration 60s --accept-uncontrolled --disposable {name}"))
+        .run(&format!(
+            "-f a.sql@9 -f b.sql@1 -D n=0 --vus 4 --iterations 2000 --duration 60s --accept-uncontrolled --disposable {name}"
+        ))
         .with(0);
     let record = bench.record();
     let [a, b] = ["a", "b"].map(|operation| count(&record, operation, OutcomeClass::Committed));

@@ -161,11 +161,10 @@ impl Program {
         let missing = |statement: &Statement, column: &str, columns: &[&str]| {
             let hint = nearest(column, columns.iter().copied()).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
             let (name, line, label) = (&self.name, statement.line, &statement.label);
-            Err(Error::usage(format!("{name}:{line}: `{label}` returns no column `{column}`{hint}"))
-                .cure(match columns {
-                    [] => "it returns no columns at all; INSERT, UPDATE and DELETE do with RETURNING".to_owned(),
-                    columns => format!("its columns are: {}", columns.join(", ")),
-                }))
+            Err(Error::usage(format!("{name}:{line}: `{label}` returns no column `{column}`{hint}")).cure(match columns {
+                [] => "it returns no columns at all; INSERT, UPDATE and DELETE do with RETURNING".to_owned(),
+                columns => format!("its columns are: {}", columns.join(", ")),
+            }))
         };
         for (statement, columns) in self.statements().zip(columns) {
             match &statement.capture {

@@ -235,7 +235,11 @@ fn kind(words: &[String], at: usize) -> Result<StatementKind, Complaint> {
     let is_stream = |word: &String| ["stdin", "stdout"].iter().any(|stream| word.to_lowercase().starts_with(stream));
     if words.first().is_some_and(|word| word.eq_ignore_ascii_case("copy")) && words.iter().any(is_stream) {
         let cure = "INSERT or SELECT; or COPY with a file of the server's";
-        return Err(Complaint::new(at, "COPY with STDIN or STDOUT moves rows beside the statement, which nobody gives or takes here", cure));
+        return Err(Complaint::new(
+            at,
+            "COPY with STDIN or STDOUT moves rows beside the statement, which nobody gives or takes here",
+            cure,
+        ));
     }
     let lower: Vec<String> = words.iter().take(5).map(|word| word.to_lowercase()).collect();
     let words: Vec<&str> = lower.iter().map(String::as_str).filter(|word| !matches!(*word, "work" | "transaction")).collect();
