@@ -379,6 +379,8 @@ fn conclude(record: &mut RunRecord, context: &Context<'_>, open: Vec<String>, ac
         let prefix = if several { format!("{}: ", turn.name) } else { String::new() };
         reasons.extend(turn.reasons.iter().map(|reason| (turn.verdict, format!("{prefix}{reason}"))));
     }
+    // What has just failed needs no proof that it can.
+    let has_failed = verdicts.contains(&Verdict::Violated);
     let mut inconclusive = |why: String| {
         verdicts.push(Verdict::Inconclusive);
         reasons.push((Verdict::Inconclusive, why));
@@ -398,9 +400,7 @@ fn conclude(record: &mut RunRecord, context: &Context<'_>, open: Vec<String>, ac
             }
         }
     }
-    // A breach has shown that the rules can fail.
-    let is_violated = record.turns.iter().any(|turn| turn.verdict == Verdict::Violated);
-    if let Some(why) = uncontrolled(&record.plan).filter(|_| !is_violated) {
+    if let Some(why) = uncontrolled(&record.plan).filter(|_| !has_failed) {
         if accepts_uncontrolled {
             record.claim.push_str(&format!(" ({why}; accepted)"));
         } else {
