@@ -38,7 +38,7 @@ async fn what_any_machine_keeps_is_kept_to_the_end_of_the_ladder() {
     assert_eq!(tried, [1, 3], "the last step is tried again: {said}");
     assert!(record.steps.iter().flat_map(|s| &s.trials).all(|trial| trial.committed_per_second > 0.0), "{said}");
     for words in
-        ["WHOLE LADDER KEPT", "at least 2 VUs kept the SLO 3 of 3 times", "again:  dbstress capacity throughput --ladder 1,2"]
+        ["WHOLE LADDER KEPT", "at least 2 VUs kept the SLO 3 of 3 times", "again: dbstress capacity throughput --ladder 1,2"]
     {
         assert!(said.contains(words), "`{words}` is missing: {said}");
     }

@@ -2,131 +2,19 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Instant;
 
-use common::{Place, TestDatabase, eventually, run, within};
+use common::{Bench, PATIENCE, Place, Started, assert_no_panic, at_least, committed, eventually, on, run};
 use dbstress::outcome::{Abort, OutcomeClass};
 use dbstress::pg::admin::{Lease, Session};
-use dbstress::pg::cluster::process::{Identity, children};
+use dbstress::pg::cluster::process::children;
 use dbstress::pg::{ConnectOptions, Host};
 use dbstress::plan::{HAZARD, Limit, Load};
 use dbstress::record::{Moment, RunRecord, SCHEMA_VERSION};
 use dbstress::strategy::Strategy;
 use dbstress::verdict::Verdict;
 use nix::sys::signal::Signal;
-
-/// How long anything that a program does may take on a machine that is busy with other things.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A seeded database, and a place for what the program writes.
-struct Bench {
-    database: TestDatabase,
-    place: Place,
-}
-
-impl Bench {
-    async fn new() -> Self {
-        Self { database: common::seeded().await, place: Place::new() }
-    }
-
-    /// `dbstress ARGUMENTS` on the database.
-    fn dbstress(&self, arguments: &str) -> Command {
-        on(&self.place, &self.database.options, arguments)
-    }
-
-    /// The file that `--summary-export` names in these tests.
-    fn export(&self) -> PathBuf {
-        self.place.0.join("r.json")
-    }
-
-    fn record(&self) -> RunRecord {
-        RunRecord::from_json(&std::fs::read_to_string(self.export()).unwrap()).unwrap()
-    }
-
-    /// Nothing of the controls is left.
-    async fn assert_swept(&self) {
-        assert_eq!(self.database.session().await.text("SELECT to_regnamespace('dbstress_control')::text").await.unwrap(), None);
-    }
-}
-
-fn on(place: &Place, options: &ConnectOptions, arguments: &str) -> Command {
-    let mut command = place.dbstress(&arguments.split(' ').collect::<Vec<_>>());
-    // So that files are named without a directory.
-    command.env("DATABASE_URL", options.url(true)).current_dir(&place.0);
-    command
-}
-
-/// The program at work.
-struct Started {
-    child: Child,
-    out: Option<JoinHandle<String>>,
-    err: Arc<Mutex<String>>,
-    listening: Option<JoinHandle<()>>,
-}
-
-impl Started {
-    fn new(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (mut stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        let err = Arc::new(Mutex::new(String::new()));
-        let heard = err.clone();
-        let listening = std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines() {
-                heard.lock().unwrap().push_str(&format!("{}\n", line.unwrap()));
-            }
-        });
-        let out = std::thread::spawn(move || {
-            let mut text = String::new();
-            stdout.read_to_string(&mut text).unwrap();
-            text
-        });
-        Self { child, out: Some(out), err, listening: Some(listening) }
-    }
-
-    /// Waits until it has said `text` on stderr.
-    async fn says(&self, text: &str) {
-        within(PATIENCE, text, || self.err.lock().unwrap().contains(text)).await;
-    }
-
-    fn signal(&self, signal: Signal) {
-        assert!(Identity::of(self.child.id().cast_signed()).unwrap().signal(signal));
-    }
-
-    /// Waits for its end: exit code, stdout, stderr.
-    async fn ended(mut self) -> (i32, String, String) {
-        let mut status = None;
-        within(PATIENCE, "the program has ended", || {
-            status = self.child.try_wait().unwrap();
-            status.is_some()
-        })
-        .await;
-        self.listening.take().unwrap().join().unwrap();
-        let out = self.out.take().unwrap().join().unwrap();
-        let err = self.err.lock().unwrap().clone();
-        (status.unwrap().code().unwrap_or(-1), out, err)
-    }
-}
-
-impl Drop for Started {
-    /// A test that failed leaves nothing running.
-    fn drop(&mut self) {
-        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
-    }
-}
-
-fn assert_no_panic(out: &str, err: &str) {
-    for word in ["panicked", "RUST_BACKTRACE", "this is a bug"] {
-        assert!(!out.contains(word) && !err.contains(word), "{out}{err}");
-    }
-}
 
 #[tokio::test]
 async fn a_safe_strategy_passes_and_verify_agrees() {
@@ -368,20 +256,6 @@ async fn an_interrupt_during_the_controls_leaves_nothing_of_them() {
     assert_eq!((record.verdict, record.interrupted, record.turns.len()), (Verdict::Inconclusive, true, 0));
     assert_eq!((record.not_run.len(), &*record.not_run[0].why), (1, "interrupted"));
     bench.assert_swept().await;
-}
-
-/// Waits until the tested strategies have committed at least `least` operations.
-async fn committed(session: &mut Session, least: i64) {
-    at_least(session, least, "SELECT count(*) FROM dbstress.unit_ledger").await;
-}
-
-/// Waits until the answer to `sql` is at least `least`.
-async fn at_least(session: &mut Session, least: i64, sql: &str) {
-    let deadline = Instant::now() + PATIENCE;
-    while session.integer(sql).await.unwrap() < least {
-        assert!(Instant::now() < deadline, "still less than {least}: {sql}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 #[tokio::test]

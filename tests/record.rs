@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dbstress::metrics::Counts;
 use dbstress::outcome::OutcomeClass;
-use dbstress::pg::retry::Retry;
+use dbstress::pg::retry::{Backoff, Retry};
 use dbstress::plan::{Limit, Load, OF_COUNTERS};
 use dbstress::record::{Moment, RunRecord, SCHEMA_VERSION};
 use dbstress::scenario::Targets;
@@ -34,7 +34,7 @@ fn a_record_of_the_first_shape_still_says_everything_that_it_said() {
     assert_eq!(plan.scenario, "contention");
     assert_eq!(plan.load, Load::Rounds { vus: 50, limit: Limit::Duration(Duration::from_secs(5)) });
     assert_eq!((plan.round(), plan.threads, plan.rng_seed), (Some((10, 5)), 1, 42));
-    assert_eq!(plan.retry, Retry { deadline: Duration::from_secs(10), attempts: None, pauses: true });
+    assert_eq!(plan.retry, Retry { deadline: Duration::from_secs(10), attempts: None, backoff: Backoff::Jitter });
     assert_eq!(plan.strategies(), [Strategy::Serializable]);
     let booking = plan.booking().unwrap();
     assert_eq!((booking.targets, booking.total, booking.strangers, booking.hold), (Targets::Rounds, 50, 0.0, Duration::ZERO));

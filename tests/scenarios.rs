@@ -117,7 +117,7 @@ fn a_flag_wins_over_its_variable_a_variable_over_the_file() {
 }
 
 #[test]
-fn every_scenario_takes_every_profile_or_says_why_not() {
+fn every_scenario_takes_every_profile() {
     for scenario in ["contention", "churn", "throughput", "mixed", "flash-sale", "database-stress"] {
         for profile in ["smoke", "load", "stress", "spike", "soak", "breaking-point"] {
             let lines = settings(&["config", scenario, "--profile", profile, "--time-scale", "0.1"]);

@@ -43,7 +43,7 @@ fn plan(strategies: Vec<Strategy>, hold: Duration) -> Plan {
 }
 
 async fn run_on(database: &TestDatabase, plan: Plan) -> RunRecord {
-    common::run_plan(database, &common::Place::new(), plan).await
+    common::run_plan(&database.options, &common::Place::new(), plan).await
 }
 
 /// Runs one strategy whose own fault, or whose database's, must be found.

@@ -77,11 +77,16 @@ fn word(trial: &CapacityTrial) -> (&'static str, Color) {
     }
 }
 
-/// Why a step did not keep the SLO: what the first of its trials that did not has to say.
+/// Why a trial of a step did not keep the SLO: of the first that did not, the first reason. The records have all.
 fn reason(record: &CapacityRecord, step: &CapacityStep, width: u16) -> Option<String> {
     let trial = step.trials.iter().find(|trial| trial.verdict != Verdict::Pass)?;
-    let why = trial.reasons.iter().map(|reason| shorten(reason, 300)).collect::<Vec<_>>().join("; ");
-    Some(wrap(&format!("{}: {why}", load(step.load, record.unit)), width, "  "))
+    let outvoted = if step.verdict == Some(Verdict::Pass) { ", outvoted" } else { "" };
+    let first = shorten(trial.reasons.first()?, 300);
+    let more = match trial.reasons.len() - 1 {
+        0 => String::new(),
+        n => format!(" (and {n} more, in the record)"),
+    };
+    Some(wrap(&format!("{}{outvoted}: {first}{more}", load(step.load, record.unit)), width, "  "))
 }
 
 /// The answer, and what it rests on.
@@ -95,10 +100,12 @@ fn conclusion(record: &CapacityRecord, width: u16, colour: bool) -> String {
         Capacity::Violated => paint.red("VIOLATED"),
     };
     let mut lines = vec![word, wrap(&sentence(record), width, "  ")];
-    if record.steps.iter().filter(|step| !step.trials.is_empty()).count() > 1 && record.finding != Capacity::Violated {
+    let judged = record.steps.iter().filter(|step| matches!(step.verdict, Some(Verdict::Pass | Verdict::Missed))).count();
+    if judged > 1 && record.finding != Capacity::Violated {
+        let of = " (one run a step, the median of three at the edge)";
         let growth = match record.saturated_at {
-            Some(at) => format!("from {} on, throughput grows by no more than 5 % per doubling", load(at, record.unit)),
-            None => "throughput still grew by more than 5 % per doubling at the end".into(),
+            Some(at) => format!("from {} on, throughput grows by no more than 5 % per doubling{of}", load(at, record.unit)),
+            None => format!("throughput still grew by more than 5 % per doubling at the end{of}"),
         };
         lines.push(wrap(&growth, width, "  "));
     }
@@ -123,7 +130,7 @@ fn sentence(record: &CapacityRecord) -> String {
     let kept = step(record.knee).map(|step| kept(record, step)).unwrap_or_default();
     let missed =
         step(record.missed_at).map(|step| format!("{} missed it {}", load(step.load, record.unit), times(step, Verdict::Missed)));
-    let why = record.cut_short.clone().unwrap_or_else(|| "the steps say why".into());
+    let why = record.cut_short.clone().unwrap_or_else(|| "the steps say why (a longer --step gives more samples)".into());
     match record.finding {
         Capacity::Knee => format!("{kept}; {}", missed.unwrap_or_default()),
         Capacity::WholeLadder => format!("at least {kept}; that is the end of the ladder"),
@@ -137,14 +144,14 @@ fn sentence(record: &CapacityRecord) -> String {
     }
 }
 
-/// `50 VUs kept the SLO 3 of 3 times, each time with 4,321 commits/s or more and a p95 of 12 ms or less`.
+/// `50 VUs kept the SLO 3 of 3 times, with 4,321 commits/s or more and a p95 of 12 ms or less`.
 fn kept(record: &CapacityRecord, step: &CapacityStep) -> String {
     let least = step.trials.iter().map(|trial| trial.committed_per_second).fold(f64::INFINITY, f64::min);
     let p95 = step.trials.iter().map(|trial| trial.response.as_ref()?.p95).collect::<Option<Vec<f64>>>();
     let p95 =
         p95.map_or(String::new(), |all| format!(" and a p95 of {} ms or less", milliseconds(all.into_iter().fold(0.0, f64::max))));
     format!(
-        "{} kept the SLO {}, each time with {} commits/s or more{p95}",
+        "{} kept the SLO {}, with {} commits/s or more{p95}",
         load(step.load, record.unit),
         times(step, Verdict::Pass),
         grouped(least.floor() as u64)
@@ -152,6 +159,8 @@ fn kept(record: &CapacityRecord, step: &CapacityStep) -> String {
 }
 
 fn times(step: &CapacityStep, verdict: Verdict) -> String {
-    let n = step.trials.iter().filter(|trial| trial.verdict == verdict).count();
-    format!("{n} of {} times", step.trials.len())
+    match (step.trials.iter().filter(|trial| trial.verdict == verdict).count(), step.trials.len()) {
+        (1, 1) => "once".into(),
+        (n, of) => format!("{n} of {of} times"),
+    }
 }

@@ -32,7 +32,9 @@ pub fn results(record: &RunRecord, width: u16, colour: bool) -> String {
     let mut parts = Vec::new();
     if !record.turns.is_empty() {
         parts.push(heading(record, width));
-        parts.push(if width >= WIDE {
+        parts.push(if record.plan.booking().is_none() {
+            table(record, width, colour, &[OWN_NAME, &LOAD[1..], OWN].concat())
+        } else if width >= WIDE {
             table(record, width, colour, &[LOAD, PROOF].concat())
         } else {
             format!("{}\n\n{}", table(record, width, colour, LOAD), table(record, width, colour, PROOF))
@@ -90,6 +92,17 @@ const PROOF: &[Column] = &[
     ("invariants", invariants),
     ("contested", |t| grouped(t.audit.exposure.contested_blocks)),
     ("bound", |t| if t.verdict == Verdict::Pass { t.bound.map_or("-".into(), percent) } else { "-".into() }),
+    ("verdict", |t| t.verdict.word().into()),
+];
+
+/// Operations of the user's own follow no strategy.
+const OWN_NAME: &[Column] = &[("scenario", |t| t.name.clone())];
+
+/// There is no ledger of the user's own rows: nothing to reconcile, nothing to count exposure by.
+const OWN: &[Column] = &[
+    ("aborted", aborted),
+    ("unknown", |t| grouped(t.counts.of(OutcomeClass::Unknown))),
+    ("rules", invariants),
     ("verdict", |t| t.verdict.word().into()),
 ];
 

@@ -54,7 +54,7 @@ impl<'a> Figures<'a> {
     pub fn limited(&self) -> Option<String> {
         let lag = self.recorder.lags();
         let p99 = Duration::from_nanos(lag.value_at_quantile(0.99));
-        (lag.len() > 0 && p99 > LAG_LIMIT).then(|| {
+        (!lag.is_empty() && p99 > LAG_LIMIT).then(|| {
             format!(
                 "generator-limited: dbstress itself was {:.1} ms late at the 99th percentile of {} occasions; up to {} ms is part of the measurement",
                 p99.as_secs_f64() * 1e3,

@@ -58,9 +58,10 @@ pub fn strategies<'n>(names: impl IntoIterator<Item = &'n str>) -> (Vec<Strategy
             Some(strategy) => vec![strategy],
             None if name == "all" => Strategy::safe(Hazard::LostUpdate).collect(),
             None => {
-                let known: Vec<&str> = Strategy::ALL.iter().map(|s| s.name()).chain(["all"]).collect();
-                let hint = nearest(name, known.iter().copied()).map_or(String::new(), |near| format!("did you mean `{near}`?\n"));
-                let cure = format!("{hint}one of: {}", known.join(", "));
+                let known = Strategy::ALL.map(Strategy::name);
+                let near = nearest(name, known.into_iter().chain(["all"]));
+                let hint = near.map_or(String::new(), |near| format!("did you mean `{near}`?\n"));
+                let cure = format!("{hint}one of: {}, or all", known.join(", "));
                 faults.push((n, Error::usage(format!("there is no strategy `{name}`")).cure(cure)));
                 continue;
             }

@@ -129,6 +129,10 @@ impl Faults {
                     }
                     Extent::Constant { .. } | Extent::Rounds(_) => {}
                 }
+                if !load.think.is_zero() {
+                    let cure = "hold is the pause between reading and writing";
+                    self.add("load.think", "in rounds nobody pauses: a round begins when the last is over", cure);
+                }
                 if load.rate.is_some() {
                     let cure = "leave the rate out, or change the targets";
                     self.add("load.rate", "in rounds everybody begins at once: nothing arrives at a rate", cure);

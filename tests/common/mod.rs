@@ -3,9 +3,11 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -20,6 +22,7 @@ use dbstress::record::RunRecord;
 use dbstress::run::Request;
 use dbstress::scenario::{Booking, Scenario};
 use dbstress::seed::{self, Generator, Spec};
+use nix::sys::signal::Signal;
 use tokio::sync::{OnceCell, watch};
 
 /// Names a server to test on instead of a private one; its role may create databases.
@@ -72,10 +75,15 @@ pub async fn database() -> TestDatabase {
 /// A fresh database with the clinic in it, at scale 1.
 pub async fn seeded() -> TestDatabase {
     let database = database().await;
+    seed(&database.options).await;
+    database
+}
+
+/// Puts the clinic into an empty database, at scale 1.
+pub async fn seed(options: &ConnectOptions) {
     let generator = Arc::new(Generator::new(Spec::built_in("clinic").unwrap(), 42, 1).unwrap());
     let request = seed::Request { reset: false, disposable: None, connections: 2 };
-    seed::seed(&database.options, &generator, &request, &|_| {}).await.unwrap();
-    database
+    seed::seed(options, &generator, &request, &|_| {}).await.unwrap();
 }
 
 /// A copy of `database` on the same server, as a restored dump would be. Nobody may be connected to it.
@@ -181,12 +189,17 @@ pub fn iterations(vus: u32, iterations: u64) -> Load {
     Load::Closed { vus: Ramp::constant(vus.into(), FOREVER), iterations: Some(iterations), think: Think::default() }
 }
 
-/// Runs a plan on `database`, its histories in `place`.
-pub async fn run_plan(database: &TestDatabase, place: &Place, plan: Plan) -> RunRecord {
+/// Runs a plan, its histories in `place`.
+pub async fn run_plan(options: &ConnectOptions, place: &Place, plan: Plan) -> RunRecord {
     let (_stop, interrupt) = watch::channel(false);
+    run_until(options, place, plan, interrupt).await
+}
+
+/// Runs a plan until `interrupt` turns true.
+pub async fn run_until(options: &ConnectOptions, place: &Place, plan: Plan, interrupt: watch::Receiver<bool>) -> RunRecord {
     let request = Request {
         plan,
-        options: database.options.clone(),
+        options: options.clone(),
         command_name: "contention",
         command: "dbstress contention".into(),
         verify: "dbstress verify".into(),
@@ -288,6 +301,130 @@ pub async fn within(patience: Duration, what: &str, mut condition: impl FnMut() 
     let deadline = Instant::now() + patience;
     while !condition() {
         assert!(Instant::now() < deadline, "still not so after {} s: {what}", patience.as_secs());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// How long anything that a program does may take on a machine that is busy with other things.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A seeded database, and a place for what the program writes.
+pub struct Bench {
+    pub database: TestDatabase,
+    pub place: Place,
+}
+
+impl Bench {
+    pub async fn new() -> Self {
+        Self { database: common::seeded().await, place: Place::new() }
+    }
+
+    /// `dbstress ARGUMENTS` on the database.
+    pub fn dbstress(&self, arguments: &str) -> Command {
+        on(&self.place, &self.database.options, arguments)
+    }
+
+    /// The file that `--summary-export` names in these tests.
+    pub fn export(&self) -> PathBuf {
+        self.place.0.join("r.json")
+    }
+
+    pub fn record(&self) -> RunRecord {
+        RunRecord::from_json(&std::fs::read_to_string(self.export()).unwrap()).unwrap()
+    }
+
+    /// Nothing of the controls is left.
+    pub async fn assert_swept(&self) {
+        assert_eq!(self.database.session().await.text("SELECT to_regnamespace('dbstress_control')::text").await.unwrap(), None);
+    }
+}
+
+/// `dbstress ARGUMENTS` on a database, in `place`.
+pub fn on(place: &Place, options: &ConnectOptions, arguments: &str) -> Command {
+    let mut command = place.dbstress(&arguments.split(' ').collect::<Vec<_>>());
+    // So that files are named without a directory.
+    command.env("DATABASE_URL", options.url(true)).current_dir(&place.0);
+    command
+}
+
+/// The program at work.
+pub struct Started {
+    child: Child,
+    out: Option<JoinHandle<String>>,
+    err: Arc<Mutex<String>>,
+    listening: Option<JoinHandle<()>>,
+}
+
+impl Started {
+    pub fn new(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (mut stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let err = Arc::new(Mutex::new(String::new()));
+        let heard = err.clone();
+        let listening = std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines() {
+                heard.lock().unwrap().push_str(&format!("{}\n", line.unwrap()));
+            }
+        });
+        let out = std::thread::spawn(move || {
+            let mut text = String::new();
+            stdout.read_to_string(&mut text).unwrap();
+            text
+        });
+        Self { child, out: Some(out), err, listening: Some(listening) }
+    }
+
+    /// Waits until it has said `text` on stderr.
+    pub async fn says(&self, text: &str) {
+        within(PATIENCE, text, || self.err.lock().unwrap().contains(text)).await;
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        assert!(Identity::of(self.child.id().cast_signed()).unwrap().signal(signal));
+    }
+
+    /// Waits for its end: exit code, stdout, stderr.
+    pub async fn ended(mut self) -> (i32, String, String) {
+        let mut status = None;
+        within(PATIENCE, "the program has ended", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        })
+        .await;
+        self.listening.take().unwrap().join().unwrap();
+        let out = self.out.take().unwrap().join().unwrap();
+        let err = self.err.lock().unwrap().clone();
+        (status.unwrap().code().unwrap_or(-1), out, err)
+    }
+}
+
+impl Drop for Started {
+    /// A test that failed leaves nothing running.
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// Nothing that was said is about a bug of the program.
+pub fn assert_no_panic(out: &str, err: &str) {
+    for word in ["panicked", "RUST_BACKTRACE", "this is a bug"] {
+        assert!(!out.contains(word) && !err.contains(word), "{out}{err}");
+    }
+}
+
+/// Waits until the tested strategies have committed at least `least` operations.
+pub async fn committed(session: &mut Session, least: i64) {
+    at_least(session, least, "SELECT count(*) FROM dbstress.unit_ledger").await;
+}
+
+/// Waits until the answer to `sql` is at least `least`.
+pub async fn at_least(session: &mut Session, least: i64, sql: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while session.integer(sql).await.unwrap() < least {
+        assert!(Instant::now() < deadline, "still less than {least}: {sql}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
