@@ -316,7 +316,7 @@ pub struct Bench {
 
 impl Bench {
     pub async fn new() -> Self {
-        Self { database: common::seeded().await, place: Place::new() }
+        Self { database: seeded().await, place: Place::new() }
     }
 
     /// `dbstress ARGUMENTS` on the database.
