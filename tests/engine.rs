@@ -28,7 +28,8 @@ fn plenty(load: Load, change: impl FnOnce(&mut Plan, &mut Booking)) -> Plan {
         plan.thresholds.clear();
         plan.evidence.committed.clear();
         booking.strategies = vec![Strategy::Atomic];
-        let operation = |name: &str, units| BookingOperation { name: name.into(), kind: OperationKind::Reserve, units, weight: 1.0 };
+        let operation =
+            |name: &str, units| BookingOperation { name: name.into(), kind: OperationKind::Reserve, units, weight: 1.0 };
         booking.operations = vec![operation("few", 1), operation("many", 7)];
         change(plan, booking);
     })
@@ -317,7 +318,12 @@ async fn gives_up(hangs: Hangs, load: Load, interrupts: bool) -> TurnRecord {
 #[tokio::test]
 async fn what_hangs_when_the_time_is_over_is_given_up_after_the_graceful_stop() {
     let turn = gives_up(Hangs::AtARow, closed(&["0s:2", "6s:2"]), false).await;
-    assert_eq!((turn.counts.aborted.get(&Abort::Deadline), turn.counts.of(OutcomeClass::Unknown)), (Some(&2), 0), "{:?}", turn.counts);
+    assert_eq!(
+        (turn.counts.aborted.get(&Abort::Deadline), turn.counts.of(OutcomeClass::Unknown)),
+        (Some(&2), 0),
+        "{:?}",
+        turn.counts
+    );
     assert!(turn.seconds >= 7.0, "not before: {}", turn.seconds);
 }
 
@@ -331,7 +337,12 @@ async fn what_hangs_when_the_user_ends_the_run_is_given_up_although_its_deadline
 async fn a_commit_that_hangs_is_unknown_to_the_client_and_resolved_afterwards() {
     let turn = gives_up(Hangs::AtCommit, open(200.0, 3600, 2, 1000), true).await;
     // The other one waits for the row that the first has changed.
-    assert_eq!((turn.counts.of(OutcomeClass::Unknown), turn.counts.aborted.get(&Abort::Deadline)), (1, Some(&1)), "{:?}", turn.counts);
+    assert_eq!(
+        (turn.counts.of(OutcomeClass::Unknown), turn.counts.aborted.get(&Abort::Deadline)),
+        (1, Some(&1)),
+        "{:?}",
+        turn.counts
+    );
     assert!(turn.counts.dropped > 0, "whoever still waited is counted: {:?}", turn.counts);
     let classes = turn.audit.classes;
     assert_eq!((classes.unknown_absent, classes.unknown_unresolved), (1, 0), "{classes:?}");
@@ -392,8 +403,7 @@ async fn an_interrupt_ends_a_closed_and_an_open_loop_and_keeps_their_records() {
     let bench = Bench::new().await;
     let mut session = bench.database.session().await;
     for (n, load) in ["--vus 5", "--vus 5 --think 1h", "--rate 200 --vus 5", "--rate 0.5 --vus 5"].into_iter().enumerate() {
-        let run =
-            Started::new(bench.dbstress(&format!("throughput --duration 2h {load} --no-thresholds --summary-export r.json")));
+        let run = Started::new(bench.dbstress(&format!("throughput --duration 2h {load} --no-thresholds --summary-export r.json")));
         at_least(&mut session, n as i64 + 1, "SELECT count(DISTINCT run_id) FROM dbstress.unit_ledger").await;
         run.signal(Signal::SIGINT);
         let (code, out, err) = run.ended().await;
