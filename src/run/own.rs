@@ -209,7 +209,9 @@ async fn prepare(connection: &mut Connection, program: &Program, step: &program:
         Err(error) if !connection.is_open() => return Err(error),
         Err(error) => {
             let place = format!("{}:{}: `{}` cannot be prepared", program.name, step.line, step.label);
-            return Err(Error::usage(place).because(error));
+            return Err(Error::usage(place)
+                .because(error)
+                .cure("correct it; the tables that it names must be there before the load begins"));
         }
     };
     let columns: HashMap<&str, usize> = statement.columns().iter().enumerate().map(|(i, name)| (&**name, i)).collect();
