@@ -16,7 +16,6 @@ pub(super) struct Pool {
 }
 
 /// A connection for one attempt.
-#[expect(clippy::large_enum_variant, reason = "it is borrowed for every attempt: a box would allocate each time")]
 pub(super) enum Checkout {
     Own(Box<Session>),
     Pooled(Object<Manager>),
