@@ -14,7 +14,8 @@ cd "$(dirname "$0")/.."
 pairs=${PAIRS:-7} seconds=${SECONDS_EACH:-5} threads=${THREADS:-1} clients=${CLIENTS:-8 50}
 dbstress=${DBSTRESS:-target/release/dbstress}
 [ -x "$dbstress" ] || { echo "build first: cargo build --release" >&2; exit 2; }
-pgbench=$(command -v pgbench || ls /usr/lib/postgresql/*/bin/pgbench 2>/dev/null | tail -1) || { echo "pgbench is not installed" >&2; exit 2; }
+# Debian's pgbench on the PATH is a Perl script around this one, which would be charged to pgbench.
+pgbench=$(ls /usr/lib/postgresql/*/bin/pgbench 2>/dev/null | tail -1); pgbench=${pgbench:-$(command -v pgbench)} || { echo "pgbench is not installed" >&2; exit 2; }
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 
 "$dbstress" db start >/dev/null

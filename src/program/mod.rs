@@ -106,6 +106,27 @@ impl Program {
         })
     }
 
+    /// The variables that its steps write, each once.
+    pub fn written(&self) -> Vec<Slot> {
+        let mut written: Vec<Slot> = self
+            .steps
+            .iter()
+            .flat_map(|step| match step {
+                Step::Set { slot, .. } => vec![*slot],
+                Step::Statement(statement) => match &statement.capture {
+                    Capture::Nothing => Vec::new(),
+                    Capture::Columns(columns) | Capture::Prefix { slots: columns, .. } => {
+                        columns.iter().map(|(_, slot)| *slot).collect()
+                    }
+                },
+                Step::JumpUnless { .. } | Step::Jump { .. } | Step::Sleep(_) => Vec::new(),
+            })
+            .collect();
+        written.sort_unstable();
+        written.dedup();
+        written
+    }
+
     /// Whether it opens transaction blocks of its own.
     pub fn begins_transaction(&self) -> bool {
         self.statements().any(|s| s.kind == StatementKind::Begin)

@@ -244,6 +244,13 @@ fn kind(words: &[String], at: usize) -> Result<StatementKind, Complaint> {
     let lower: Vec<String> = words.iter().take(5).map(|word| word.to_lowercase()).collect();
     let words: Vec<&str> = lower.iter().map(String::as_str).filter(|word| !matches!(*word, "work" | "transaction")).collect();
     Ok(match words[..] {
+        ["discard", "all", ..] | ["deallocate", "all", ..] | ["deallocate", "prepare", "all", ..] => {
+            return Err(Complaint::new(
+                at,
+                "it makes the session forget the prepared statements by which everything here is sent",
+                "RESET ALL, DISCARD TEMP or DISCARD SEQUENCES clear away the rest",
+            ));
+        }
         ["commit" | "end" | "rollback" | "abort", "and", "chain", ..] => {
             return Err(Complaint::new(
                 at,

@@ -260,6 +260,16 @@ fn gset_captures_what_later_steps_use() {
 }
 
 #[test]
+fn statements_that_would_leave_the_session_useless_are_refused() {
+    for text in ["COPY t FROM STDIN;", "copy (SELECT 1) to stdout(format csv)", "DISCARD ALL", "deallocate prepare all"] {
+        assert!(compile(text).is_err(), "{text}");
+    }
+    for text in ["COPY t FROM '/tmp/stdin.csv'", "DISCARD PLANS", "SELECT copy, stdin FROM t", "DEALLOCATE a"] {
+        assert!(compile(text).is_ok(), "{text}");
+    }
+}
+
+#[test]
 fn a_block_that_never_ends_is_refused() {
     for text in [
         "BEGIN; SELECT 1;",

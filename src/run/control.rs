@@ -6,7 +6,7 @@ use super::turn::{Leg, Subject};
 use super::{Context, Judged, own_schema, turn};
 use crate::audit::Breach;
 use crate::error::Kind;
-use crate::invariant::{Finding, Invariant};
+use crate::invariant::{Finding, Invariant, When, run_all};
 use crate::pg::admin::{Session, literal};
 use crate::plan::{CONTROL_LIMIT, OF_COUNTERS};
 use crate::record::{Control, Moment};
@@ -63,8 +63,8 @@ pub async fn remove(session: &mut Session) -> Result<()> {
 /// The user's own twin: it makes its rows anew, in the controls' schema and not among those of `tested`.
 ///
 /// # Errors
-/// When the server refuses, or the set-up of the twin does not keep to that schema.
-pub async fn prepare_own(session: &mut Session, twin: &Sql, tested: &str) -> Result<()> {
+/// When the server refuses, or the set-up of the twin does not keep to that schema, or breaks one of the `rules` by itself.
+pub async fn prepare_own(session: &mut Session, twin: &Sql, tested: &str, rules: &[Invariant]) -> Result<()> {
     if twin.setup.is_none() {
         return Err(Error::usage("the control has no set-up, so that it would find no tables of its own")
             .cure("setup = \"schema.sql\" in its file, which makes its tables without naming their schema"));
@@ -73,11 +73,21 @@ pub async fn prepare_own(session: &mut Session, twin: &Sql, tested: &str) -> Res
     session.execute(&format!("CREATE SCHEMA {SCHEMA}")).await?;
     let before = relations(session, tested).await?;
     own_schema::set_up(session, twin, SCHEMA).await?;
-    if relations(session, tested).await? == before && relations(session, SCHEMA).await?.is_some() {
-        return Ok(());
+    if relations(session, tested).await? != before || relations(session, SCHEMA).await?.is_none() {
+        return Err(Error::usage(
+            "the set-up of the control does not keep to the controls' schema, so that it would work on the tested rows",
+        )
+        .cure("write the names of tables without their schema, in set-up and operations: the search_path says where they are"));
     }
-    Err(Error::usage("the set-up of the control does not keep to the controls' schema, so that it would work on the tested rows")
-        .cure("write the names of tables without their schema, in set-up and operations: the search_path says where they are"))
+    let checked = run_all(session, rules, &[SCHEMA], When::Quiesced, turn::CHECK_TIMEOUT).await;
+    match checked.iter().find(|c| matches!(c.finding, Finding::Violated { .. })) {
+        None => Ok(()),
+        Some(broken) => Err(Error::usage(format!(
+            "the set-up of the control breaks {} by itself, so that being caught would show nothing",
+            broken.label()
+        ))
+        .cure("let its set-up keep the rules, and its operations break them")),
+    }
 }
 
 /// What is in a schema, and in which files: whatever is made, dropped or emptied there shows; `None` if there is nothing.
@@ -110,7 +120,7 @@ pub async fn run(context: &Context<'_>, session: &mut Session, twin: &Twin, mome
 pub async fn run_own(context: &Context<'_>, session: &mut Session, twin: &Scenario, sql: &Sql, moment: Moment) -> Result<Control> {
     let subject = Subject::Own(sql.clone(), SCHEMA.into());
     let tested = context.search_path().concat();
-    let prepares = async |session: &mut Session| prepare_own(session, sql, &tested).await;
+    let prepares = async |session: &mut Session| prepare_own(session, sql, &tested, context.claimed).await;
     let control = Control { name: twin.name.clone(), expected: "a broken rule".into(), ..blank(moment) };
     let ran = until_caught(context, session, control, &subject, context.claimed, prepares, caught_own).await;
     // Its operations have the same names as the tested ones.

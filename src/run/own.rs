@@ -30,6 +30,8 @@ struct OwnOperation {
     plan: SqlOperation,
     /// Several statements that do not say where their transaction begins are one.
     is_wrapped: bool,
+    /// The variables that its program writes.
+    written: Vec<Slot>,
 }
 
 /// What was prepared of one operation.
@@ -52,7 +54,7 @@ struct PreparedStatement {
 #[derive(Default)]
 pub struct Scratch {
     variables: Vec<Vec<Value>>,
-    /// As they were when the iteration began: a retry begins with the same.
+    /// Those that the program writes, as they were when the iteration began: a retry begins with the same.
     before: Vec<Value>,
 }
 
@@ -63,6 +65,7 @@ impl OwnWork {
         let operations = sql.operations.iter().map(|plan| OwnOperation {
             plan: plan.clone(),
             is_wrapped: plan.is_one_transaction && !plan.program.begins_transaction(),
+            written: plan.program.written(),
         });
         Self {
             schema: Some(schema.to_owned()).filter(|schema| !schema.is_empty()),
@@ -174,8 +177,11 @@ impl Scratch {
             }
         }
         let variables = &mut self.variables[number];
+        let written = &work.operations[number].written;
         if who.attempt > 1 {
-            variables.clone_from(&self.before);
+            for (slot, value) in written.iter().zip(&self.before) {
+                variables[*slot].clone_from(value);
+            }
             return variables;
         }
         // The others stay as they are, or as the script has set them.
@@ -183,7 +189,8 @@ impl Scratch {
         for (given, slot) in work.operations[number].plan.program.given.iter().filter(changing) {
             variables[*slot] = Value::Integer(work.give(*given, who));
         }
-        self.before.clone_from(variables);
+        self.before.clear();
+        self.before.extend(written.iter().map(|slot| variables[*slot].clone()));
         variables
     }
 }
@@ -202,7 +209,9 @@ async fn prepare(connection: &mut Connection, program: &Program, step: &program:
         Err(error) if !connection.is_open() => return Err(error),
         Err(error) => {
             let place = format!("{}:{}: `{}` cannot be prepared", program.name, step.line, step.label);
-            return Err(Error::usage(place).because(error));
+            return Err(Error::usage(place)
+                .because(error)
+                .cure("correct it; the tables that it names must be there before the load begins"));
         }
     };
     let columns: HashMap<&str, usize> = statement.columns().iter().enumerate().map(|(i, name)| (&**name, i)).collect();

@@ -16,7 +16,6 @@ pub(super) struct Pool {
 }
 
 /// A connection for one attempt.
-#[expect(clippy::large_enum_variant, reason = "it is borrowed for every attempt: a box would allocate each time")]
 pub(super) enum Checkout {
     Own(Box<Session>),
     Pooled(Object<Manager>),
@@ -34,7 +33,7 @@ impl Checkout {
     pub fn into_inner(self) -> Session {
         match self {
             Self::Own(session) => *session,
-            Self::Pooled(object) => Object::take(object),
+            Self::Pooled(object) => *Object::take(object),
         }
     }
 }
@@ -46,16 +45,16 @@ pub(super) struct Manager {
 }
 
 impl managed::Manager for Manager {
-    type Type = Session;
+    type Type = Box<Session>;
     type Error = Error;
 
-    async fn create(&self) -> Result<Session> {
+    async fn create(&self) -> Result<Box<Session>> {
         let (opener, name) = (self.opener.clone(), format!("{}/pool", self.application_name));
-        let opening = self.runtime.spawn(async move { opener.open(&name).await });
+        let opening = self.runtime.spawn(async move { opener.open(&name).await.map(Box::new) });
         opening.await.map_err(|_| Error::inconclusive("a connection of the pool could not be opened"))?
     }
 
-    async fn recycle(&self, session: &mut Session, _: &Metrics) -> RecycleResult<Error> {
+    async fn recycle(&self, session: &mut Box<Session>, _: &Metrics) -> RecycleResult<Error> {
         if session.connection.is_open() { Ok(()) } else { Err(RecycleError::message("closed")) }
     }
 }

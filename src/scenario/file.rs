@@ -38,7 +38,7 @@ pub struct File {
     /// What the figures must keep to: "reserve.response:p(95)<200ms", "aborted.rate<0.01", "committed.rate>=100/s".
     #[serde(default)]
     pub thresholds: Vec<ThresholdEntry>,
-    /// sql: the search_path of every session. Default: public.
+    /// sql: the schema of the tables; it is the search_path of every session. Default: public.
     pub schema: Option<String>,
     /// sql: a file of SQL beside this one that makes the schema and its rows before the run.
     pub setup: Option<String>,

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use dbstress::pace::{Ramp, Think};
@@ -316,7 +316,7 @@ pub struct Bench {
 
 impl Bench {
     pub async fn new() -> Self {
-        Self { database: common::seeded().await, place: Place::new() }
+        Self { database: seeded().await, place: Place::new() }
     }
 
     /// `dbstress ARGUMENTS` on the database.
