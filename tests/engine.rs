@@ -467,5 +467,5 @@ fn a_suite_with_one_that_is_wrong_or_was_not_run_is_no_go() {
     assert!(out.contains("again: dbstress run racy.toml --profile smoke"), "what is to be typed again names the file: {out}");
 
     let (code, out, err) = suite(&["other.toml"]);
-    assert!(code == 2 && out.is_empty() && err.contains("other.toml is not tagged `suite`"), "{out}{err}");
+    assert!(code == 2 && out.is_empty() && err.contains("no scenario of other.toml belongs to the suite"), "{out}{err}");
 }
