@@ -158,6 +158,16 @@ mod tests {
     }
 
     #[test]
+    fn only_a_pass_is_go_and_a_warning_is_missed_by_half_at_most() {
+        assert_eq!(Decision::of(Verdict::Pass, []), Decision::Go);
+        assert_eq!(Decision::of(Verdict::Inconclusive, [Some(0.1)]), Decision::Inconclusive);
+        assert_eq!(Decision::of(Verdict::Violated, []), Decision::NoGo);
+        assert_eq!(Decision::of(Verdict::Missed, [Some(0.5), Some(0.1)]), Decision::Warn);
+        assert_eq!(Decision::of(Verdict::Missed, [Some(0.1), Some(0.51)]), Decision::NoGo);
+        assert_eq!(Decision::of(Verdict::Missed, [None]), Decision::NoGo, "how far off is not known");
+    }
+
+    #[test]
     fn the_exit_codes_are_the_documented_ones() {
         let codes: Vec<u8> = Exit::ALL.iter().map(|e| e.code()).collect();
         assert_eq!(codes, [0, 1, 2, 3, 99, 130]);

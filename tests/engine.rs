@@ -76,6 +76,20 @@ fn assert_accounted_for(turn: &TurnRecord) {
     assert_eq!(by_operation, measured);
 }
 
+#[tokio::test]
+async fn a_rule_that_could_not_be_checked_afterwards_is_no_pass_even_where_none_is_claimed() {
+    let bench = Bench::new().await;
+    let plan = plenty(closed(&["0s:4", "3s:4"]), |_, _| {});
+    let mut session = bench.database.session().await;
+    let meddling = async {
+        committed(&mut session, 100).await;
+        session.execute("ALTER TABLE dbstress.patient RENAME COLUMN organisation_id TO clinic_id").await.unwrap();
+    };
+    let (record, ()) = tokio::join!(run_plan(&bench.database.options, &bench.place, plan), meddling);
+    assert_eq!(record.verdict, Verdict::Inconclusive, "{:?}", record.reasons);
+    assert!(record.reasons.iter().any(|why| why.contains("could not be checked")), "{:?}", record.reasons);
+}
+
 /// The processes behind the sessions of the load.
 async fn backends(session: &mut Session) -> Vec<Identity> {
     let load = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'dbstress/run%/vu%'";

@@ -230,7 +230,8 @@ fn thresholds(record: &RunRecord, width: u16) -> String {
                 State::Open => "open",
             };
             let why = judged.why.as_ref().map_or(String::new(), |why| format!(" ({why})"));
-            lines.push(wrap(&format!("{mark:<7}{}  {} measured{why}", judged.threshold, judged.measured_text), width, "       "));
+            let line = wrap(&format!("{}: {} measured{why}", judged.threshold, judged.measured_text), width.saturating_sub(7), "");
+            lines.extend(line.lines().enumerate().map(|(i, line)| format!("{:<7}{line}", if i == 0 { mark } else { "" })));
         }
     }
     if lines.is_empty() { String::new() } else { format!("thresholds\n{}", lines.join("\n")) }
@@ -350,7 +351,10 @@ fn rows(checked: &Checked, width: u16) -> Option<String> {
 /// The verdict, what it rests on, and the command that runs it again.
 pub fn verdict(record: &RunRecord, record_path: Option<&str>, width: u16, colour: bool) -> String {
     let word = Paint { colour }.verdict(record.verdict);
-    let mut lines = vec![format!("{word} ({})", record.decision.word())];
+    // One word is enough where both are the same.
+    let decision = record.decision.word();
+    let same = decision.eq_ignore_ascii_case(record.verdict.word());
+    let mut lines = vec![if same { word } else { format!("{word} ({decision})") }];
     if record.verdict == Verdict::Pass {
         lines.push(wrap(&record.claim, width, "  "));
         let bounds = bounds(record);

@@ -3,7 +3,7 @@
 use super::Judged;
 use super::figures::Figures;
 use crate::audit::Audit;
-use crate::invariant::{self};
+use crate::invariant::{self, Finding};
 use crate::metrics::{Counts, percent};
 use crate::outcome::{Abort, OutcomeClass, Refusal};
 use crate::plan::Plan;
@@ -161,8 +161,13 @@ pub(super) fn judge(
     }
     let (verdict, reasons) = invariant::judge(&judged.invariants, &plan.claims);
     match verdict {
-        // What is not claimed cannot be missing; what is broken is broken.
-        Verdict::Inconclusive if plan.claims.is_empty() => {}
+        // What is not claimed cannot be vacuous; but it is said to be examined, so that a check which was not made is missing all the same.
+        Verdict::Inconclusive if plan.claims.is_empty() => {
+            open.extend(judged.invariants.iter().filter_map(|checked| match &checked.finding {
+                Finding::Errored(why) => Some(format!("{} could not be checked: {why}", checked.label())),
+                _ => None,
+            }));
+        }
         // The server was gone; that is said already, and once is enough.
         _ if judged.invariants.is_empty() && judged.driven.failure.is_some() => {}
         Verdict::Violated => violated.extend(reasons),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use super::drive::LAG_LIMIT;
-use crate::metrics::{Recorder, Time};
+use crate::metrics::{Recorder, Time, grouped};
 use crate::outcome::OutcomeClass;
 use crate::plan::Plan;
 use crate::threshold::Source;
@@ -58,7 +58,7 @@ impl<'a> Figures<'a> {
             format!(
                 "generator-limited: dbstress itself was {:.1} ms late at the 99th percentile of {} occasions; up to {} ms is part of the measurement",
                 p99.as_secs_f64() * 1e3,
-                lag.len(),
+                grouped(lag.len()),
                 LAG_LIMIT.as_millis()
             )
         })
@@ -110,5 +110,39 @@ impl Source for Figures<'_> {
 
     fn generator_limited(&self) -> Option<String> {
         self.limited()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Iteration;
+    use crate::outcome::Outcome;
+    use crate::scenario::Scenario;
+
+    #[test]
+    fn a_generator_that_is_late_is_told_and_passes_no_threshold_on_time() {
+        let mut scenario = Scenario::built_in("throughput").unwrap();
+        scenario.thresholds = vec!["response:p(95)<150ms".parse().unwrap(), "response:p(95)<1ms".parse().unwrap()];
+        let plan = Plan::of(&scenario, Default::default());
+        let mut recorder = Recorder::new(1, false);
+        let iteration =
+            Iteration { outcome: Outcome::Committed, attempts: 1, is_attack: false, scheduled: 0, started: 0, finished: 5_000_000 };
+        for _ in 0..1_000 {
+            recorder.record(0, iteration);
+            recorder.lag(1_000_000);
+        }
+        let states = |recorder: &Recorder| -> Vec<State> {
+            let figures = Figures::new(&plan, recorder, 10.0);
+            plan.thresholds.iter().map(|t| t.evaluate(&figures).state).collect()
+        };
+        assert_eq!(Figures::new(&plan, &recorder, 10.0).limited(), None);
+        assert_eq!(states(&recorder), [State::Met, State::Missed]);
+        for _ in 0..11 {
+            recorder.lag(LAG_LIMIT.as_nanos() as u64 + 5_000_000);
+        }
+        let why = Figures::new(&plan, &recorder, 10.0).limited().unwrap();
+        assert!(why.starts_with("generator-limited") && why.contains("1,011 occasions"), "{why}");
+        assert_eq!(states(&recorder), [State::Open, State::Open]);
     }
 }
