@@ -12,6 +12,7 @@ use dbstress::outcome::{Abort, OutcomeClass};
 use dbstress::pace::{Arrival, Ramp, Think};
 use dbstress::pg::admin::Session;
 use dbstress::pg::cluster::process::Identity;
+use dbstress::pg::load::{Connection, Isolation};
 use dbstress::plan::{Load, Plan};
 use dbstress::record::{RunRecord, TurnRecord};
 use dbstress::scenario::{Booking, BookingOperation, Targets};
@@ -278,6 +279,20 @@ async fn a_pool_is_shared_and_waited_for_and_so_many_iterations_are_exactly_so_m
     assert!(record.reasons[0].contains("no contention with one connection"), "{:?}", record.reasons);
 }
 
+#[tokio::test]
+async fn sessions_of_other_databases_are_nobodys_business() {
+    let bench = Bench::new().await;
+    // As of a run with the same number, elsewhere on the same server.
+    let elsewhere = common::database().await;
+    let mut theirs = Connection::open(&elsewhere.options, "dbstress/run1/vu0", &[Isolation::ReadCommitted]).await.unwrap();
+    theirs.begin(Isolation::ReadCommitted).await.unwrap();
+    let record = run_plan(&bench.database.options, &bench.place, plenty(iterations(1, 20), |_, _| {})).await;
+    let turn = turn(&record);
+    assert_eq!((turn.run, turn.verdict), (1, Verdict::Pass), "{:?}", turn.reasons);
+    assert!(turn.sessions.most_in_transaction <= 1, "{:?}", turn.sessions);
+    assert!(theirs.ask("SELECT 1").await.is_ok(), "it was not ended");
+}
+
 /// Where a statement of the load hangs for as long as the test likes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Hangs {
@@ -443,9 +458,8 @@ const SUITE: [&str; 5] = ["contention", "throughput", "mixed", "flash-sale", "da
 fn a_suite_says_go_when_all_of_it_does() {
     let place = Place::new();
     let mut suite = place.dbstress(&["suite", "--managed", "--profile", "smoke", "--time-scale", "0.1"]);
-    // More of them and faster than a smoke test is: everything that must be seen is seen in a tenth of its time. How fast the machine is does not
-    // matter here.
-    suite.args(["--vus", "20", "--think", "5ms", "--no-thresholds", "--summary-export", "suite.json"]).current_dir(&place.0);
+    // More of them than in a smoke test: everything that must be seen is seen in a tenth of its time. How fast the machine is does not matter.
+    suite.args(["--vus", "20", "--no-thresholds", "--summary-export", "suite.json"]).current_dir(&place.0);
     let (code, out, err) = run(&mut suite);
     assert_eq!(code, 0, "{out}{err}");
     assert_eq!(entries(&place), SUITE.map(|name| (name.to_owned(), "GO".to_owned(), true)));

@@ -32,7 +32,7 @@ pub struct Sessions {
     pub cost_ms: f64,
 }
 
-/// Samples sessions whose `application_name` starts with `prefix` until `stop` turns true.
+/// Samples sessions in the same database whose `application_name` starts with `prefix` until `stop` turns true.
 ///
 /// # Errors
 /// When the first connection fails; a question that fails later is a missed sample.
@@ -40,7 +40,7 @@ pub async fn watch(options: &ConnectOptions, prefix: &str, mut stop: watch::Rece
     let mut session = Session::connect(options, "probe").await?;
     let question = format!(
         "SELECT coalesce(wait_event_type = 'Lock', false), coalesce(wait_event, ''), count(*) FROM pg_stat_activity \
-         WHERE starts_with(application_name, {}) AND state IN ('active', 'idle in transaction') GROUP BY 1, 2",
+         WHERE datname = current_database() AND starts_with(application_name, {}) AND state IN ('active', 'idle in transaction') GROUP BY 1, 2",
         literal(prefix)
     );
     let mut seen = Sessions::default();

@@ -457,7 +457,7 @@ async fn check_connections(session: &mut Session, plan: &Plan) -> Result<()> {
     let taken = session
         .integer(
             "SELECT count(*) FROM pg_stat_activity WHERE backend_type IN ('client backend', 'walsender') AND pid <> pg_backend_pid() \
-             AND application_name NOT LIKE 'dbstress/%'",
+             AND NOT (datname IS NOT DISTINCT FROM current_database() AND application_name LIKE 'dbstress/%')",
         )
         .await?;
     let left = most - reserved - taken - OTHER_CONNECTIONS;

@@ -22,10 +22,7 @@ const CLAIMS: u32 = 10;
 /// # Errors
 /// When the server cannot be asked.
 pub async fn quiesce(session: &mut Session, run: i32) -> Result<Option<String>> {
-    let ours = format!(
-        "FROM pg_stat_activity WHERE starts_with(application_name, {}) AND pid <> pg_backend_pid()",
-        literal(&format!("{}/", application_name(run)))
-    );
+    let ours = sessions(run);
     let began = Instant::now();
     let mut terminated = false;
     loop {
@@ -47,6 +44,14 @@ pub async fn quiesce(session: &mut Session, run: i32) -> Result<Option<String>> 
     }
     let prepared = session.integer("SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()").await?;
     Ok((prepared > 0).then(|| format!("{prepared} prepared transactions are open")))
+}
+
+/// The sessions of the run, as what follows a SELECT's columns. Other databases of the server have runs of the same number.
+fn sessions(run: i32) -> String {
+    let name = literal(&format!("{}/", application_name(run)));
+    format!(
+        "FROM pg_stat_activity WHERE datname = current_database() AND starts_with(application_name, {name}) AND pid <> pg_backend_pid()"
+    )
 }
 
 /// Resolves every unknown of the histories by claiming its marker: a fence with the key of the unanswered attempt. If the key is taken, the
@@ -87,13 +92,7 @@ async fn claim(session: &mut Session, fence: &str, run: i32) -> Result<(), SqlEr
         match error.code.as_deref() {
             Some("23505") => return Ok(()),
             Some("55P03") => {
-                let holders = literal(&format!("{}/", application_name(run)));
-                session
-                    .rows(&format!(
-                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-                         WHERE starts_with(application_name, {holders}) AND pid <> pg_backend_pid()"
-                    ))
-                    .await?;
+                session.rows(&format!("SELECT pg_terminate_backend(pid) {}", sessions(run))).await?;
             }
             _ => return Err(error),
         }
