@@ -114,8 +114,8 @@ mod tests {
         let even = times(&Ramp { start: 0.0, stages }, Arrival::Even, 0);
         assert_eq!(even[..3], [5_000, 5_500, 6_000].map(Duration::from_millis));
         assert_eq!(even.len(), 7);
-        assert_eq!(times(&Ramp::constant(0.0, Duration::from_secs(5)), Arrival::Poisson, 1), []);
-        assert_eq!(times(&Ramp { start: 50.0, stages: Vec::new() }, Arrival::Even, 1), []);
+        assert_eq!(times(&Ramp::constant(0.0, Duration::from_secs(5)), Arrival::Poisson, 1), Vec::<Duration>::new());
+        assert_eq!(times(&Ramp { start: 50.0, stages: Vec::new() }, Arrival::Even, 1), Vec::<Duration>::new());
     }
 
     #[test]

@@ -119,6 +119,7 @@ mod tests {
     use crate::metrics::Iteration;
     use crate::outcome::Outcome;
     use crate::scenario::Scenario;
+    use crate::threshold::State;
 
     #[test]
     fn a_generator_that_is_late_is_told_and_passes_no_threshold_on_time() {
