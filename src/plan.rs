@@ -131,23 +131,12 @@ impl Load {
     /// The same load for a shorter time: what a control gets.
     #[must_use]
     pub fn cut(&self, to: Duration) -> Self {
+        // The same shape in less time: its beginning alone might be a few virtual users.
         let cut = |ramp: &Ramp| {
-            let mut left = to;
-            let mut at = ramp.start;
-            let mut stages = Vec::new();
-            for stage in &ramp.stages {
-                let taken = stage.duration.min(left);
-                let share = if stage.duration.is_zero() { 1.0 } else { taken.as_secs_f64() / stage.duration.as_secs_f64() };
-                at += (stage.target - at) * share;
-                stages.push(Stage { duration: taken, target: at });
-                left -= taken;
-                if left.is_zero() {
-                    break;
-                }
-            }
-            Ramp { start: ramp.start, stages }
+            let factor = (to.as_secs_f64() / ramp.duration().as_secs_f64().max(f64::MIN_POSITIVE)).min(1.0);
+            let shorter = |stage: &Stage| Stage { duration: stage.duration.mul_f64(factor), ..*stage };
+            Ramp { start: ramp.start, stages: ramp.stages.iter().map(shorter).collect() }
         };
-        let vus = self.vus();
         let mut load = self.clone();
         match &mut load {
             Self::Rounds { limit: Limit::Duration(duration), .. } => *duration = to,
@@ -393,12 +382,13 @@ mod tests {
     }
 
     #[test]
-    fn a_load_is_cut_where_it_stands() {
+    fn a_load_that_is_cut_keeps_its_shape() {
         let stage = |seconds, target| Stage { duration: Duration::from_secs(seconds), target };
         let ramp = Ramp { start: 0.0, stages: vec![stage(10, 100.0), stage(10, 100.0)] };
         let load = Load::Closed { vus: ramp, iterations: None, think: Think::default() };
         let Load::Closed { vus, .. } = load.cut(Duration::from_secs(5)) else { panic!() };
-        assert_eq!(vus.stages, [stage(5, 50.0)]);
+        let shorter = Stage { duration: Duration::from_millis(2_500), target: 100.0 };
+        assert_eq!((vus.start, vus.stages), (0.0, vec![shorter, shorter]));
         assert_eq!(load.cut(Duration::from_secs(60)), load);
         let few = Load::Closed { vus: Ramp::constant(5.0, Duration::from_secs(9)), iterations: Some(3), think: Think::default() };
         assert_eq!(few.cut(Duration::from_secs(9)).iterations(), Some(100), "enough to be caught in");

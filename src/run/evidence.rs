@@ -170,7 +170,10 @@ pub(super) fn judge(
         }
         // The server was gone; that is said already, and once is enough.
         _ if judged.invariants.is_empty() && judged.driven.failure.is_some() => {}
-        Verdict::Violated => violated.extend(reasons),
+        // That nothing was claimed is no news where the plan claims nothing.
+        Verdict::Violated => {
+            violated.extend(reasons.into_iter().filter(|why| !plan.claims.is_empty() || why != "nothing was claimed"))
+        }
         Verdict::Pass => {}
         Verdict::Inconclusive | Verdict::Missed => open.extend(reasons),
     }

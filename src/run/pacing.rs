@@ -78,7 +78,16 @@ pub(super) async fn closed(everyone: &Everyone, thread: &Thread, vu: &mut Vu) ->
             break;
         }
         let random = Random::of(seed, CHOICES + u64::from(vu.number), u64::from(vu.issued()));
+        let waits = !everyone.has(place.position);
         let Some(intention) = place.propose(everyone, random).await else { break };
+        if waits {
+            // Rows come from the generator: that they came late is its lag, and not the server's response.
+            now = Instant::now();
+            if everyone.is_measured(everyone.nanos(scheduled)) {
+                thread.recorder.borrow_mut().lag((now - scheduled).as_nanos() as u64);
+            }
+            scheduled = now;
+        }
         let (outcome, ended) = vu.perform(everyone, &intention, scheduled, now).await?;
         place.note(outcome);
         (scheduled, now) = (ended, ended);

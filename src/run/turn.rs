@@ -247,7 +247,7 @@ fn record(
     let plan = context.plan;
     let recorder = &judged.driven.recorder;
     let counts = recorder.counts().clone();
-    let seconds = judged.driven.elapsed.saturating_sub(plan.warm_up).as_secs_f64();
+    let seconds = measured(plan, &leg.load, &judged.driven).as_secs_f64();
     let figures = Figures::new(plan, recorder, seconds);
     let thresholds: Vec<_> = plan.thresholds.iter().map(|t| t.evaluate(&figures)).collect();
     let gates = evidence::gates(plan, strategy, &counts, &figures, &judged.audit, &sessions, &live);
@@ -294,6 +294,14 @@ fn record(
         gates,
         histories: judged.driven.histories.iter().map(|p| p.display().to_string()).collect(),
     }
+}
+
+/// The time that rates are told for: all of the load's but the warm-up. A schedule that ran to its end lasted until then, whenever its last
+/// iteration was.
+fn measured(plan: &Plan, load: &Load, driven: &Driven) -> Duration {
+    let is_whole = !driven.interrupted && driven.given_up.is_none() && driven.failure.is_none() && load.iterations().is_none();
+    let lasted = load.duration().filter(|_| is_whole && !matches!(load, Load::Rounds { .. })).unwrap_or_default();
+    driven.elapsed.max(lasted).saturating_sub(plan.warm_up)
 }
 
 fn isolation(plan: &Plan, strategy: Option<Strategy>) -> String {
