@@ -137,6 +137,7 @@ impl Load {
             let shorter = |stage: &Stage| Stage { duration: stage.duration.mul_f64(factor), ..*stage };
             Ramp { start: ramp.start, stages: ramp.stages.iter().map(shorter).collect() }
         };
+        let vus = self.vus();
         let mut load = self.clone();
         match &mut load {
             Self::Rounds { limit: Limit::Duration(duration), .. } => *duration = to,
