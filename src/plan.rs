@@ -297,6 +297,7 @@ impl Plan {
         let kept = match self.thresholds.len() {
             0 => String::new(),
             1 => "the threshold was kept".to_owned(),
+            2 => "both thresholds were kept".to_owned(),
             n => format!("all {n} thresholds were kept"),
         };
         let Some(booking) = self.booking() else {

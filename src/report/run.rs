@@ -33,7 +33,12 @@ pub fn results(record: &RunRecord, width: u16, colour: bool) -> String {
     if !record.turns.is_empty() {
         parts.push(heading(record, width));
         parts.push(if record.plan.booking().is_none() {
-            table(record, width, colour, &[OWN_NAME, &LOAD[1..], OWN].concat())
+            let (load, end) = ([OWN_NAME, &LOAD[1..]].concat(), [OWN_NAME, OWN].concat());
+            if width >= WIDE {
+                table(record, width, colour, &[&load[..], OWN].concat())
+            } else {
+                format!("{}\n\n{}", table(record, width, colour, &load), table(record, width, colour, &end))
+            }
         } else if width >= WIDE {
             table(record, width, colour, &[LOAD, PROOF].concat())
         } else {

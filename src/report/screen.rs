@@ -58,11 +58,11 @@ impl Screen {
         let _ = writeln!(std::io::stderr().lock(), "error: {error}");
     }
 
-    /// A bar on stderr for `length` steps of `label`; invisible when quiet or not on a terminal.
+    /// A bar on stderr for `length` steps of `label`; invisible when quiet or not on a terminal. It keeps to one line: what does not fit is cut off.
     pub fn bar(&self, label: &str, length: u64) -> ProgressBar {
         let target = if self.quiet || !self.interactive { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(Some(length), target);
-        if let Ok(style) = ProgressStyle::with_template("{prefix:<20} {bar:24} {msg}") {
+        if let Ok(style) = ProgressStyle::with_template("{prefix:<13} {bar:12} {wide_msg}") {
             bar.set_style(style);
         }
         bar.set_prefix(label.to_owned());

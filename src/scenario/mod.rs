@@ -325,6 +325,10 @@ impl Scenario {
         if !what.ends_with(".toml") && !what.contains(std::path::MAIN_SEPARATOR) {
             return Self::built_in(what);
         }
+        if what.ends_with(".sql") {
+            return Err(Error::usage(format!("{what} is no scenario: its name ends in .sql"))
+                .cure(format!("dbstress run -f {what} runs it as a pgbench script; a scenario is a file that ends in .toml")));
+        }
         let path = Path::new(what);
         let text = std::fs::read_to_string(path).map_err(|e| {
             Error::usage(format!("the scenario {what} cannot be read"))
