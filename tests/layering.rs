@@ -34,10 +34,12 @@ const LAYERS: [&str; 26] = [
 ];
 
 /// Who alone may say it: (what, path prefixes).
-const ALONE: [(&str, &[&str]); 10] = [
+const ALONE: [(&str, &[&str]); 12] = [
     // Rendering knows the record of a run, never the run.
     ("crate::run", &["run/", "cmd/"]),
     ("tokio_postgres", &["pg/load/"]),
+    ("postgres_protocol", &["pg/load/"]),
+    ("deadpool", &["run/pool.rs"]),
     ("sqlx", &["pg/admin/"]),
     ("println!", &["report/", "main.rs"]),
     ("print!", &["report/", "main.rs"]),
