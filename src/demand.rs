@@ -253,8 +253,9 @@ impl Demand<'_> {
         self.shares.iter().filter(|share| is(share)).map(|share| share.weight).sum()
     }
 
-    /// The fewest and the most iterations that draw something of that weight. A bound is missed with a probability of 10⁻⁹ (W. Hoeffding,
-    /// *Probability inequalities for sums of bounded random variables*, 1963: P(X ≤ np − t) ≤ exp(−2t²/n)); what is drawn always or never
+    /// The fewest and the most iterations that draw something of that weight. A bound is missed with a probability of 10⁻⁹, by the better of
+    /// two inequalities for sums of bounded random variables: W. Hoeffding's (1963), P(X ≤ np − t) ≤ exp(−2t²/n), and S. N. Bernstein's
+    /// (as ibid.), P(X ≤ np − t) ≤ exp(−t² / (2np(1 − p) + 2t/3)), which is better for what is drawn seldom. What is drawn always or never
     /// is exact.
     fn drawn(&self, weight: f64, iterations: u64) -> (u64, u64) {
         let total = self.weight(|_| true);
@@ -265,7 +266,12 @@ impl Demand<'_> {
             return (0, 0);
         }
         let n = iterations as f64;
-        let (mean, margin) = (n * (weight / total), (n * -IMPROBABLE.ln() / 2.0).sqrt());
+        let (share, exponent) = (weight / total, -IMPROBABLE.ln());
+        let mean = n * share;
+        let hoeffding = (n * exponent / 2.0).sqrt();
+        let third = exponent / 3.0;
+        let bernstein = third + (third * third + 2.0 * exponent * mean * (1.0 - share)).sqrt();
+        let margin = hoeffding.min(bernstein);
         // A negative number becomes 0. Rounded away from the mean, so that the bound of a share holds for more iterations too.
         ((mean - margin).floor() as u64, ((mean + margin).ceil() as u64).min(iterations))
     }

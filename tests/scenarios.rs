@@ -170,6 +170,50 @@ units = 5
 }
 
 #[test]
+fn hot_authorisations_run_out_although_there_is_room_elsewhere() {
+    let written = Written::new(
+        "hot",
+        r#"summary = "a fifth of the load on ten small authorisations"
+workload = "booking"
+thresholds = ["refused.rate<0.03"]
+
+[load]
+rate = 10.0
+duration = "600s"
+
+[booking]
+authorisations = 45
+total = 600
+hot = 10
+hot_total = 50
+hot_share = 0.2
+
+[[operation]]
+kind = "reserve"
+units = 5
+weight = 70
+
+[[operation]]
+kind = "release"
+units = 5
+weight = 20
+
+[[operation]]
+kind = "consume"
+units = 3
+weight = 10
+"#,
+    );
+    let output = run(dbstress().args(["scenarios", "check", &written.file()]));
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains(":3:15: no correct server can meet refused:rate<0.03: of the hot ones, at least 659 reservations"),
+        "{said}"
+    );
+}
+
+#[test]
 fn several_files_are_checked_at_once_and_each_fault_is_told() {
     let (good, bad) = (Written::new("good", SMALL), Written::new("bad", "summary = \"a test\"\nworkload = \"bokking\"\n"));
     let output = run(dbstress().args(["scenarios", "check", &bad.file(), &good.file(), "missing.toml"]));

@@ -196,14 +196,33 @@ impl Faults {
             }
             _ => Known::Unknown,
         };
-        let demand = Demand {
+        let spread = units(authorisations, booking.total);
+        let whole = Demand {
             shares: &shares,
             iterations,
             seconds,
-            capacity: units(authorisations, booking.total) + hot.map_or(0, |h| units(h.authorisations, h.total)),
+            capacity: spread + hot.map_or(0, |h| units(h.authorisations, h.total)),
             thresholds: &scenario.thresholds,
         };
-        for Unreachable { threshold, arithmetic } in unreachable(&demand) {
+        let mut found = unreachable(&whole);
+        if let Some(hot) = hot.filter(|hot| (0.0..=1.0).contains(&hot.share)) {
+            // The hot ones run out first: what goes elsewhere neither takes their units nor gives them back. Of one operation only a part is
+            // here, so that nothing can be said of all of it.
+            let elsewhere: f64 = shares.iter().map(|share| share.weight).sum::<f64>() * (1.0 - hot.share);
+            let mut shares: Vec<Share> =
+                shares.iter().map(|share| Share { weight: share.weight * hot.share, ..share.clone() }).collect();
+            shares.push(Share { operation: String::new(), weight: elsewhere, units: 0 });
+            let thresholds: Vec<_> = scenario.thresholds.iter().filter(|t| t.operation().is_none()).cloned().collect();
+            let capacity = units(hot.authorisations, hot.total);
+            let of_hot = unreachable(&Demand { shares: &shares, capacity, thresholds: &thresholds, ..whole });
+            found.extend(
+                of_hot
+                    .into_iter()
+                    .map(|found| Unreachable { arithmetic: format!("of the hot ones, {}", found.arithmetic), ..found }),
+            );
+        }
+        found.dedup_by(|b, a| a.threshold == b.threshold);
+        for Unreachable { threshold, arithmetic } in found {
             let at = scenario.thresholds.iter().position(|t| t.to_string() == threshold).unwrap_or_default();
             let cure = "make more authorisations, or larger ones; or let the threshold allow what must be refused";
             self.add(format!("thresholds.{at}"), format!("no correct server can meet {threshold}: {arithmetic}"), cure);
