@@ -69,7 +69,7 @@ pub fn run(db: Db, global: &Global, screen: &Screen) -> Result<Exit> {
         }
         Action::Url => {
             let settings = global.located()?;
-            screen.out(&cluster::url(&settings.state, settings.pg_version)?);
+            screen.out(&cluster::url(&settings.state, settings.pg_version, &global.database)?);
         }
         Action::Drop => {
             let settings = global.located()?;

@@ -1,4 +1,4 @@
-//! What does Ctrl-C do to a run? The first finishes the round and keeps the record; the second gives up at once.
+//! What does Ctrl-C do to a run, or a terminal that is closed? The first finishes the round and keeps the record; the second gives up at once.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -17,6 +17,7 @@ pub async fn graceful<T, F: Future<Output = Result<T>>>(
     let unavailable = |e| Error::inconclusive("signals cannot be received").because(e);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(unavailable)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(unavailable)?;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(unavailable)?;
     let (stop, stopped) = watch::channel(false);
     let running = make(stopped);
     tokio::pin!(running);
@@ -26,6 +27,7 @@ pub async fn graceful<T, F: Future<Output = Result<T>>>(
             done = &mut running => return done,
             _ = interrupt.recv() => signals += 1,
             _ = terminate.recv() => signals += 1,
+            _ = hang_up.recv() => signals += 1,
         }
         if signals > 1 {
             return Err(Error::interrupted("interrupted twice: given up without a record"));

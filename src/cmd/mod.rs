@@ -150,6 +150,9 @@ pub enum Command {
         after_help = "Examples:\n  dbstress run mine.toml --vus 20 --duration 1m\n  dbstress run -f transfer.sql -D scale=10 --threshold 'failed.rate<0.01'"
     )]
     Run(Box<run::Args>),
+    /// Everybody reserves, releases and consumes the same units, around full capacity
+    #[command(after_help = "Example:\n  dbstress churn --vus 20 --strategy for-update --duration 10s")]
+    Churn(Box<run::BuiltIn>),
     /// Reservations spread over many authorisations: how many per second, and how fast
     #[command(after_help = "Example:\n  dbstress throughput --rate 500 --duration 1m --threshold 'response:p(99)<50ms'")]
     Throughput(Box<run::BuiltIn>),
@@ -221,6 +224,7 @@ impl Cli {
             Command::Demo(args) => block_on(demo::run(args, global, screen)),
             Command::Contention(args) => block_on(run::contention(&args, matches, global, screen)),
             Command::Run(args) => block_on(run::run(&args, matches, global, screen)),
+            Command::Churn(args) => block_on(run::built_in("churn", &args.common, matches, global, screen)),
             Command::Throughput(args) => block_on(run::built_in("throughput", &args.common, matches, global, screen)),
             Command::Mixed(args) => block_on(run::built_in("mixed", &args.common, matches, global, screen)),
             Command::FlashSale(args) => block_on(run::built_in("flash-sale", &args.common, matches, global, screen)),

@@ -259,6 +259,8 @@ async fn seed_if_empty(target: &Target, state: &Path, screen: Screen) -> Result<
 /// # Errors
 /// What kept it from beginning.
 pub async fn execute(prepared: Prepared, target: &Target, state: &Path, style: Style, screen: Screen) -> Result<RunRecord> {
+    // Whoever reads objects can do without remarks between them.
+    let screen = Screen { quiet: screen.quiet || style == Style::Json, ..screen };
     let Prepared { plan, commands, disposable, accepts_uncontrolled } = prepared;
     if matches!(plan.workload, Workload::Booking(_)) {
         seed_if_empty(target, state, screen).await?;

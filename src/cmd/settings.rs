@@ -129,6 +129,9 @@ pub struct Settings {
     pub summary_export: Option<PathBuf>,
 }
 
+/// The settings that say how long a load is and which shape it has.
+const SHAPES: [&str; 5] = ["profile", "stages", "rounds", "duration", "iterations"];
+
 const LOAD: &str = "Load";
 const RETRY: &str = "Retry";
 const BOOKING: &str = "Booking";
@@ -199,10 +202,16 @@ impl Settings {
     /// What was said of the settings, as one types it again: flags, and what variables said as flags too.
     pub fn again(&self, matches: &ArgMatches) -> String {
         let command = Self::augment_args(Command::new("settings"));
+        // A shape that a flag gives has replaced the one of the environment.
+        let has_shape = SHAPES.iter().any(|id| matches.value_source(id) == Some(ValueSource::CommandLine));
         let mut again = String::new();
         for argument in command.get_arguments() {
             let id = argument.get_id().as_str();
-            let (Some(long), Some(_)) = (argument.get_long(), source(matches, id)) else { continue };
+            let (Some(long), Some(source)) = (argument.get_long(), source(matches, id)) else { continue };
+            // Where the record goes is no part of what is run: what is there must not be written over.
+            if id == "summary_export" || has_shape && source == Source::Environment && SHAPES.contains(&id) {
+                continue;
+            }
             if !argument.get_action().takes_values() {
                 if matches.get_flag(id) {
                     again.push_str(&format!(" --{long}"));
@@ -288,10 +297,9 @@ impl Over<'_> {
         let settings = self.settings;
         let (was_open, peak) = (load.rate.is_some(), load.peak());
         let ramped_vus = matches!(load.extent, Extent::Stages(_)) && !was_open;
-        let shapes = ["profile", "stages", "rounds", "duration", "iterations"];
         let strongest =
-            [Source::Flag, Source::Environment].into_iter().find(|s| shapes.iter().any(|id| self.source(id) == Some(*s)));
-        let said: Vec<&'static str> = shapes.into_iter().filter(|id| strongest.is_some() && self.source(id) == strongest).collect();
+            [Source::Flag, Source::Environment].into_iter().find(|s| SHAPES.iter().any(|id| self.source(id) == Some(*s)));
+        let said: Vec<&'static str> = SHAPES.into_iter().filter(|id| strongest.is_some() && self.source(id) == strongest).collect();
         if let [first, .., last] = &*said
             && said != ["duration", "iterations"]
         {

@@ -1,5 +1,6 @@
 //! Could this test have failed here and now? The unsafe twins run the tested plan on rows of their own, and must be caught.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::turn::{Leg, Subject};
@@ -121,8 +122,10 @@ pub async fn run_own(context: &Context<'_>, session: &mut Session, twin: &Scenar
     let subject = Subject::Own(sql.clone(), SCHEMA.into());
     let tested = context.search_path().concat();
     let prepares = async |session: &mut Session| prepare_own(session, sql, &tested, context.claimed).await;
-    let control = Control { name: twin.name.clone(), expected: "a broken rule".into(), ..blank(moment) };
-    let ran = until_caught(context, session, control, &subject, context.claimed, prepares, caught_own).await;
+    let control = Control { name: twin.name.clone(), expected: "every claimed rule broken".into(), ..blank(moment) };
+    let mut broken = BTreeMap::new();
+    let finds = |judged: &Judged| caught_own(judged, &mut broken);
+    let ran = until_caught(context, session, control, &subject, context.claimed, prepares, finds).await;
     // Its operations have the same names as the tested ones.
     ran.map_err(|error| {
         let said = format!("the control {} could not be run", twin.name);
@@ -154,7 +157,7 @@ async fn until_caught(
     subject: &Subject,
     judged_by: &[Invariant],
     prepares: impl AsyncFn(&mut Session) -> Result<()>,
-    finds: impl Fn(&Judged) -> String,
+    mut finds: impl FnMut(&Judged) -> String,
 ) -> Result<Control> {
     let began = Instant::now();
     // Short at first: on a contended machine a fraction of a second is enough.
@@ -205,20 +208,30 @@ fn caught(twin: &Twin, judged: &Judged) -> String {
     }
 }
 
-/// The rules alone are the witnesses: there is no ledger that could be audited.
-fn caught_own(judged: &Judged) -> String {
-    let found: Vec<String> = judged
-        .invariants
-        .iter()
-        .filter_map(
-            |c| if let Finding::Violated { total, .. } = c.finding { Some(format!("{} ({total} rows)", c.name)) } else { None },
-        )
-        .collect();
-    let errored =
-        judged.invariants.iter().find_map(|c| if let Finding::Errored(why) = &c.finding { Some((&c.name, why)) } else { None });
-    match (found.is_empty(), errored) {
-        (false, _) => format!("{CAUGHT} by {}", found.join(", ")),
-        (true, Some((name, why))) => format!("{name} could not be checked: {why}"),
-        (true, None) => "contention was too mild, or the rules do not see what it breaks".into(),
+/// The rules alone are the witnesses: there is no ledger that could be audited. Each of them must have been broken, in this slice or in an earlier
+/// one: what is claimed of a rule rests on its own control. `broken` keeps the rows by rule.
+fn caught_own(judged: &Judged, broken: &mut BTreeMap<String, i64>) -> String {
+    let mut whole = Vec::new();
+    for checked in &judged.invariants {
+        match &checked.finding {
+            Finding::Violated { total, .. } => {
+                broken.insert(checked.name.clone(), *total);
+            }
+            Finding::Errored(why) => return format!("{} could not be checked: {why}", checked.name),
+            Finding::Holds { .. } | Finding::Vacuous => {}
+        }
+        if !broken.contains_key(&checked.name) {
+            whole.push(checked.name.as_str());
+        }
+    }
+    let found: Vec<String> = broken.iter().map(|(name, rows)| format!("{name} ({rows} rows)")).collect();
+    match (found.is_empty(), whole.is_empty()) {
+        (true, _) => "contention was too mild, or the rules do not see what it breaks".into(),
+        (false, false) => format!(
+            "it broke {}, and never {}: claim only what it breaks (claims = [\"…\"]), or let it break that too",
+            found.join(", "),
+            whole.join(", ")
+        ),
+        (false, true) => format!("{CAUGHT} by {}", found.join(", ")),
     }
 }

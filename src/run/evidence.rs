@@ -4,13 +4,13 @@ use super::Judged;
 use super::figures::Figures;
 use crate::audit::Audit;
 use crate::invariant::{self, Finding};
-use crate::metrics::{Counts, percent};
+use crate::metrics::{Counts, grouped, percent};
 use crate::outcome::{Abort, OutcomeClass, Refusal};
 use crate::plan::Plan;
 use crate::probe::Sessions;
 use crate::record::{Gate, Live};
 use crate::strategy::{Mechanism, Strategy};
-use crate::threshold::{Judgement, State};
+use crate::threshold::{Counter, Figure, Judgement, State};
 use crate::verdict::Verdict;
 
 /// The conditions without which a pass would rest on nothing.
@@ -24,7 +24,7 @@ pub(super) fn gates(
     live: &Live,
 ) -> Vec<Gate> {
     let evidence = &plan.evidence;
-    let longer = "run longer (--duration), or raise --vus".to_owned();
+    let longer = "run longer, or raise --vus".to_owned();
     let mut gates = Vec::new();
     if evidence.contested > 0 {
         gates.push(contested(plan, counts, audit, sessions, &longer));
@@ -37,8 +37,12 @@ pub(super) fn gates(
         name: "something was done".into(),
         met: committed > 0,
         measured: format!("{committed} of {} iterations committed", counts.iterations()),
-        cure: "look at the failed attempts".into(),
+        cure: match (counts.iterations(), counts.warm_up) {
+            (0, 1..) => "nothing was left after the warm-up: shorten --warm-up, or run longer".into(),
+            _ => "look at the failed attempts".into(),
+        },
     });
+    gates.extend(no_surprises(plan, counts));
     let idle = figures.never_done();
     gates.extend((!idle.is_empty()).then(|| Gate {
         name: "every operation that was tried was done or refused now and then".into(),
@@ -91,6 +95,30 @@ pub(super) fn gates(
         });
     }
     gates
+}
+
+/// Operations of the user's own that fail for reasons which have nothing to do with others are not what the scenario says it does. A threshold on
+/// what aborts says how much of that is expected.
+fn no_surprises(plan: &Plan, counts: &Counts) -> Option<Gate> {
+    let is_budget = |counter| matches!(counter, Counter::Failed | Counter::Class(OutcomeClass::Aborted | OutcomeClass::Committed));
+    let has_budget = plan.thresholds.iter().any(|threshold| match threshold.figure() {
+        Figure::Count(counter) | Figure::Share(counter) => is_budget(counter),
+        Figure::PerSecond(_) | Figure::Time(..) => false,
+    });
+    let surprises: Vec<String> = counts
+        .aborted
+        .iter()
+        .filter(|(abort, _)| !abort.is_retryable() && **abort != Abort::Deadline)
+        .map(|(abort, n)| format!("{} {}", grouped(*n), abort.words()))
+        .collect();
+    (plan.booking().is_none() && !has_budget && !surprises.is_empty()).then(|| Gate {
+        name: "no operation failed for reasons of its own".into(),
+        met: false,
+        measured: surprises.join(", "),
+        cure: "correct it; or say what it means (outcomes = { \"23505\" = \"refused\" }); or how much is expected \
+               (--threshold 'aborted.rate<1%')"
+            .into(),
+    })
 }
 
 /// Did operations really meet? A ledger shows where; without one, what the server said of conflicts and locks must do.

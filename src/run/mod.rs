@@ -33,7 +33,7 @@ use crate::audit::Audit;
 use crate::invariant::{self, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, When, run_all};
 use crate::pg::ConnectOptions;
 use crate::pg::admin::{self, Lease, Session};
-use crate::plan::{Plan, Workload};
+use crate::plan::{Load, Plan, Workload};
 use crate::record::{Control, Dataset, Moment, NotRun, RunRecord, SCHEMA_VERSION, Server, TurnRecord};
 use crate::scenario::{self, Sql};
 use crate::strategy::Strategy;
@@ -392,10 +392,14 @@ fn conclude(record: &mut RunRecord, context: &Context<'_>, open: Vec<String>, ac
             let word = if moment == Moment::Before { "before" } else { "after" };
             match control {
                 Some(control) if control.fired => {}
-                Some(control) => inconclusive(format!(
-                    "the control {twin} {word} the run was not caught: {} (raise --vus, or add --hold 1ms)",
-                    control.detail
-                )),
+                Some(control) => {
+                    let cure = match (&record.plan.workload, &record.plan.load) {
+                        (_, Load::Open { .. }) => "raise --rate",
+                        (Workload::Booking(_), _) => "raise --vus, or add --hold 1ms",
+                        (Workload::Sql(_), _) => "raise --vus, or let more of them want the same rows",
+                    };
+                    inconclusive(format!("the control {twin} {word} the run was not caught: {} ({cure})", control.detail));
+                }
                 None => inconclusive(format!("the control {twin} did not run {word} the run")),
             }
         }
@@ -428,12 +432,16 @@ fn conclude(record: &mut RunRecord, context: &Context<'_>, open: Vec<String>, ac
 
 /// Why a pass of this plan would be one that nothing shows able to fail.
 fn uncontrolled(plan: &Plan) -> Option<String> {
-    let Workload::Sql(sql) = &plan.workload else { return None };
     if plan.claims.is_empty() {
-        return plan.thresholds.is_empty().then(|| {
-            "nothing was claimed: name rules (invariants = \"DIRECTORY\") or figures (--threshold 'aborted.rate<0.01')".into()
-        });
+        // What only the generator can miss says nothing of the server.
+        let of_server = plan.thresholds.iter().any(|threshold| !threshold.is_of_generator());
+        let how = match plan.workload {
+            Workload::Sql(_) => "name rules (invariants = \"DIRECTORY\") or figures (--threshold 'aborted.rate<0.01')",
+            Workload::Booking(_) => "name figures (--threshold 'aborted.rate<0.01')",
+        };
+        return (!of_server).then(|| format!("nothing was claimed: {how}"));
     }
+    let Workload::Sql(sql) = &plan.workload else { return None };
     let controlled = matches!(sql.control, Some(scenario::Control::Twin(_)));
     (!controlled).then(|| "not proven able to fail: name a twin that breaks the rules ([control] file = \"racy.toml\")".into())
 }

@@ -172,6 +172,8 @@ impl Reader<'_> {
         });
         let thresholds = thresholds.collect();
         let EvidenceFile { contested, mechanism, refused, committed, live } = evidence;
+        // Whoever claims that rules hold when operations meet must have seen them meet.
+        let least_contested = u64::from(!claims.is_empty());
         Scenario {
             name: Path::new(label).file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned()),
             summary,
@@ -181,7 +183,7 @@ impl Reader<'_> {
             claims,
             thresholds,
             evidence: Evidence {
-                contested: contested.unwrap_or(0),
+                contested: contested.unwrap_or(least_contested),
                 mechanism: mechanism.unwrap_or(false),
                 refused: refused.unwrap_or(0),
                 committed,

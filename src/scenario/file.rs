@@ -322,7 +322,8 @@ pub struct HotFile {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EvidenceFile {
-    /// So many contested blocks (rounds, or seconds of an authorisation) at least. Default: 0.
+    /// How often contention must have been seen at least: blocks (rounds, or seconds of an authorisation); for sql conflicts and waits for
+    /// locks. Default: 1 if anything is claimed, otherwise 0.
     pub contested: Option<u64>,
     /// Whether the strategy's mechanism must have been seen at work. Default: false.
     pub mechanism: Option<bool>,

@@ -109,10 +109,12 @@ pub async fn seed(
     session.execute("SET statement_timeout = 0; SET lock_timeout = 0; SET maintenance_work_mem = '256MB'").await?;
     // Before the wipe: a mistyped name must not cost the data of the database that was really named.
     admin::check_disposable(&mut session, request.disposable.as_deref()).await?;
-    if request.reset {
-        admin::wipe(&mut session, options).await?;
+    let mut disposable = request.disposable.clone();
+    if request.reset && admin::wipe(&mut session, options).await? {
+        // The sentinel was there: what else is in the database was there beside it, and may stay.
+        disposable.get_or_insert(options.database.clone());
     }
-    let meta = admin::claim(&mut session, options, request.disposable.as_deref()).await?;
+    let meta = admin::claim(&mut session, options, disposable.as_deref()).await?;
     let wanted = wanted(generator);
     let seeded = match already_there(&mut session, options, &meta, &wanted).await? {
         Some((loaded, runs)) => Seeded { meta, loaded, took: None, runs },

@@ -126,15 +126,8 @@ impl Threshold {
         }
         let met = self.operator.holds(measured.value, self.limit);
         let state = if met { State::Met } else { State::Missed };
-        let of_generator = matches!(
-            self.figure,
-            Figure::Time(Timed::Lag, _)
-                | Figure::Count(Counter::Dropped)
-                | Figure::PerSecond(Counter::Dropped)
-                | Figure::Share(Counter::Dropped)
-        );
         let reached_with_less = met && self.operator.is_floor() && matches!(self.figure, Figure::Count(_) | Figure::PerSecond(_));
-        if of_generator || reached_with_less {
+        if self.is_of_generator() || reached_with_less {
             return (state, None);
         }
         // A late generator distorts how fast things are, not which share of them went wrong.

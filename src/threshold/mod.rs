@@ -154,6 +154,17 @@ impl Threshold {
         matches!(self.figure, Figure::Time(Timed::Iteration(..) | Timed::Wait, _))
     }
 
+    /// Whether it is about the load generator alone: lag, dropped arrivals.
+    pub fn is_of_generator(&self) -> bool {
+        matches!(
+            self.figure,
+            Figure::Time(Timed::Lag, _)
+                | Figure::Count(Counter::Dropped)
+                | Figure::PerSecond(Counter::Dropped)
+                | Figure::Share(Counter::Dropped)
+        )
+    }
+
     /// What is measured.
     pub fn figure(&self) -> Figure {
         self.figure

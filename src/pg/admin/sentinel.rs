@@ -112,8 +112,10 @@ pub async fn require_loaded(session: &mut Session, options: &ConnectOptions) -> 
     match inspect(session).await? {
         Sentinel::Ours(meta) => match meta.loaded.clone() {
             Some(loaded) => Ok((meta, loaded)),
-            None => Err(Error::usage(format!("the dataset in {options} is incomplete: a seed did not finish"))
-                .cure("dbstress seed --reset")),
+            None => {
+                Err(Error::usage(format!("{options} holds no complete dataset: it was never seeded, or a seed did not finish"))
+                    .cure("dbstress seed --reset"))
+            }
         },
         other => Err(refusal(&other, options, "run `dbstress seed` on it first")),
     }
@@ -161,18 +163,18 @@ pub async fn claim(session: &mut Session, options: &ConnectOptions, disposable: 
     }
 }
 
-/// Removes everything of ours from a database that carries our sentinel; from any other, nothing.
+/// Removes everything of ours from a database that carries our sentinel, and says that it did; from any other, nothing.
 ///
 /// # Errors
 /// Usage, when a sentinel is there but not ours.
-pub async fn wipe(session: &mut Session, options: &ConnectOptions) -> Result<()> {
+pub async fn wipe(session: &mut Session, options: &ConnectOptions) -> Result<bool> {
     match inspect(session).await? {
         Sentinel::Ours(_) => {
             session.execute("DROP SCHEMA dbstress CASCADE; DROP SCHEMA IF EXISTS dbstress_control CASCADE").await?;
-            Ok(())
+            Ok(true)
         }
         // `claim` decides what may happen to these.
-        Sentinel::Absent { .. } | Sentinel::Copied => Ok(()),
+        Sentinel::Absent { .. } | Sentinel::Copied => Ok(false),
         newer @ Sentinel::Newer { .. } => Err(refusal(&newer, options, "")),
     }
 }

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use super::DATABASE;
 use super::layout::Layout;
 use super::process::{self, Identity, PidFile};
 use crate::pg::Host;
@@ -76,11 +75,11 @@ fn status_of(layout: &Layout) -> Status {
     }
 }
 
-/// The URL of a running server with its password, for other tools.
+/// The URL of a database of a running server with its password, for other tools.
 ///
 /// # Errors
 /// Usage, when none runs.
-pub fn url(state: &Path, pg_version: Option<u32>) -> Result<String> {
+pub fn url(state: &Path, pg_version: Option<u32>, database: &str) -> Result<String> {
     let running = Layout::all(state).into_iter().filter(|l| pg_version.is_none_or(|major| major == l.major));
     let running = running.map(|layout| (status_of(&layout), layout)).find(|(status, _)| status.state == State::Running);
     let Some((Some(port), layout)) = running.map(|(status, layout)| (status.port, layout)) else {
@@ -89,7 +88,7 @@ pub fn url(state: &Path, pg_version: Option<u32>) -> Result<String> {
     let password = std::fs::read_to_string(layout.password()).map_err(|e| {
         Error::inconclusive("the password of the private server cannot be read").because(e).cure("dbstress db start")
     })?;
-    let tcp = super::options(Host::Tcp("127.0.0.1".into()), port, Some(password), DATABASE);
+    let tcp = super::options(Host::Tcp("127.0.0.1".into()), port, Some(password), database);
     Ok(tcp.url(true))
 }
 
