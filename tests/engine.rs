@@ -413,6 +413,13 @@ async fn thresholds_that_are_missed_open_or_out_of_reach_have_an_exit_code_each(
     assert_eq!(code, 0, "{out}{err}");
     assert_eq!(turn(&bench.record()).counts.of(OutcomeClass::Committed), 400);
 
+    // Nothing is claimed, and nothing that the server could have missed: whatever was kept, it shows nothing.
+    for head in ["thresholds = [\"lag.max<1h\"]", ""] {
+        let (code, out, err) = outcome(head, "iterations = 20", "");
+        assert_eq!(code, 3, "{out}{err}");
+        assert!(bench.record().reasons[0].starts_with("nothing was claimed"), "{out}{err}");
+    }
+
     let (code, out, err) = outcome("thresholds = [\"browse.response:max<1h\"]", "iterations = 20", "");
     assert_eq!(code, 3, "{out}{err}");
     assert!(bench.record().reasons[0].contains("browse.response:max<1h cannot be judged: there were no"), "{out}{err}");

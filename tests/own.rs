@@ -198,6 +198,62 @@ async fn a_control_that_is_not_caught_shows_nothing() {
 }
 
 #[tokio::test]
+async fn rules_are_claimed_only_of_operations_that_met_and_of_what_the_control_broke() {
+    let bench = counter().await;
+    bench.write("racy.toml", &counting("", "", UNLOCKED));
+    let controlled = "[control]\nfile = \"racy.toml\"";
+    bench.write("safe.toml", &counting("", controlled, LOCKED));
+    bench.run("safe.toml").with(0);
+    // The control has a load in which customers meet; one alone does not.
+    bench.run("safe.toml --iterations 1").with(3).saying(&["contention was seen at least 1 times", "0 attempts turned down"]);
+    // Nor do those who touch nothing.
+    let idle = scenario(
+        "setup = \"setup.sql\"\ninvariants = \"rules\"",
+        &format!("{controlled}\n[[operation]]\nname = \"nothing\"\nsql = \"UPDATE counter SET n = n WHERE id = -1\""),
+    );
+    bench.write("idle.toml", &idle);
+    bench.run("idle.toml").with(3).saying(&["contention was seen at least 1 times"]);
+    // A second rule, which the control keeps: nothing shows that it can be broken, so it is not to be claimed.
+    let other = COUNTER_RULE.replace("n <> (SELECT count(*) FROM line)", "n < 0");
+    bench.write("rules/positive.sql", &other);
+    bench.run("safe.toml").with(3).saying(&["was not caught", "it broke counter", "never positive", "claim only what it breaks"]);
+    bench.write("safe.toml", &counting("claims = [\"counter\"]", controlled, LOCKED));
+    bench.run("safe.toml").with(0).saying(&["counter held"]);
+}
+
+#[tokio::test]
+async fn failures_that_others_have_nothing_to_do_with_are_explained_or_no_pass() {
+    let bench = counter().await;
+    bench.write("racy.toml", &counting("", "", UNLOCKED));
+    let broken = "\n[[operation]]\nname = \"half\"\nsql = \"SELECT 1 / ($iteration::int % 2)\"";
+    let safe = |head: &str| counting(head, "[control]\nfile = \"racy.toml\"", LOCKED) + broken;
+    bench.write("safe.toml", &safe(""));
+    bench.run("safe.toml").with(3).saying(&["no operation failed for reasons of its own", "division by zero"]);
+    bench.write("safe.toml", &safe("thresholds = [\"aborted.rate<0.9\"]"));
+    bench.run("safe.toml").with(0).saying(&["met aborted:rate<0.9"]);
+}
+
+#[tokio::test]
+async fn rows_of_ones_own_and_the_seeded_ones_stand_side_by_side() {
+    let bench = counter().await;
+    bench.write("racy.toml", &counting("", "", UNLOCKED));
+    bench.run("racy.toml").with(1);
+    let dbstress = |arguments: &str| {
+        let mut command = bench.place.dbstress(&arguments.split(' ').collect::<Vec<_>>());
+        let (code, out, err) = run(command.env("DATABASE_URL", bench.database.url()).current_dir(&bench.place.0));
+        Ended { code, out, err }
+    };
+    // The sentinel is there: the counter beside it is kept, and no reason to refuse.
+    dbstress("seed --reset").with(0);
+    dbstress("seed --reset").with(0);
+    dbstress("contention --vus 8 --rounds 20 --hold 2ms").with(0);
+    bench.run("racy.toml").with(1);
+    // What was claimed of the counter is no business of the clinic's.
+    dbstress("verify").with(0);
+    assert!(bench.ask("SELECT n::text FROM counter").await.is_some());
+}
+
+#[tokio::test]
 async fn a_control_stays_off_the_tested_rows() {
     let bench = counter().await;
     bench.write("safe.toml", &counting("", "[control]\nfile = \"twin.toml\"", LOCKED));

@@ -379,8 +379,11 @@ fn conclude(record: &mut RunRecord, context: &Context<'_>, open: Vec<String>, ac
         let prefix = if several { format!("{}: ", turn.name) } else { String::new() };
         reasons.extend(turn.reasons.iter().map(|reason| (turn.verdict, format!("{prefix}{reason}"))));
     }
-    // What has just failed needs no proof that it can.
-    let has_failed = verdicts.contains(&Verdict::Violated);
+    // What has just failed needs no proof that it can: rules that were broken, or where none is claimed, figures that were missed.
+    let has_failed = match record.plan.claims.is_empty() {
+        true => verdicts.iter().any(|verdict| *verdict != Verdict::Pass),
+        false => verdicts.contains(&Verdict::Violated),
+    };
     let mut inconclusive = |why: String| {
         verdicts.push(Verdict::Inconclusive);
         reasons.push((Verdict::Inconclusive, why));
