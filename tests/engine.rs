@@ -466,7 +466,7 @@ fn a_suite_says_go_when_all_of_it_does() {
     let place = Place::new();
     let mut suite = place.dbstress(&["suite", "--managed", "--profile", "smoke", "--time-scale", "0.1"]);
     // More of them than in a smoke test: everything that must be seen is seen in a tenth of its time. How fast the machine is does not matter.
-    suite.args(["--vus", "20", "--no-thresholds", "--summary-export", "suite.json"]).current_dir(&place.0);
+    suite.args(["--vus", "20", "--summary-export", "suite.json"]).current_dir(&place.0);
     let (code, out, err) = run(&mut suite);
     assert_eq!(code, 0, "{out}{err}");
     assert_eq!(entries(&place), SUITE.map(|name| (name.to_owned(), "GO".to_owned(), true)));

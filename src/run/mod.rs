@@ -411,7 +411,9 @@ fn conclude(record: &mut RunRecord, context: &Context<'_>, open: Vec<String>, ac
         if accepts_uncontrolled {
             record.claim.push_str(&format!(" ({why}; accepted)"));
         } else {
-            inconclusive(format!("{why}, or accept that with --accept-uncontrolled"));
+            // A flag of `run`; who runs a built-in scenario has its thresholds to name.
+            let or = if record.plan.booking().is_none() { ", or accept that with --accept-uncontrolled" } else { "" };
+            inconclusive(format!("{why}{or}"));
         }
     }
     for not_run in &record.not_run {
