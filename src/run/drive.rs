@@ -5,7 +5,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::collections::btree_map::{BTreeMap, Entry};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -19,6 +18,7 @@ use super::alarm::Alarms;
 use super::pacing::{self, Desk};
 use super::pool::Pool;
 use super::rounds::{self, Rounds};
+use super::seconds::{Handover, Seconds};
 use super::stock::Stock;
 use super::vu::{Thread, Vu};
 use super::work::{Opener, Work};
@@ -33,7 +33,7 @@ use crate::{Error, Result};
 /// Connections opened at the same time, so that a server is not greeted by hundreds at once.
 const OPENING: usize = 16;
 /// How often a load thread hands its histograms over.
-const TICK: Duration = Duration::from_secs(1);
+pub(super) const TICK: Duration = Duration::from_secs(1);
 /// How often alarms are looked at, and whether a load thread is late.
 const HEARTBEAT: Duration = Duration::from_millis(10);
 /// A generator that is later than this more than once in a hundred times adds to what it measures.
@@ -281,17 +281,6 @@ impl Everyone {
     }
 }
 
-/// A second's measurements of one thread, or what is left of them at its end.
-struct Handover {
-    thread: usize,
-    /// Which second, from 1.
-    second: u32,
-    /// Nothing comes after it.
-    is_last: bool,
-    busy: u32,
-    recorder: Recorder,
-}
-
 /// Runs one turn. After every second `watch` is shown what happened in it and everything measured so far, and may end the turn by saying why.
 ///
 /// # Errors
@@ -372,7 +361,7 @@ pub async fn drive(
     let mut interrupt = everyone.turn.interrupt.clone();
     let mut interrupted = false;
     let mut given_up = None;
-    let mut collected = Collected::new(Recorder::new(operations, waits), threads);
+    let mut collected = Seconds::new(Recorder::new(operations, waits), threads);
     loop {
         tokio::select! {
             handover = handed.recv() => match handover {
@@ -446,68 +435,6 @@ pub async fn drive(
         driven.failure.get_or_insert(error);
     }
     Ok(driven)
-}
-
-/// What the threads have handed over.
-struct Collected {
-    total: Recorder,
-    ticks: Vec<Tick>,
-    /// Seconds that not every thread has handed over yet: busy virtual users, measurements.
-    open: BTreeMap<u32, (u32, Recorder)>,
-    /// By thread, the last second that it has handed over; of one that has ended, all there will ever be.
-    reached: Vec<u32>,
-}
-
-impl Collected {
-    fn new(total: Recorder, threads: usize) -> Self {
-        Self { total, ticks: Vec::new(), open: BTreeMap::new(), reached: vec![0; threads] }
-    }
-
-    /// Takes one in.
-    fn take(&mut self, handover: Handover) {
-        let Handover { thread, second, is_last, busy, recorder } = handover;
-        self.total.merge(&recorder);
-        self.reached[thread] = if is_last { u32::MAX } else { second };
-        match self.open.entry(second) {
-            Entry::Vacant(entry) => {
-                entry.insert((busy, recorder));
-            }
-            Entry::Occupied(mut entry) => {
-                let (all_busy, all) = entry.get_mut();
-                *all_busy += busy;
-                all.merge(&recorder);
-            }
-        }
-    }
-
-    /// The next second, if nothing of it can come any more; what the load did not last for is left for the end.
-    fn complete(&mut self, load: &Load) -> Option<f64> {
-        let reached = self.reached.iter().min().filter(|reached| **reached < u32::MAX)?;
-        let entry = self.open.first_entry().filter(|entry| entry.key() <= reached)?;
-        let (second, (busy, recorder)) = entry.remove_entry();
-        let second = f64::from(second) * TICK.as_secs_f64();
-        self.ticks.push(Tick::of(second, at_work(load, second, busy), &recorder));
-        Some(second)
-    }
-
-    /// What is left at the end, `seconds` after the beginning: as a rule a part of a second.
-    fn finish(&mut self, seconds: f64, load: &Load) {
-        for (second, (busy, recorder)) in std::mem::take(&mut self.open) {
-            let second = (f64::from(second) * TICK.as_secs_f64()).min(seconds);
-            if recorder.counts().iterations() + recorder.counts().dropped > 0 {
-                self.ticks.push(Tick::of(second, at_work(load, second, busy), &recorder));
-            }
-        }
-    }
-}
-
-/// Virtual users at work: who thinks is at work too, who waits for an arrival is not.
-fn at_work(load: &Load, second: f64, busy: u32) -> u32 {
-    match load {
-        Load::Rounds { vus, .. } => *vus,
-        Load::Closed { vus, .. } => vus.vus_at(Duration::from_secs_f64(second)),
-        Load::Open { .. } => busy,
-    }
 }
 
 struct LoadThread {

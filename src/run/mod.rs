@@ -13,6 +13,7 @@ mod pacing;
 mod pool;
 mod quiesce;
 mod rounds;
+mod seconds;
 pub mod stock;
 mod turn;
 mod vu;
