@@ -229,6 +229,9 @@ async fn failures_that_others_have_nothing_to_do_with_are_explained_or_no_pass()
     let safe = |head: &str| counting(head, "[control]\nfile = \"racy.toml\"", LOCKED) + broken;
     bench.write("safe.toml", &safe(""));
     bench.run("safe.toml").with(3).saying(&["no operation failed for reasons of its own", "division by zero"]);
+    // That some commit, or that another operation fails seldom, is no word on these.
+    bench.write("safe.toml", &safe("thresholds = [\"committed.count>=1\", \"count.aborted.rate<0.5\"]"));
+    bench.run("safe.toml").with(3).saying(&["no operation failed for reasons of its own"]);
     bench.write("safe.toml", &safe("thresholds = [\"aborted.rate<0.9\"]"));
     bench.run("safe.toml").with(0).saying(&["met aborted:rate<0.9"]);
 }

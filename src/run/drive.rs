@@ -244,11 +244,6 @@ impl Everyone {
         self.rounds.over_unless_begun();
     }
 
-    /// Whether the authorisation at `position` exists by now.
-    pub fn has(&self, position: u64) -> bool {
-        *self.available.borrow() > position
-    }
-
     /// Waits until the authorisation at `position` exists; false if it never will, or not before iterations are given up. Work that needs no
     /// stock has all it needs.
     pub async fn is_stocked(&self, position: u64) -> bool {
@@ -257,7 +252,7 @@ impl Everyone {
             *at = (*at).max(position);
             forward
         });
-        if self.has(position) {
+        if *self.available.borrow() > position {
             return true;
         }
         let mut available = self.available.clone();

@@ -10,7 +10,7 @@ use crate::plan::Plan;
 use crate::probe::Sessions;
 use crate::record::{Gate, Live};
 use crate::strategy::{Mechanism, Strategy};
-use crate::threshold::{Counter, Figure, Judgement, State};
+use crate::threshold::{Counter, Figure, Judgement, State, Threshold};
 use crate::verdict::Verdict;
 
 /// The conditions without which a pass would rest on nothing.
@@ -100,11 +100,17 @@ pub(super) fn gates(
 /// Operations of the user's own that fail for reasons which have nothing to do with others are not what the scenario says it does. A threshold on
 /// what aborts says how much of that is expected.
 fn no_surprises(plan: &Plan, counts: &Counts) -> Option<Gate> {
-    let is_budget = |counter| matches!(counter, Counter::Failed | Counter::Class(OutcomeClass::Aborted | OutcomeClass::Committed));
-    let has_budget = plan.thresholds.iter().any(|threshold| match threshold.figure() {
-        Figure::Count(counter) | Figure::Share(counter) => is_budget(counter),
-        Figure::PerSecond(_) | Figure::Time(..) => false,
-    });
+    // A budget limits what fails, from above, and of all operations: that so many commit says nothing of the others.
+    let is_budget = |threshold: &&Threshold| {
+        threshold.operation().is_none()
+            && match threshold.figure() {
+                Figure::Count(Counter::Failed | Counter::Class(OutcomeClass::Aborted))
+                | Figure::Share(Counter::Failed | Counter::Class(OutcomeClass::Aborted)) => !threshold.operator().is_floor(),
+                Figure::Share(Counter::Class(OutcomeClass::Committed)) => threshold.operator().is_floor(),
+                _ => false,
+            }
+    };
+    let has_budget = plan.thresholds.iter().any(|threshold| is_budget(&threshold));
     let surprises: Vec<String> = counts
         .aborted
         .iter()

@@ -28,25 +28,31 @@ const ARRIVALS: u64 = 4 << 32;
 #[derive(Debug, Default)]
 struct Place {
     position: u64,
+    /// The authorisation there is known to exist: who comes to it again need not ask, and asking takes a lock that all threads share.
+    is_stocked: bool,
 }
 
 impl Place {
-    /// What is done next; `None` if the stock has no more.
-    async fn propose(&self, everyone: &Everyone, mut random: Random) -> Option<Intention> {
+    /// Makes sure that there is something to work on; false if the stock has no more.
+    async fn reach(&mut self, everyone: &Everyone) -> bool {
+        self.is_stocked = self.is_stocked || everyone.is_stocked(self.position).await;
+        self.is_stocked
+    }
+
+    /// What is done next.
+    fn propose(&self, everyone: &Everyone, mut random: Random) -> Intention {
         match &*everyone.opener.work {
-            Work::Booking(work) => {
-                if !everyone.is_stocked(self.position).await {
-                    return None;
-                }
-                Some(work.propose(&mut random, self.position))
-            }
-            Work::Own(work) => Some(work.propose(&mut random)),
+            Work::Booking(work) => work.propose(&mut random, self.position),
+            Work::Own(work) => work.propose(&mut random),
         }
     }
 
     /// An authorisation that is used up has no more to give.
     fn note(&mut self, outcome: Outcome) {
-        self.position += u64::from(outcome == Outcome::Refused(Refusal::Inactive));
+        if outcome == Outcome::Refused(Refusal::Inactive) {
+            self.position += 1;
+            self.is_stocked = false;
+        }
     }
 }
 
@@ -78,9 +84,12 @@ pub(super) async fn closed(everyone: &Everyone, thread: &Thread, vu: &mut Vu) ->
             break;
         }
         let random = Random::of(seed, CHOICES + u64::from(vu.number), u64::from(vu.issued()));
-        let waits = !everyone.has(place.position);
-        let Some(intention) = place.propose(everyone, random).await else { break };
-        if waits {
+        // The first is there before the load begins.
+        let is_new = !place.is_stocked && place.position > 0;
+        if !place.reach(everyone).await {
+            break;
+        }
+        if is_new {
             // Rows come from the generator: that they came late is its lag, and not the server's response.
             now = Instant::now();
             if everyone.is_measured(everyone.nanos(scheduled)) {
@@ -88,6 +97,7 @@ pub(super) async fn closed(everyone: &Everyone, thread: &Thread, vu: &mut Vu) ->
             }
             scheduled = now;
         }
+        let intention = place.propose(everyone, random);
         let (outcome, ended) = vu.perform(everyone, &intention, scheduled, now).await?;
         place.note(outcome);
         (scheduled, now) = (ended, ended);
@@ -196,10 +206,11 @@ pub(super) async fn open(everyone: &Everyone, desk: &Rc<Desk>, vu: &mut Vu) -> R
     let mut place = Place::default();
     while let Some((n, due)) = desk.take(everyone).await {
         let random = Random::of(everyone.turn.plan.rng_seed, ARRIVALS, n);
-        let Some(intention) = place.propose(everyone, random).await else {
+        if !place.reach(everyone).await {
             desk.waiting.borrow_mut().push_front((n, due));
             break;
-        };
+        }
+        let intention = place.propose(everyone, random);
         let (outcome, _) = vu.perform(everyone, &intention, due, Instant::now()).await?;
         place.note(outcome);
     }

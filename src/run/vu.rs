@@ -128,8 +128,8 @@ impl Vu {
             if self.session.as_ref().is_some_and(|s| !s.connection.is_open()) {
                 self.session = None;
             }
-            let pause = may_retry.then(|| retry.pause(attempts, started.elapsed(), &mut self.jitter)).flatten();
             now = Instant::now();
+            let pause = may_retry.then(|| retry.pause(attempts, now - started, &mut self.jitter)).flatten();
             match pause.filter(|pause| now + *pause < everyone.hard_stop()) {
                 Some(Duration::ZERO) => {}
                 Some(pause) => {
