@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// From the words that need nothing to the faces that need everything; a module imports only from those before it.
-const LAYERS: [&str; 26] = [
+const LAYERS: [&str; 28] = [
     "error",
     "random",
     "outcome",
@@ -15,10 +15,12 @@ const LAYERS: [&str; 26] = [
     "threshold",
     "demand",
     "audit",
+    "bug",
     "verdict",
     "milliseconds",
     "state",
     "pg",
+    "fault",
     "seed",
     "strategy",
     "workload",
