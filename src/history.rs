@@ -165,6 +165,8 @@ pub struct Mark {
     pub planned: u32,
     /// When it was done.
     pub at: u64,
+    /// From when on it had its effect.
+    pub effective: u64,
     /// When it was over.
     pub healed: u64,
     /// Whether it struck.
@@ -197,6 +199,7 @@ impl Mark {
         bytes[24..32].copy_from_slice(&self.healed.to_le_bytes());
         bytes[32..36].copy_from_slice(&self.planned.to_le_bytes());
         bytes[36] = u8::from(self.struck);
+        bytes[40..48].copy_from_slice(&self.effective.to_le_bytes());
         bytes[78] = MARK;
         bytes
     }
@@ -207,6 +210,7 @@ impl Mark {
             name: String::from_utf8(name.to_vec()).ok()?,
             planned: u32::from_le_bytes(*bytes[32..].first_chunk()?),
             at: u64::from_le_bytes(*bytes[16..].first_chunk()?),
+            effective: u64::from_le_bytes(*bytes[40..].first_chunk()?),
             healed: u64::from_le_bytes(*bytes[24..].first_chunk()?),
             struck: bytes[36] == 1,
         })
@@ -460,7 +464,7 @@ mod tests {
             [Outcome::Committed, Outcome::Refused(Refusal::NotScheduled), Outcome::Aborted(Abort::Deadline), Outcome::Unknown];
         let records: Vec<_> = outcomes.iter().enumerate().map(|(n, o)| record(n as u32, *o)).collect();
         let mut writer = Writer::create(&path).unwrap();
-        let mark = Mark { name: "response-lost".into(), planned: 3, at: 7, healed: u64::MAX, struck: true };
+        let mark = Mark { name: "response-lost".into(), planned: 3, at: 7, effective: 8, healed: u64::MAX, struck: true };
         writer.mark(&mark).unwrap();
         for record in &records {
             writer.append(record).unwrap();

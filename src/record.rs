@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::audit::Audit;
-use crate::fault::{Planned, Truth};
+use crate::audit::{Audit, Truth};
+use crate::fault::Planned;
 use crate::invariant::Checked;
 use crate::metrics::{Counts, Percentiles, Tick, Timing};
 use crate::outcome::OutcomeClass;

@@ -10,6 +10,7 @@ mod refusals;
 mod replay;
 #[cfg(test)]
 mod tests;
+mod truth;
 mod winners;
 
 use std::collections::{BTreeMap, HashMap};
@@ -21,6 +22,7 @@ use crate::history::{Applied, OpId, OperationKind, Record};
 pub use exposure::Exposure;
 pub use reconcile::Classes;
 pub use recovery::Recovery;
+pub use truth::{Truth, Truths};
 
 /// One line of the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,6 +151,9 @@ pub struct Audit {
     pub refusals_judged: u64,
     /// Refusals and rounds not judged, because acknowledged commits were lost on their authorisation.
     pub skipped: u64,
+    /// Operations that were never answered, and of which the database holds what was seen on the wire.
+    #[serde(default)]
+    pub truths_met: u64,
     /// Contention that the server saw.
     pub exposure: Exposure,
     /// Why the audit itself is not complete: no evidence, not a finding.
@@ -164,6 +169,8 @@ pub struct Expectation {
     pub vus: u32,
     /// Operations issued, by VU.
     pub issued: HashMap<u16, u32>,
+    /// What was seen of COMMITs on the wire.
+    pub truths: Truths,
 }
 
 impl Audit {

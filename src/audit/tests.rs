@@ -43,7 +43,8 @@ fn round() -> (Expectation, Subject) {
         wrote: 100 * version,
     };
     let ledger = vec![entry(1, 2), entry(0, 1)];
-    let expectation = Expectation { contest_units: Some(20), vus: 4, issued: (0..4).map(|vu| (vu, 1)).collect() };
+    let expectation =
+        Expectation { contest_units: Some(20), vus: 4, issued: (0..4).map(|vu| (vu, 1)).collect(), ..Expectation::default() };
     (expectation, Subject { authorisation: AUTHORISATION, run: RUN, last: applied(2), ledger, records })
 }
 
@@ -177,6 +178,39 @@ fn an_unknown_is_committed_absent_or_unresolved_but_never_guessed() {
     let unresolved = examine(|_, s| fence(s));
     assert_eq!((kinds(&unresolved), unresolved.classes.unknown_unresolved), (vec![], 1));
     assert_eq!(unresolved.incomplete.len(), 1);
+}
+
+#[test]
+fn what_was_seen_on_the_wire_must_be_what_the_database_holds() {
+    let present = |truth: Truth, at: u64| {
+        let audit = examine(|e, s| {
+            s.records[1].outcome = Outcome::Unknown;
+            e.truths.add(1, at, truth);
+        });
+        (kinds(&audit), audit.truths_met)
+    };
+    assert_eq!(present(Truth::Committed, 205), (vec![], 1));
+    assert_eq!(present(Truth::NeverSent, 205), (vec![Breach::AbortedPresent], 0));
+    assert_eq!(present(Truth::NotCommitted, 205), (vec![Breach::AbortedPresent], 0));
+    assert_eq!(present(Truth::Unanswered, 205), (vec![], 0));
+    assert_eq!(present(Truth::NeverSent, 199), (vec![], 0), "that was another COMMIT of the same virtual user");
+
+    let absent = |truth: Truth| {
+        let audit = examine(|e, s| {
+            s.records[1].outcome = Outcome::Unknown;
+            s.records[1].applied = Applied::default();
+            let mut line = s.ledger.remove(0);
+            s.last = s.ledger[0].applied;
+            (line.kind, line.applied) = (None, Applied::default());
+            s.ledger.push(line);
+            s.records[2].outcome = Outcome::Aborted(Abort::Deadline);
+            s.records[3].outcome = Outcome::Aborted(Abort::Deadline);
+            e.truths.add(1, 205, truth);
+        });
+        (kinds(&audit), audit.truths_met)
+    };
+    assert_eq!(absent(Truth::NeverSent), (vec![], 1));
+    assert_eq!(absent(Truth::Committed), (vec![Breach::AcknowledgedLost], 0), "the server had said so");
 }
 
 #[test]
