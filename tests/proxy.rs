@@ -33,7 +33,10 @@ impl Scene {
     async fn new() -> Self {
         let database = common::database().await;
         let mut admin = database.session().await;
-        admin.execute("CREATE TABLE entries (id bigint PRIMARY KEY, twin bigint UNIQUE DEFERRABLE INITIALLY DEFERRED)").await.unwrap();
+        admin
+            .execute("CREATE TABLE entries (id bigint PRIMARY KEY, twin bigint UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+            .await
+            .unwrap();
         Self { proxy: Proxy::start(&database.options).await.unwrap(), admin, database }
     }
 
@@ -151,6 +154,41 @@ async fn a_commit_that_the_server_refuses_is_told_from_one_that_it_makes() {
         assert_eq!((ending, strike.truth), (Ending::Unknown, Truth::NotCommitted));
         scene.assert_rolled_back(id).await;
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_come_proves_nothing() {
+    let mut scene = Scene::new().await;
+    let mut rival = scene.database.session().await;
+    // With whose key this COMMIT is in doubt.
+    rival.execute("BEGIN; INSERT INTO entries VALUES (0, 1)").await.unwrap();
+    let mut client = scene.client("vu/ended").await;
+    let twin = client.connection.prepare("INSERT INTO entries VALUES ($1, 1)").await.unwrap();
+    client.begin().await;
+    client.connection.execute(&twin, |p| p.integer(1)).await.unwrap();
+    let mut order = scene.order(Disturbance::ResponseLost, "vu/ended").await;
+    let mut watcher = scene.database.session().await;
+    let terminated = async {
+        let is_waiting = "FROM pg_stat_activity WHERE application_name = 'vu/ended' AND wait_event_type = 'Lock'";
+        common::at_least(&mut watcher, 1, &format!("SELECT count(*) {is_waiting}")).await;
+        watcher.execute(&format!("SELECT pg_terminate_backend(pid) {is_waiting}")).await.unwrap();
+    };
+    let (ending, strike, ()) = tokio::join!(client.connection.commit(), &mut order, terminated);
+    assert_eq!((ending, strike.unwrap().truth), (Ending::Unknown, Truth::Unanswered));
+    drop(order);
+    scene.assert_rolled_back(1).await;
+
+    // Nobody waits for ever; and what was not answered may be committed afterwards.
+    let mut client = scene.client("vu/waits").await;
+    let twin = client.connection.prepare("INSERT INTO entries VALUES ($1, 1)").await.unwrap();
+    client.begin().await;
+    client.connection.execute(&twin, |p| p.integer(2)).await.unwrap();
+    let (ending, strike) = struck(&mut client, scene.order(Disturbance::ResponseLost, "vu/waits").await).await;
+    assert_eq!((ending, strike.truth), (Ending::Unknown, Truth::Unanswered));
+    assert!(!scene.has(2).await);
+    rival.execute("ROLLBACK").await.unwrap();
+    scene.until_state("vu/waits", "").await;
+    assert!(scene.has(2).await);
 }
 
 #[tokio::test]

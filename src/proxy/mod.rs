@@ -42,7 +42,7 @@ pub struct Proxy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disturbance {
     /// Both sides of a session are closed at once with a reset, in the middle of whatever goes on. A session in a transaction is chosen at
-    /// random; if none comes by in time, any.
+    /// random; if none comes by in time, any. A server on a Unix socket, which knows no reset, sees the end instead.
     Reset,
     /// Of a session, chosen as for a reset, nothing is passed on in either direction any more, and nobody is told: the server's side may
     /// hold its locks until both sides are closed after `hold`.
@@ -99,8 +99,10 @@ impl Proxy {
     /// Usage, if `upstream` demands encryption: what is encrypted cannot be told apart. Inconclusive, if the system has no port or no thread.
     pub async fn start(upstream: &ConnectOptions) -> Result<Self> {
         if let SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull = upstream.ssl_mode {
-            return Err(Error::usage("the wire cannot be disturbed where it is encrypted, because no COMMIT can be told from the rest")
-                .cure("connect with sslmode=disable"));
+            return Err(Error::usage(
+                "the wire cannot be disturbed where it is encrypted, because no COMMIT can be told from the rest",
+            )
+            .cure("connect with sslmode=disable"));
         }
         let failed = |error: std::io::Error| Error::inconclusive("the proxy between load and server does not start").because(error);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;

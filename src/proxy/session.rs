@@ -309,7 +309,8 @@ mod tests {
         message(b'Z', status.as_bytes())
     }
 
-    const UPDATE: &str = "WITH changed AS (UPDATE t SET a = 1 RETURNING 1), entry AS (INSERT INTO l SELECT 1) SELECT 1 FROM changed";
+    const UPDATE: &str =
+        "WITH changed AS (UPDATE t SET a = 1 RETURNING 1), entry AS (INSERT INTO l SELECT 1) SELECT 1 FROM changed";
 
     #[test]
     fn a_commit_counts_after_a_row_has_changed_however_the_bytes_are_cut() {
