@@ -7,9 +7,11 @@
 #![warn(missing_docs)]
 
 pub mod audit;
+pub mod bug;
 pub mod cmd;
 pub mod demand;
 pub mod error;
+pub mod fault;
 pub mod history;
 pub mod invariant;
 pub mod metrics;

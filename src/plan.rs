@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::fault::Planned;
 use crate::pace::{Arrival, Ramp, Stage, Think, duration_text};
 use crate::pg::retry::Retry;
 use crate::scenario::{self, Booking, Evidence, Extent, Scenario, Sql, Targets};
@@ -38,6 +39,9 @@ pub struct Plan {
     pub claims: Vec<String>,
     /// What the figures must keep to.
     pub thresholds: Vec<Threshold>,
+    /// What goes wrong while the load runs.
+    #[serde(default)]
+    pub faults: Vec<Planned>,
     /// What a pass must rest on.
     pub evidence: Evidence,
     /// What the user calls it.
@@ -228,6 +232,7 @@ impl Plan {
             rng_seed: scenario.load.rng_seed,
             claims: scenario.claims.clone(),
             thresholds: scenario.thresholds.clone(),
+            faults: scenario.faults.clone(),
             evidence: scenario.evidence.clone(),
             tags,
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// From the words that need nothing to the faces that need everything; a module imports only from those before it.
-const LAYERS: [&str; 27] = [
+const LAYERS: [&str; 29] = [
     "error",
     "random",
     "outcome",
@@ -15,11 +15,13 @@ const LAYERS: [&str; 27] = [
     "threshold",
     "demand",
     "audit",
+    "bug",
     "verdict",
     "milliseconds",
     "state",
     "pg",
     "proxy",
+    "fault",
     "seed",
     "strategy",
     "workload",

@@ -63,8 +63,8 @@ fn plan(args: &Args) -> Result<Plan> {
     if let Workload::Booking(booking) = &mut scenario.workload {
         booking.strategies = Strategy::safe(HAZARD).collect();
     }
-    match scenario.faults().into_iter().next() {
-        Some(fault) => Err(fault.error),
+    match scenario.mistakes().into_iter().next() {
+        Some(mistake) => Err(mistake.error),
         None => Ok(Plan::of(&scenario, BTreeMap::new())),
     }
 }

@@ -55,9 +55,9 @@ pub fn run(scenarios: &Scenarios, screen: Screen) -> Result<Exit> {
             for scenario in good.into_iter().flatten() {
                 screen.out(&format!("ok: {}: {}", scenario.name, scenario.summary));
             }
-            let faults: Vec<String> = bad.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect();
-            if !faults.is_empty() {
-                return Err(Error::usage(faults.join("\n")));
+            let mistakes: Vec<String> = bad.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect();
+            if !mistakes.is_empty() {
+                return Err(Error::usage(mistakes.join("\n")));
             }
         }
     }

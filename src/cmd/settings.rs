@@ -12,10 +12,12 @@ use clap::builder::FalseyValueParser;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command};
 
+use crate::bug::Bug;
+use crate::fault::Planned;
 use crate::history::OperationKind;
 use crate::pace::{Arrival, Profile, Stage, Think, parse_duration};
 use crate::pg::retry::Backoff;
-use crate::scenario::{Extent, Fault, Load, Origin, Scenario, Source, Targets, Workload, strategies, together};
+use crate::scenario::{Extent, Load, Mistake, Origin, Scenario, Source, Targets, Workload, strategies, together};
 use crate::threshold::Threshold;
 use crate::{Error, Result};
 
@@ -101,6 +103,19 @@ pub struct Settings {
     /// The application's pause between reading and writing
     #[arg(long, value_name = "TIME", env = "DBSTRESS_HOLD", value_parser = parse_duration, help_heading = BOOKING)]
     pub hold: Option<Duration>,
+    /// A known mistake that the operations make on purpose: `dbstress bugs list` shows them
+    #[arg(long, value_name = "NAME", env = "DBSTRESS_BUG", value_parser = parse::<Bug>, help_heading = BOOKING)]
+    pub bug: Option<Bug>,
+    /// What goes wrong, as crash@15s or terminate@5s..25s/500ms; repeatable, or several with commas between
+    #[arg(
+        long = "fault",
+        value_name = "NAME@TIME,…",
+        env = "DBSTRESS_FAULTS",
+        value_delimiter = ',',
+        value_parser = parse::<Planned>,
+        help_heading = FAULTS
+    )]
+    pub faults: Vec<Planned>,
     /// A threshold besides the scenario's, as 'aborted.rate<0.01'; several with ; between
     #[arg(
         long = "threshold",
@@ -135,6 +150,7 @@ const SHAPES: [&str; 5] = ["profile", "stages", "rounds", "duration", "iteration
 const LOAD: &str = "Load";
 const RETRY: &str = "Retry";
 const BOOKING: &str = "Booking";
+const FAULTS: &str = "Faults";
 const RESULT: &str = "Result";
 
 /// A word for the record.
@@ -172,27 +188,28 @@ impl Settings {
     /// # Errors
     /// Usage, with the flag or the variable: what does not apply to the scenario, what contradicts, what cannot be run.
     pub fn lay_over(&self, scenario: &mut Scenario, matches: &ArgMatches) -> Result<Vec<Origin>> {
-        let mut over = Over { settings: self, matches, changed: BTreeMap::new(), faults: Vec::new() };
+        let mut over = Over { settings: self, matches, changed: BTreeMap::new(), mistakes: Vec::new() };
         let in_rounds = scenario.booking().is_some_and(|b| b.targets == Targets::Rounds);
         over.shape(&mut scenario.load, in_rounds);
         over.load(&mut scenario.load);
         over.workload(scenario);
+        over.put("faults", "faults", Some(&self.faults), &mut scenario.faults);
         if self.profile == Some(Profile::Smoke) && over.source("profile").is_some() {
             // A few virtual users show whether it works, not how fast it is.
             scenario.without_speed_thresholds();
             over.changed("thresholds", "profile");
         }
         over.thresholds(&mut scenario.thresholds);
-        let Over { changed, mut faults, .. } = over;
-        if faults.is_empty() {
+        let Over { changed, mut mistakes, .. } = over;
+        if mistakes.is_empty() {
             let place = |at: &str| match changed.iter().find(|(key, _)| at.starts_with(&**key)) {
                 Some((_, (id, source))) => spelled(id, *source),
                 None => format!("{}: {at}", scenario.name),
             };
-            faults = scenario.faults().into_iter().map(|Fault { at, error }| (place(&at), error)).collect();
+            mistakes = scenario.mistakes().into_iter().map(|Mistake { at, error }| (place(&at), error)).collect();
         }
-        if !faults.is_empty() {
-            return Err(together(faults));
+        if !mistakes.is_empty() {
+            return Err(together(mistakes));
         }
         Ok(scenario.origins(&changed.into_iter().map(|(key, (_, source))| (key, source)).collect()))
     }
@@ -232,9 +249,9 @@ impl Settings {
 /// # Errors
 /// Usage, with the flag or the variable.
 pub fn refuse(ids: &[&str], matches: &ArgMatches, why: &str, cure: &str) -> Result<()> {
-    let faults: Vec<(String, Error)> =
+    let mistakes: Vec<(String, Error)> =
         ids.iter().filter_map(|id| Some((spelled(id, source(matches, id)?), Error::usage(why).cure(cure)))).collect();
-    if faults.is_empty() { Ok(()) } else { Err(together(faults)) }
+    if mistakes.is_empty() { Ok(()) } else { Err(together(mistakes)) }
 }
 
 /// Where anything is said of the setting.
@@ -264,7 +281,7 @@ struct Over<'s> {
     /// By key: the setting that changed it, and where that was said.
     changed: BTreeMap<String, (&'static str, Source)>,
     /// By place.
-    faults: Vec<(String, Error)>,
+    mistakes: Vec<(String, Error)>,
 }
 
 impl Over<'_> {
@@ -280,7 +297,7 @@ impl Over<'_> {
 
     fn wrong(&mut self, id: &str, message: &str, cure: &str) {
         if let Some(source) = self.source(id) {
-            self.faults.push((spelled(id, source), Error::usage(message).cure(cure)));
+            self.mistakes.push((spelled(id, source), Error::usage(message).cure(cure)));
         }
     }
 
@@ -387,7 +404,7 @@ impl Over<'_> {
         let settings = self.settings;
         let Workload::Booking(booking) = &mut scenario.workload else {
             let message = format!("it is about bookings, and the scenario `{}` runs SQL of its own", scenario.name);
-            for id in ["strategy", "units", "total", "hold", "rounds"] {
+            for id in ["strategy", "units", "total", "hold", "bug", "rounds"] {
                 self.wrong(id, &message, "leave it out, or change the scenario's file");
             }
             return;
@@ -396,7 +413,7 @@ impl Over<'_> {
             let (strategies, unknown) =
                 strategies(settings.strategy.iter().map(|name| name.trim()).filter(|name| !name.is_empty()));
             booking.strategies = strategies;
-            self.faults.extend(unknown.into_iter().map(|(_, error)| (spelled("strategy", source), error)));
+            self.mistakes.extend(unknown.into_iter().map(|(_, error)| (spelled("strategy", source), error)));
             self.changed("strategy", "strategy");
         }
         for (n, operation) in booking.operations.iter_mut().enumerate().filter(|(_, o)| o.kind != OperationKind::Browse) {
@@ -404,6 +421,7 @@ impl Over<'_> {
         }
         self.put("total", "booking.total", settings.total.as_ref(), &mut booking.total);
         self.put("hold", "booking.hold", settings.hold.as_ref(), &mut booking.hold);
+        self.put("bug", "booking.bug", Some(&settings.bug), &mut booking.bug);
     }
 
     fn thresholds(&mut self, thresholds: &mut Vec<Threshold>) {

@@ -2,7 +2,7 @@
 
 use rand_distr::{Distribution as _, StandardNormal, Zipf};
 
-use super::{Fault, Value};
+use super::{Miscalculation, Value};
 use crate::random::Random;
 use crate::{Error, Result};
 
@@ -112,12 +112,12 @@ impl Distribution {
     ///
     /// # Errors
     /// A sequence that has left the range of a bigint.
-    pub fn draw(&self, rng: &mut Random, sequence: u64) -> Result<Value, Fault> {
+    pub fn draw(&self, rng: &mut Random, sequence: u64) -> Result<Value, Miscalculation> {
         Ok(Value::Integer(match &self.0 {
             Kind::Uniform { from, to } => uniform(rng, *from, *to),
             Kind::Zipf { from, to, ranks } => ranked(rng, *from, *to, ranks),
             Kind::Sequence { start, step } => i64::try_from(i128::from(*start) + i128::from(*step) * i128::from(sequence))
-                .map_err(|_| Fault::new("the sequence has left the range of a bigint"))?,
+                .map_err(|_| Miscalculation::new("the sequence has left the range of a bigint"))?,
             Kind::Choice(values) => {
                 let sum = values.last().map_or(0.0, |(_, sum)| *sum);
                 let at = rng.unit() * sum;
@@ -170,16 +170,17 @@ fn ranked(rng: &mut Random, from: i64, to: i64, ranks: &Zipf<f64>) -> i64 {
 }
 
 /// As `random_zipfian`: [`Distribution::zipf`] with an exponent from 1.001 to 1000.
-pub(super) fn zipfian(rng: &mut Random, from: i64, to: i64, exponent: f64) -> Result<i64, Fault> {
+pub(super) fn zipfian(rng: &mut Random, from: i64, to: i64, exponent: f64) -> Result<i64, Miscalculation> {
     let ranks = Some(exponent).filter(|e| (1.001..=1000.0).contains(e)).and_then(|e| Zipf::new(values(from, to), e).ok());
-    let ranks = ranks.ok_or_else(|| Fault::new(format!("the zipfian parameter must be from 1.001 to 1000, not {exponent}")))?;
+    let ranks =
+        ranks.ok_or_else(|| Miscalculation::new(format!("the zipfian parameter must be from 1.001 to 1000, not {exponent}")))?;
     Ok(ranked(rng, from, to, &ranks))
 }
 
 /// As `random_gaussian`: a normal distribution around the middle, cut off `parameter` standard deviations to either side.
-pub(super) fn gaussian(rng: &mut Random, from: i64, to: i64, parameter: f64) -> Result<i64, Fault> {
+pub(super) fn gaussian(rng: &mut Random, from: i64, to: i64, parameter: f64) -> Result<i64, Miscalculation> {
     if parameter.is_nan() || parameter < 2.0 {
-        return Err(Fault::new(format!("the gaussian parameter must be at least 2, not {parameter}")));
+        return Err(Miscalculation::new(format!("the gaussian parameter must be at least 2, not {parameter}")));
     }
     loop {
         let deviation: f64 = StandardNormal.sample(rng);
@@ -190,9 +191,9 @@ pub(super) fn gaussian(rng: &mut Random, from: i64, to: i64, parameter: f64) -> 
 }
 
 /// As `random_exponential`: a density that falls from `from` to `to` by the factor exp(−`parameter`).
-pub(super) fn exponential(rng: &mut Random, from: i64, to: i64, parameter: f64) -> Result<i64, Fault> {
+pub(super) fn exponential(rng: &mut Random, from: i64, to: i64, parameter: f64) -> Result<i64, Miscalculation> {
     if parameter.is_nan() || parameter <= 0.0 {
-        return Err(Fault::new(format!("the exponential parameter must be greater than 0, not {parameter}")));
+        return Err(Miscalculation::new(format!("the exponential parameter must be greater than 0, not {parameter}")));
     }
     // The inverse of the distribution function 1 − exp(−parameter × x), cut off at 1; written so that a small parameter loses no digits.
     let fraction = -(rng.unit() * (-parameter).exp_m1()).ln_1p() / parameter;

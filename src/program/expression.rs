@@ -89,29 +89,29 @@ pub enum Function {
 
 /// Why an expression has no value: a short message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault(Cow<'static, str>);
+pub struct Miscalculation(Cow<'static, str>);
 
-impl Fault {
+impl Miscalculation {
     /// With this message.
     pub fn new(message: impl Into<Cow<'static, str>>) -> Self {
         Self(message.into())
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for Miscalculation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for Miscalculation {}
 
 impl Expression {
     /// Its value, by the rules of pgbench: of NULL every function but IS makes NULL; AND, OR and CASE compute no more than they need.
     ///
     /// # Errors
     /// Division by zero, overflow, operands of the wrong type, bounds that cannot be drawn from.
-    pub fn evaluate(&self, variables: &[Value], rng: &mut Random) -> Result<Value, Fault> {
+    pub fn evaluate(&self, variables: &[Value], rng: &mut Random) -> Result<Value, Miscalculation> {
         match self {
             Self::Constant(value) => Ok(value.clone()),
             Self::Variable(slot) => variables[*slot].scalar(),
@@ -134,14 +134,14 @@ impl Expression {
 
 impl Counters {
     /// How many values of a sequence come before this one.
-    fn count(self, variables: &[Value]) -> Result<u64, Fault> {
+    fn count(self, variables: &[Value]) -> Result<u64, Miscalculation> {
         let number = |slot: Slot| variables[slot].as_integer().map(i128::from);
         let count = number(self.iteration)? * number(self.vus)? + number(self.vu)?;
-        u64::try_from(count).map_err(|_| Fault::new(format!("a sequence has no value number {count}")))
+        u64::try_from(count).map_err(|_| Miscalculation::new(format!("a sequence has no value number {count}")))
     }
 }
 
-fn call(function: Function, arguments: &[Expression], variables: &[Value], rng: &mut Random) -> Result<Value, Fault> {
+fn call(function: Function, arguments: &[Expression], variables: &[Value], rng: &mut Random) -> Result<Value, Miscalculation> {
     match (function, arguments) {
         (Function::And, [left, right]) => logical(false, left, right, variables, rng),
         (Function::Or, [left, right]) => logical(true, left, right, variables, rng),
@@ -165,7 +165,13 @@ fn call(function: Function, arguments: &[Expression], variables: &[Value], rng: 
 }
 
 /// AND and OR; `decisive` is the value on the left that makes the right one unnecessary.
-fn logical(decisive: bool, left: &Expression, right: &Expression, variables: &[Value], rng: &mut Random) -> Result<Value, Fault> {
+fn logical(
+    decisive: bool,
+    left: &Expression,
+    right: &Expression,
+    variables: &[Value],
+    rng: &mut Random,
+) -> Result<Value, Miscalculation> {
     let left = left.evaluate(variables, rng)?;
     if left.is_null() || left.as_boolean()? == decisive {
         return Ok(left);
@@ -177,7 +183,7 @@ fn logical(decisive: bool, left: &Expression, right: &Expression, variables: &[V
 }
 
 /// A function of values; of LEAST and GREATEST always two.
-fn apply(function: Function, values: &[Value], rng: &mut Random) -> Result<Value, Fault> {
+fn apply(function: Function, values: &[Value], rng: &mut Random) -> Result<Value, Miscalculation> {
     use Function as F;
     match (function, values) {
         (F::Is, [left, right]) => return Ok(Value::Boolean(left == right)),
@@ -212,7 +218,7 @@ fn apply(function: Function, values: &[Value], rng: &mut Random) -> Result<Value
         (F::ShiftLeft, [a, b]) => integer(a.as_integer()? << shift(b)?),
         (F::ShiftRight, [a, b]) => integer(a.as_integer()? >> shift(b)?),
         (F::Abs, [Value::Double(a)]) => double(a.abs()),
-        (F::Abs, [a]) => a.as_integer()?.checked_abs().map(Value::Integer).ok_or(Fault::new("bigint abs out of range")),
+        (F::Abs, [a]) => a.as_integer()?.checked_abs().map(Value::Integer).ok_or(Miscalculation::new("bigint abs out of range")),
         (F::Double, [a]) => double(a.as_double()?),
         (F::Int, [a]) => integer(a.as_integer()?),
         (F::Exp, [a]) => double(a.as_double()?.exp()),
@@ -224,7 +230,7 @@ fn apply(function: Function, values: &[Value], rng: &mut Random) -> Result<Value
         (F::HashFnv1a, [a, seed]) => integer(scatter::fnv1a(a.as_integer()?, seed.as_integer()?)),
         (F::Permute, [a, size, seed]) => match size.as_integer()? {
             size @ 1.. => integer(scatter::permute(a.as_integer()?, size, seed.as_integer()?)),
-            size => Err(Fault::new(format!("the size to permute must be greater than 0, not {size}"))),
+            size => Err(Miscalculation::new(format!("the size to permute must be greater than 0, not {size}"))),
         },
         (F::Random, [from, to]) => {
             let (from, to) = bounds(from, to)?;
@@ -243,16 +249,16 @@ fn apply(function: Function, values: &[Value], rng: &mut Random) -> Result<Value
     }
 }
 
-fn wrong_number(function: Function) -> Fault {
-    Fault::new(format!("{function:?} has the wrong number of arguments"))
+fn wrong_number(function: Function) -> Miscalculation {
+    Miscalculation::new(format!("{function:?} has the wrong number of arguments"))
 }
 
 fn is_double(a: &Value, b: &Value) -> bool {
     matches!(a, Value::Double(_)) || matches!(b, Value::Double(_))
 }
 
-fn not_zero(divisor: i64) -> Result<i64, Fault> {
-    if divisor == 0 { Err(Fault::new("division by zero")) } else { Ok(divisor) }
+fn not_zero(divisor: i64) -> Result<i64, Miscalculation> {
+    if divisor == 0 { Err(Miscalculation::new("division by zero")) } else { Ok(divisor) }
 }
 
 /// In doubles if either is one, otherwise in integers, which must not overflow.
@@ -262,34 +268,42 @@ fn arithmetic(
     integers: impl Fn(i64, i64) -> Option<i64>,
     doubles: impl Fn(f64, f64) -> f64,
     name: &str,
-) -> Result<Value, Fault> {
+) -> Result<Value, Miscalculation> {
     if is_double(a, b) {
         return Ok(Value::Double(doubles(a.as_double()?, b.as_double()?)));
     }
     let result = integers(a.as_integer()?, b.as_integer()?);
-    result.map(Value::Integer).ok_or_else(|| Fault::new(format!("bigint {name} out of range")))
+    result.map(Value::Integer).ok_or_else(|| Miscalculation::new(format!("bigint {name} out of range")))
 }
 
-fn compare(a: &Value, b: &Value, integers: impl Fn(i64, i64) -> bool, doubles: impl Fn(f64, f64) -> bool) -> Result<Value, Fault> {
+fn compare(
+    a: &Value,
+    b: &Value,
+    integers: impl Fn(i64, i64) -> bool,
+    doubles: impl Fn(f64, f64) -> bool,
+) -> Result<Value, Miscalculation> {
     Ok(Value::Boolean(match is_double(a, b) {
         true => doubles(a.as_double()?, b.as_double()?),
         false => integers(a.as_integer()?, b.as_integer()?),
     }))
 }
 
-fn shift(by: &Value) -> Result<u32, Fault> {
+fn shift(by: &Value) -> Result<u32, Miscalculation> {
     let by = by.as_integer()?;
-    u32::try_from(by).ok().filter(|by| *by < 64).ok_or_else(|| Fault::new(format!("cannot shift by {by} bits, only by 0 to 63")))
+    u32::try_from(by)
+        .ok()
+        .filter(|by| *by < 64)
+        .ok_or_else(|| Miscalculation::new(format!("cannot shift by {by} bits, only by 0 to 63")))
 }
 
 /// The bounds of a range to draw from; its size must be a bigint too.
-fn bounds(from: &Value, to: &Value) -> Result<(i64, i64), Fault> {
+fn bounds(from: &Value, to: &Value) -> Result<(i64, i64), Miscalculation> {
     let (from, to) = (from.as_integer()?, to.as_integer()?);
     if from > to {
-        return Err(Fault::new(format!("the range from {from} to {to} is empty")));
+        return Err(Miscalculation::new(format!("the range from {from} to {to} is empty")));
     }
     match to.checked_sub(from).and_then(|span| span.checked_add(1)) {
         Some(_) => Ok((from, to)),
-        None => Err(Fault::new(format!("the range from {from} to {to} is too large"))),
+        None => Err(Miscalculation::new(format!("the range from {from} to {to} is too large"))),
     }
 }

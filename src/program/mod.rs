@@ -16,7 +16,7 @@ mod statement;
 mod value;
 
 pub use distribution::Distribution;
-pub use expression::{Counters, Expression, Fault, Function};
+pub use expression::{Counters, Expression, Function, Miscalculation};
 pub use guard::{Else, Guard, Rows};
 pub use scenario::{StatementSpec, statements};
 pub use script::{BUILT_IN, script};

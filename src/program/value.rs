@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::Fault;
+use super::Miscalculation;
 
 /// The value of a variable. Numbers and truth values are what expressions reckon with; text comes from the server and from `-D`.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,7 +59,7 @@ impl Value {
     ///
     /// # Errors
     /// Text that is neither a number nor a truth value.
-    pub fn truth(&self) -> Result<bool, Fault> {
+    pub fn truth(&self) -> Result<bool, Miscalculation> {
         Ok(match self.scalar()? {
             Self::Null => false,
             Self::Boolean(b) => b,
@@ -73,7 +73,7 @@ impl Value {
     ///
     /// # Errors
     /// NULL, truth values, and numbers beyond a bigint.
-    pub fn as_integer(&self) -> Result<i64, Fault> {
+    pub fn as_integer(&self) -> Result<i64, Miscalculation> {
         match self.scalar()? {
             Self::Integer(i) => Ok(i),
             Self::Double(d) => {
@@ -81,7 +81,7 @@ impl Value {
                 // −2⁶³ is a double, 2⁶³ the first one too large; NaN is in no range.
                 match (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&rounded) {
                     true => Ok(rounded as i64),
-                    false => Err(Fault::new(format!("double to int overflow for {d:?}"))),
+                    false => Err(Miscalculation::new(format!("double to int overflow for {d:?}"))),
                 }
             }
             other => Err(other.cannot_be("int")),
@@ -92,7 +92,7 @@ impl Value {
     ///
     /// # Errors
     /// NULL and truth values.
-    pub fn as_double(&self) -> Result<f64, Fault> {
+    pub fn as_double(&self) -> Result<f64, Miscalculation> {
         match self.scalar()? {
             Self::Integer(i) => Ok(i as f64),
             Self::Double(d) => Ok(d),
@@ -104,7 +104,7 @@ impl Value {
     ///
     /// # Errors
     /// Anything else.
-    pub fn as_boolean(&self) -> Result<bool, Fault> {
+    pub fn as_boolean(&self) -> Result<bool, Miscalculation> {
         match self.scalar()? {
             Self::Boolean(b) => Ok(b),
             other => Err(other.cannot_be("boolean")),
@@ -113,7 +113,7 @@ impl Value {
 
     /// What expressions reckon with: text becomes the number, the truth value or the NULL that it spells, by the rules of pgbench. An empty text
     /// and any other text is no value of an expression.
-    pub(super) fn scalar(&self) -> Result<Self, Fault> {
+    pub(super) fn scalar(&self) -> Result<Self, Miscalculation> {
         let Self::Text(text) = self else { return Ok(self.clone()) };
         let word = text.to_lowercase();
         let begins = |with: &str| !word.is_empty() && with.starts_with(&word);
@@ -126,18 +126,18 @@ impl Value {
         } else if begins("false") || begins("no") || word == "of" || word == "off" {
             Ok(Self::Boolean(false))
         } else if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
-            number.parse().map(Self::Integer).map_err(|_| Fault::new(format!("`{text}` is out of range for a bigint")))
+            number.parse().map(Self::Integer).map_err(|_| Miscalculation::new(format!("`{text}` is out of range for a bigint")))
         } else {
             match number.parse::<f64>() {
                 // Only a word for it may be infinite.
                 Ok(d) if d.is_finite() || !digits.contains(|c: char| c.is_ascii_digit()) => Ok(Self::Double(d)),
-                Ok(_) => Err(Fault::new(format!("`{text}` is out of range for a double"))),
-                Err(_) => Err(Fault::new(format!("`{text}` is neither a number nor a truth value"))),
+                Ok(_) => Err(Miscalculation::new(format!("`{text}` is out of range for a double"))),
+                Err(_) => Err(Miscalculation::new(format!("`{text}` is neither a number nor a truth value"))),
             }
         }
     }
 
-    fn cannot_be(&self, what: &str) -> Fault {
+    fn cannot_be(&self, what: &str) -> Miscalculation {
         let kind = match self {
             Self::Null => "null",
             Self::Boolean(_) => "boolean",
@@ -145,7 +145,7 @@ impl Value {
             Self::Double(_) => "double",
             Self::Text(_) => "text",
         };
-        Fault::new(format!("cannot coerce {kind} to {what}"))
+        Miscalculation::new(format!("cannot coerce {kind} to {what}"))
     }
 }
 

@@ -243,16 +243,16 @@ impl Run<'_> {
             at += 1;
             match step {
                 Step::Set { slot, expression } => {
-                    variables[*slot] = expression.evaluate(variables, random).map_err(fault)?;
+                    variables[*slot] = expression.evaluate(variables, random).map_err(miscalculated)?;
                 }
                 Step::JumpUnless { condition, to } => {
-                    if !condition.evaluate(variables, random).and_then(|v| v.truth()).map_err(fault)? {
+                    if !condition.evaluate(variables, random).and_then(|v| v.truth()).map_err(miscalculated)? {
                         at = *to;
                     }
                 }
                 Step::Jump { to } => at = *to,
                 Step::Sleep(microseconds) => {
-                    let wait = microseconds.evaluate(variables, random).and_then(|v| v.as_integer()).map_err(fault)?;
+                    let wait = microseconds.evaluate(variables, random).and_then(|v| v.as_integer()).map_err(miscalculated)?;
                     tokio::time::sleep(std::time::Duration::from_micros(wait.max(0).unsigned_abs())).await;
                 }
                 Step::Statement(step) => {
@@ -400,8 +400,8 @@ fn put(parameters: &mut Parameters<'_>, value: &Value) {
     }
 }
 
-fn fault(fault: program::Fault) -> Attempt {
-    Attempt::GivenUp(Failure::local(Abort::Other), Some(fault.to_string()))
+fn miscalculated(miscalculation: program::Miscalculation) -> Attempt {
+    Attempt::GivenUp(Failure::local(Abort::Other), Some(miscalculation.to_string()))
 }
 
 fn expectation(words: String) -> Attempt {

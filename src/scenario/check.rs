@@ -10,7 +10,7 @@ use super::file::{
     BookingFile, ControlFile, DistributionFile, EvidenceFile, File, IsolationName, LoadFile, Names, OperationFile, RetryFile,
     Scalar, StatementFile, TargetsName, WorkloadName,
 };
-use super::place::{Document, Fault};
+use super::place::{Document, Mistake};
 use super::{
     Booking, BookingOperation, Control, Evidence, Extent, Hot, Kind, Load, Scenario, Script, Sql, SqlOperation, Targets, Workload,
 };
@@ -42,17 +42,17 @@ pub enum Role {
 /// Usage, with the place of every fault.
 pub fn read(label: &str, text: &str, base: Option<&Path>, role: Role) -> Result<Scenario> {
     let document = Document::parse(label, text)?;
-    let mut reader = Reader { base, role, faults: Vec::new() };
+    let mut reader = Reader { base, role, mistakes: Vec::new() };
     let scenario = Scenario { written: document.written(), ..reader.scenario(label, document.file()?) };
-    if reader.faults.is_empty() {
-        reader.faults = scenario.faults();
+    if reader.mistakes.is_empty() {
+        reader.mistakes = scenario.mistakes();
     }
-    if reader.faults.is_empty() { Ok(scenario) } else { Err(document.error(reader.faults)) }
+    if reader.mistakes.is_empty() { Ok(scenario) } else { Err(document.error(reader.mistakes)) }
 }
 
 /// The strategies that the names mean, each once; `all` are those that claim to be safe. And which of the names mean nothing, with why.
 pub fn strategies<'n>(names: impl IntoIterator<Item = &'n str>) -> (Vec<Strategy>, Vec<(usize, Error)>) {
-    let (mut strategies, mut faults) = (Vec::new(), Vec::new());
+    let (mut strategies, mut mistakes) = (Vec::new(), Vec::new());
     for (n, name) in names.into_iter().enumerate() {
         let named = match Strategy::from_name(name) {
             Some(strategy) => vec![strategy],
@@ -62,7 +62,7 @@ pub fn strategies<'n>(names: impl IntoIterator<Item = &'n str>) -> (Vec<Strategy
                 let near = nearest(name, known.into_iter().chain(["all"]));
                 let hint = near.map_or(String::new(), |near| format!("did you mean `{near}`?\n"));
                 let cure = format!("{hint}one of: {}, or all", known.join(", "));
-                faults.push((n, Error::usage(format!("there is no strategy `{name}`")).cure(cure)));
+                mistakes.push((n, Error::usage(format!("there is no strategy `{name}`")).cure(cure)));
                 continue;
             }
         };
@@ -72,24 +72,24 @@ pub fn strategies<'n>(names: impl IntoIterator<Item = &'n str>) -> (Vec<Strategy
             }
         }
     }
-    (strategies, faults)
+    (strategies, mistakes)
 }
 
 /// Makes values of keys. What cannot be used is noted, and something usable goes on in its place until all has been looked at.
 struct Reader<'b> {
     base: Option<&'b Path>,
     role: Role,
-    faults: Vec<Fault>,
+    mistakes: Vec<Mistake>,
 }
 
 impl Reader<'_> {
     fn wrong(&mut self, at: impl Into<String>, message: impl Into<String>, cure: impl Into<String>) {
-        self.faults.push(Fault::new(at, message, cure));
+        self.mistakes.push(Mistake::new(at, message, cure));
     }
 
     /// `value`, unless it is an error, which is noted.
     fn good<T>(&mut self, at: impl Into<String>, value: Result<T>) -> Option<T> {
-        value.map_err(|error| self.faults.push(Fault { at: at.into(), error })).ok()
+        value.map_err(|error| self.mistakes.push(Mistake { at: at.into(), error })).ok()
     }
 
     fn parsed<T: FromStr<Err = Error>>(&mut self, at: impl Into<String>, text: &str) -> Option<T> {
@@ -120,6 +120,7 @@ impl Reader<'_> {
             setup,
             teardown,
             invariants,
+            faults,
             load,
             booking,
             operation,
@@ -171,6 +172,7 @@ impl Reader<'_> {
             Some(threshold)
         });
         let thresholds = thresholds.collect();
+        let faults = faults.iter().enumerate().filter_map(|(n, text)| self.parsed(format!("faults.{n}"), text)).collect();
         let EvidenceFile { contested, mechanism, refused, committed, live } = evidence;
         // Whoever claims that rules hold when operations meet must have seen them meet.
         let least_contested = u64::from(!claims.is_empty());
@@ -182,6 +184,7 @@ impl Reader<'_> {
             workload,
             claims,
             thresholds,
+            faults,
             evidence: Evidence {
                 contested: contested.unwrap_or(least_contested),
                 mechanism: mechanism.unwrap_or(false),
@@ -263,8 +266,8 @@ impl Reader<'_> {
         self.good("dataset", Spec::built_in(&dataset));
         let names = strategy.map_or_else(|| vec!["serializable".into()], |names| names.0);
         let (strategies, unknown) = strategies(names.iter().map(|name| &**name));
-        self.faults.extend(unknown.into_iter().map(|(n, error)| Fault { at: format!("strategy.{n}"), error }));
-        let BookingFile { targets, authorisations, total, hot, hot_total, hot_share, strangers, hold } = booking;
+        self.mistakes.extend(unknown.into_iter().map(|(n, error)| Mistake { at: format!("strategy.{n}"), error }));
+        let BookingFile { targets, authorisations, total, hot, hot_total, hot_share, strangers, hold, bug } = booking;
         let targets_name = targets.unwrap_or(TargetsName::Spread);
         let of_hot = [("hot_total", hot_total.is_some()), ("hot_share", hot_share.is_some())];
         let targets = match targets_name {
@@ -295,6 +298,7 @@ impl Reader<'_> {
             total: total.unwrap_or(if targets == Targets::Rounds { 50 } else { 1_000 }),
             strangers: strangers.unwrap_or(0.0),
             hold: self.duration("booking.hold", hold.as_deref()).unwrap_or_default(),
+            bug: bug.and_then(|name| self.parsed("booking.bug", &name)),
             operations: self.booking_operations(operations),
         }
     }

@@ -46,6 +46,9 @@ pub struct File {
     pub teardown: Option<String>,
     /// sql: a directory beside this file with one .sql file for each rule that the data must keep.
     pub invariants: Option<String>,
+    /// What goes wrong while the load runs: "crash@15s", "terminate@5s..25s/500ms", "freeze@5s+2s", "response-lost@2s..25s/200ms".
+    #[serde(default)]
+    pub faults: Vec<String>,
     /// How hard, how long, and in which shape.
     #[serde(default)]
     pub load: LoadFile,
@@ -144,6 +147,8 @@ pub struct BookingFile {
     pub strangers: Option<f64>,
     /// The application's pause between reading and writing. Default: none.
     pub hold: Option<String>,
+    /// A known mistake that the operations make on purpose; `dbstress bugs list` shows them. Default: none.
+    pub bug: Option<String>,
 }
 
 /// How the virtual users meet.

@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bug::Bug;
 use crate::error::nearest;
+use crate::fault::Planned;
 use crate::history::OperationKind;
 use crate::invariant::Invariant;
 use crate::outcome::Sqlstate;
@@ -31,7 +33,7 @@ use crate::{Error, Result};
 pub use check::strategies;
 pub use file::{Kind, Meaning};
 pub use origin::{Origin, Source};
-pub use place::{Fault, together};
+pub use place::{Mistake, together};
 
 /// A scenario, complete and checked.
 #[derive(Debug, Clone)]
@@ -50,6 +52,8 @@ pub struct Scenario {
     pub claims: Vec<String>,
     /// What the figures must keep to.
     pub thresholds: Vec<Threshold>,
+    /// What goes wrong while the load runs.
+    pub faults: Vec<Planned>,
     /// What a pass must rest on.
     pub evidence: Evidence,
     /// The paths of the keys that its file has: all others have their defaults.
@@ -152,6 +156,9 @@ pub struct Booking {
     /// The application's pause between reading and writing.
     #[serde(rename = "hold_ms", with = "crate::milliseconds")]
     pub hold: Duration,
+    /// A mistake that the operations make on purpose.
+    #[serde(default)]
+    pub bug: Option<Bug>,
     /// What is chosen from, by weight.
     pub operations: Vec<BookingOperation>,
 }

@@ -58,7 +58,7 @@ impl Scenario {
 
     fn values(&self) -> Vec<(String, String)> {
         let mut values = Values(Vec::new());
-        let Self { name: _, summary, tags, load, workload, claims, thresholds, evidence, written: _ } = self;
+        let Self { name: _, summary, tags, load, workload, claims, thresholds, faults, evidence, written: _ } = self;
         values.put("summary", summary);
         values.put("tags", list(tags));
         match workload {
@@ -67,6 +67,7 @@ impl Scenario {
         }
         values.put("claims", list(claims));
         values.put("thresholds", list(thresholds));
+        values.put("faults", list(faults));
         values.load(load);
         values.evidence(evidence);
         values.0
@@ -91,7 +92,7 @@ impl Values {
     }
 
     fn booking(&mut self, booking: &Booking) {
-        let Booking { dataset, strategies, targets, total, strangers, hold, operations } = booking;
+        let Booking { dataset, strategies, targets, total, strangers, hold, bug, operations } = booking;
         self.put("workload", "booking");
         self.put("dataset", dataset);
         self.put("strategy", list(strategies.iter().map(|s| s.name())));
@@ -111,6 +112,7 @@ impl Values {
         }
         self.put("booking.strangers", strangers);
         self.put("booking.hold", duration_text(*hold));
+        self.maybe("booking.bug", *bug);
         for (n, operation) in operations.iter().enumerate() {
             self.put(format!("operation.{n}.name"), &operation.name);
             self.put(format!("operation.{n}.kind"), operation.kind.word());

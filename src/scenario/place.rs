@@ -16,23 +16,23 @@ use crate::{Error, Result};
 
 /// Something wrong at one place.
 #[derive(Debug)]
-pub struct Fault {
+pub struct Mistake {
     /// The path of the key.
     pub at: String,
     /// What is wrong, and its cure.
     pub error: Error,
 }
 
-impl Fault {
+impl Mistake {
     /// What is wrong at `at`, and what to do about it.
     pub fn new(at: impl Into<String>, message: impl Into<String>, cure: impl Into<String>) -> Self {
         Self { at: at.into(), error: Error::usage(message).cure(cure) }
     }
 }
 
-/// Faults as one error, each behind its place.
-pub fn together(faults: impl IntoIterator<Item = (String, Error)>) -> Error {
-    let lines: Vec<String> = faults.into_iter().map(|(place, error)| format!("{place}: {error}")).collect();
+/// Mistakes as one error, each behind its place.
+pub fn together(mistakes: impl IntoIterator<Item = (String, Error)>) -> Error {
+    let lines: Vec<String> = mistakes.into_iter().map(|(place, error)| format!("{place}: {error}")).collect();
     Error::usage(lines.join("\n"))
 }
 
@@ -86,11 +86,11 @@ impl<'t> Document<'t> {
         })
     }
 
-    /// The faults as one error, in the order of the file.
-    pub fn error(&self, faults: Vec<Fault>) -> Error {
-        let mut faults: Vec<_> = faults.into_iter().map(|fault| (self.start(&fault.at), fault.error)).collect();
-        faults.sort_by_key(|(start, _)| *start);
-        together(faults.into_iter().map(|(start, error)| (position(self.label, self.text, start), error)))
+    /// The mistakes as one error, in the order of the file.
+    pub fn error(&self, mistakes: Vec<Mistake>) -> Error {
+        let mut mistakes: Vec<_> = mistakes.into_iter().map(|mistake| (self.start(&mistake.at), mistake.error)).collect();
+        mistakes.sort_by_key(|(start, _)| *start);
+        together(mistakes.into_iter().map(|(start, error)| (position(self.label, self.text, start), error)))
     }
 
     /// Where the value at `path` begins; of one that is not there, where the nearest around it does.

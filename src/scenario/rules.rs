@@ -1,38 +1,60 @@
 //! Do the values go together? These rules hold for a file, and again when flags have changed it.
 
-use super::place::Fault;
+use super::place::Mistake;
 use super::{Booking, Extent, Load, Scenario, Targets, Workload};
 use crate::demand::{Demand, Known, Share, Unreachable, unreachable};
 use crate::error::nearest;
+use crate::fault::Planned;
 use crate::history::{OpId, OperationKind};
+use crate::pace::duration_text;
 
 impl Scenario {
     /// What cannot be run, by key.
-    pub fn faults(&self) -> Vec<Fault> {
-        let mut faults = Faults(Vec::new());
-        faults.load(&self.load);
+    pub fn mistakes(&self) -> Vec<Mistake> {
+        let mut mistakes = Mistakes(Vec::new());
+        mistakes.load(&self.load);
+        mistakes.planned(&self.faults, &self.load);
         if let Workload::Booking(booking) = &self.workload {
-            faults.booking(booking, &self.load);
-            if faults.0.is_empty() {
-                faults.demand(self, booking);
+            mistakes.booking(booking, &self.load);
+            if mistakes.0.is_empty() {
+                mistakes.demand(self, booking);
             }
         } else if matches!(self.load.extent, Extent::Rounds(_)) {
-            faults.add(
+            mistakes.add(
                 "load.rounds",
                 "there are rounds only where everybody meets at one authorisation",
                 "duration or iterations instead",
             );
         }
-        faults.names(self);
-        faults.0
+        mistakes.names(self);
+        mistakes.0
     }
 }
 
-struct Faults(Vec<Fault>);
+struct Mistakes(Vec<Mistake>);
 
-impl Faults {
+impl Mistakes {
     fn add(&mut self, at: impl Into<String>, message: impl Into<String>, cure: impl Into<String>) {
-        self.0.push(Fault::new(at, message, cure));
+        self.0.push(Mistake::new(at, message, cure));
+    }
+
+    /// What is planned must be able to happen.
+    fn planned(&mut self, faults: &[Planned], load: &Load) {
+        let lasts = match &load.extent {
+            Extent::Constant { duration, .. } => *duration,
+            Extent::Stages(_) => load.ramp().map(|ramp| ramp.duration()),
+            Extent::Rounds(_) => None,
+        };
+        for (n, fault) in faults.iter().enumerate() {
+            let ends = fault.ends();
+            if let Some(lasts) = lasts.filter(|lasts| ends >= *lasts) {
+                self.add(
+                    format!("faults.{n}"),
+                    format!("{fault} goes on until {}, the load until {}", duration_text(ends), duration_text(lasts)),
+                    "let faults end before the load, so that what comes after them is seen",
+                );
+            }
+        }
     }
 
     fn share(&mut self, at: &str, share: f64) {
@@ -96,7 +118,7 @@ impl Faults {
     }
 
     fn booking(&mut self, booking: &Booking, load: &Load) {
-        let Booking { dataset: _, strategies, targets, total, strangers, hold, operations } = booking;
+        let Booking { dataset: _, strategies, targets, total, strangers, hold, bug: _, operations } = booking;
         if strategies.is_empty() {
             self.add("strategy", "no strategy", "name one, or \"all\"");
         }

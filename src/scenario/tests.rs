@@ -316,7 +316,7 @@ sql = "SELECT 1"
 
 #[test]
 fn what_is_wrong_in_a_scenario_of_sql_has_its_place_too() {
-    let directory = Directory::new("faults");
+    let directory = Directory::new("mistakes");
     let cases: &[(&str, &str, &[&str])] = &[
         ("", "1:1", &["nothing to do", "[[operation]]"]),
         ("setup = \"missing.sql\"\n[[operation]]\nname = \"a\"\nsql = \"SELECT 1\"", "3:9", &["missing.sql cannot be read"]),

@@ -26,7 +26,7 @@ impl FromStr for Threshold {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        parse(text).map_err(|Fault { at, what }| {
+        parse(text).map_err(|Mistake { at, what }| {
             let character = text.get(..at).map_or(0, |before| before.chars().count()) + 1;
             Error::usage(format!("threshold `{text}`: at character {character}: {what}")).cure(
                 "METRIC:FIGURE OPERATOR LIMIT, such as reserve.response:p(95)<200ms, aborted:rate<1% or committed:rate>=100/s",
@@ -36,13 +36,13 @@ impl FromStr for Threshold {
 }
 
 /// What is wrong, and at which byte.
-struct Fault {
+struct Mistake {
     at: usize,
     what: String,
 }
 
-fn fault<T>(at: usize, what: impl Into<String>) -> Result<T, Fault> {
-    Err(Fault { at, what: what.into() })
+fn mistake<T>(at: usize, what: impl Into<String>) -> Result<T, Mistake> {
+    Err(Mistake { at, what: what.into() })
 }
 
 /// A word before the operator, and where it begins.
@@ -54,21 +54,21 @@ struct Word<'a> {
     after_colon: bool,
 }
 
-fn parse(text: &str) -> Result<Threshold, Fault> {
+fn parse(text: &str) -> Result<Threshold, Mistake> {
     let Some(split) = text.find(['<', '>', '=', '!']) else {
-        return fault(text.trim_end().len(), "an operator and a limit are missing");
+        return mistake(text.trim_end().len(), "an operator and a limit are missing");
     };
     let (left, right) = text.split_at(split);
     let limit_at = split + right.find(|c| !matches!(c, '<' | '>' | '=' | '!')).unwrap_or(right.len());
     let typed = &text[split..limit_at];
     let Some(operator) = Operator::ALL.into_iter().find(|operator| operator.text() == typed) else {
-        return fault(split, format!("there is no operator `{typed}`; there are < <= > >= == and !="));
+        return mistake(split, format!("there is no operator `{typed}`; there are < <= > >= == and !="));
     };
     let (words, tag) = words(left)?;
-    let Some((last, path)) = words.split_last() else { return fault(0, "a metric is missing") };
+    let Some((last, path)) = words.split_last() else { return mistake(0, "a metric is missing") };
     let Some((metric, before)) = path.split_last().filter(|_| !is_metric(last.text)) else { return without_figure(last, left) };
     if let Some(ours) = foreign(metric.text) {
-        return fault(metric.at, ours);
+        return mistake(metric.at, ours);
     }
     let (name, k6) = match K6.iter().find(|(theirs, _)| *theirs == metric.text) {
         Some((_, ours)) => (*ours, true),
@@ -82,7 +82,7 @@ fn parse(text: &str) -> Result<Threshold, Fault> {
         Subject::Timed(timed) => {
             let statistic = statistic(last)?;
             if matches!(operator, Operator::Equal | Operator::NotEqual) {
-                return fault(split, "times are measured, not counted: compare them with < <= > or >=");
+                return mistake(split, "times are measured, not counted: compare them with < <= > or >=");
             }
             (Figure::Time(timed, statistic), time(limit_text, limit_at)?)
         }
@@ -92,21 +92,21 @@ fn parse(text: &str) -> Result<Threshold, Fault> {
         || operation.is_some() && name == "dropped"
     {
         let at = before.first().map_or(metric.at, |word| word.at);
-        return fault(at, format!("`{name}` is of the whole load, not of an operation"));
+        return mistake(at, format!("`{name}` is of the whole load, not of an operation"));
     }
     let highest = if matches!(figure, Figure::Share(_)) { 1.0 } else { f64::INFINITY };
     let (lowest_kept, highest_kept) = (operator.holds(0.0, limit), operator.holds(highest, limit));
     if !lowest_kept && !highest_kept && operator != Operator::Equal {
-        return fault(split, "no figure can be so");
+        return mistake(split, "no figure can be so");
     }
     if lowest_kept && highest_kept && operator != Operator::NotEqual {
-        return fault(split, "every figure is so: this would promise nothing");
+        return mistake(split, "every figure is so: this would promise nothing");
     }
     Ok(Threshold { abort_on_fail: false, operation, figure, operator, limit })
 }
 
 /// The words before the operator, and the operation of k6's tag `{op:NAME}`.
-fn words(left: &str) -> Result<(Vec<Word<'_>>, Option<Word<'_>>), Fault> {
+fn words(left: &str) -> Result<(Vec<Word<'_>>, Option<Word<'_>>), Mistake> {
     let mut words = Vec::new();
     let mut tag = None;
     let mut at = 0;
@@ -117,40 +117,40 @@ fn words(left: &str) -> Result<(Vec<Word<'_>>, Option<Word<'_>>), Fault> {
         let end = word_end(left, at)?;
         if end == at {
             return match left[at..].chars().next() {
-                Some(c) => fault(at, format!("`{c}` stands where a name should be")),
-                None if words.is_empty() => fault(at, "a metric is missing"),
-                None => fault(at, "a figure is missing"),
+                Some(c) => mistake(at, format!("`{c}` stands where a name should be")),
+                None if words.is_empty() => mistake(at, "a metric is missing"),
+                None => mistake(at, "a figure is missing"),
             };
         }
         words.push(Word { at, text: &left[at..end], after_colon });
         at = skip(end);
         if left[at..].starts_with('{') {
-            let Some(length) = left[at..].find('}') else { return fault(at, "this bracket is not closed") };
+            let Some(length) = left[at..].find('}') else { return mistake(at, "this bracket is not closed") };
             let inside = &left[at + 1..at + length];
             match inside.split_once(':').map(|(key, value)| (key.trim(), value.trim())) {
                 Some(("op", text)) if tag.is_none() => tag = Some(Word { at: at + 1, text, after_colon: false }),
-                _ => return fault(at, "only one tag is known: {op:NAME}"),
+                _ => return mistake(at, "only one tag is known: {op:NAME}"),
             }
             at = skip(at + length + 1);
         }
         match left[at..].chars().next() {
             None => return Ok((words, tag)),
             Some(c @ ('.' | ':')) => after_colon = c == ':',
-            Some(c) => return fault(at, format!("`{c}` stands where a dot, a colon or an operator should be")),
+            Some(c) => return mistake(at, format!("`{c}` stands where a dot, a colon or an operator should be")),
         }
         at += 1;
     }
 }
 
 /// Where the word ends that begins at `at`. `p(99.9)` and `p99.9` are words too.
-fn word_end(left: &str, at: usize) -> Result<usize, Fault> {
+fn word_end(left: &str, at: usize) -> Result<usize, Mistake> {
     let until = |from: usize, is: fn(char) -> bool| left[from..].find(|c| !is(c)).map_or(left.len(), |length| from + length);
     let end = until(at, |c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     let word = &left[at..end];
     let after = left[end..].trim_start();
     if word == "p" && after.starts_with('(') {
         let open = left.len() - after.len();
-        let Some(length) = after.find(')') else { return fault(open, "this bracket is not closed") };
+        let Some(length) = after.find(')') else { return mistake(open, "this bracket is not closed") };
         return Ok(open + length + 1);
     }
     let is_percentile = word.strip_prefix('p').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
@@ -186,20 +186,20 @@ fn unknown_metric(word: &Word<'_>) -> String {
 }
 
 /// There is no figure, or nothing but a figure.
-fn without_figure(word: &Word<'_>, left: &str) -> Result<Threshold, Fault> {
+fn without_figure(word: &Word<'_>, left: &str) -> Result<Threshold, Mistake> {
     if let Some(ours) = foreign(word.text) {
-        return fault(word.at, ours);
+        return mistake(word.at, ours);
     }
     if !is_metric(word.text) {
         let is_figure = matches!(word.text, "count" | "rate") || statistic(word).is_ok();
-        return fault(
+        return mistake(
             word.at,
             if is_figure { format!("of which metric should this be {}?", word.text) } else { unknown_metric(word) },
         );
     }
     let of_times = matches!(word.text, "response" | "service" | "wait" | "lag") || word.text.ends_with("_duration");
     let figures = if of_times { STATISTICS } else { "count or rate" };
-    fault(left.trim_end().len(), format!("`{}` needs a figure: {figures}", word.text))
+    mistake(left.trim_end().len(), format!("`{}` needs a figure: {figures}", word.text))
 }
 
 /// What a metric is about.
@@ -209,7 +209,7 @@ enum Subject {
 }
 
 /// Reads the metric, with the class of outcome that may stand before it; gives back what stands before both.
-fn subject<'w, 'a>(name: &str, metric: &Word<'a>, before: &'w [Word<'a>]) -> Result<(Subject, &'w [Word<'a>]), Fault> {
+fn subject<'w, 'a>(name: &str, metric: &Word<'a>, before: &'w [Word<'a>]) -> Result<(Subject, &'w [Word<'a>]), Mistake> {
     let counter = |counter| Ok((Subject::Counter(counter), before));
     match name {
         "response" | "service" => {
@@ -227,29 +227,29 @@ fn subject<'w, 'a>(name: &str, metric: &Word<'a>, before: &'w [Word<'a>]) -> Res
         "iterations" => counter(Counter::Iterations),
         other => match class(other) {
             Some(class) => counter(Counter::Class(class)),
-            None => fault(metric.at, unknown_metric(metric)),
+            None => mistake(metric.at, unknown_metric(metric)),
         },
     }
 }
 
 /// The operation before the metric, or in the tag.
-fn operation(before: &[Word<'_>], tag: Option<Word<'_>>) -> Result<Option<String>, Fault> {
+fn operation(before: &[Word<'_>], tag: Option<Word<'_>>) -> Result<Option<String>, Mistake> {
     let word = match (before, tag) {
         ([], None) => return Ok(None),
         ([], Some(word)) => word,
         ([word], None) => *word,
-        ([word, ..], Some(_)) => return fault(word.at, "the operation is given twice"),
-        ([_, word, ..], None) => return fault(word.at, format!("`{}` is one name too many: OPERATION.METRIC:FIGURE", word.text)),
+        ([word, ..], Some(_)) => return mistake(word.at, "the operation is given twice"),
+        ([_, word, ..], None) => return mistake(word.at, format!("`{}` is one name too many: OPERATION.METRIC:FIGURE", word.text)),
     };
     let is_name = word.text.starts_with(|c: char| c.is_ascii_lowercase())
         && word.text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-');
     if !is_name || is_metric(word.text) {
-        return fault(word.at, format!("`{}` cannot be the name of an operation", word.text));
+        return mistake(word.at, format!("`{}` cannot be the name of an operation", word.text));
     }
     Ok(Some(word.text.to_owned()))
 }
 
-fn statistic(word: &Word<'_>) -> Result<Statistic, Fault> {
+fn statistic(word: &Word<'_>) -> Result<Statistic, Mistake> {
     match word.text {
         "avg" => return Ok(Statistic::Average),
         "med" => return Ok(Statistic::Percentile(50.0)),
@@ -260,36 +260,36 @@ fn statistic(word: &Word<'_>) -> Result<Statistic, Fault> {
     let inside = word.text.strip_prefix('p').map(|rest| rest.trim().trim_start_matches('(').trim_end_matches(')').trim());
     match inside.filter(|text| text.bytes().all(|b| b.is_ascii_digit() || b == b'.')).and_then(|text| text.parse::<f64>().ok()) {
         Some(percent) if percent > 0.0 && percent < 100.0 => Ok(Statistic::Percentile(percent)),
-        Some(_) => fault(word.at, "a percentile lies between 0 and 100; the ends are min and max"),
+        Some(_) => mistake(word.at, "a percentile lies between 0 and 100; the ends are min and max"),
         None => {
             let near = nearest(word.text, ["avg", "med", "min", "max", "p(95)", "p(99)"]);
             let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-            fault(word.at, format!("times have no figure `{}`; they have {STATISTICS}{near}", word.text))
+            mistake(word.at, format!("times have no figure `{}`; they have {STATISTICS}{near}", word.text))
         }
     }
 }
 
 /// A limit of time, in nanoseconds.
-fn time(text: &str, at: usize) -> Result<f64, Fault> {
+fn time(text: &str, at: usize) -> Result<f64, Mistake> {
     let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     let read = if plain { parse_duration(&format!("{text}ms")) } else { parse_duration(text) };
     match read {
         Ok(limit) if limit.as_nanos() <= LONGEST_NANOS => Ok(limit.as_nanos() as f64),
-        Ok(_) => fault(at, "times are measured up to an hour"),
-        Err(_) if text.is_empty() => fault(at, "a limit is missing"),
-        Err(error) => fault(at, error.message()),
+        Ok(_) => mistake(at, "times are measured up to an hour"),
+        Err(_) if text.is_empty() => mistake(at, "a limit is missing"),
+        Err(error) => mistake(at, error.message()),
     }
 }
 
 /// A figure of a counter with its limit.
-fn counted(counter: Counter, figure: &Word<'_>, text: &str, at: usize, k6: bool) -> Result<(Figure, f64), Fault> {
+fn counted(counter: Counter, figure: &Word<'_>, text: &str, at: usize, k6: bool) -> Result<(Figure, f64), Mistake> {
     let number = |text: &str| match text.trim_end().parse::<f64>() {
         Ok(number) if number.is_finite() && number >= 0.0 => Ok(number + 0.0),
-        _ if text.is_empty() => fault(at, "a limit is missing"),
-        _ => fault(at, format!("`{text}` is not a number of at least 0")),
+        _ if text.is_empty() => mistake(at, "a limit is missing"),
+        _ => mistake(at, format!("`{text}` is not a number of at least 0")),
     };
     match figure.text {
-        "count" if text.ends_with("/s") || text.ends_with('%') => fault(at, "a count has no unit; `rate` has /s and %"),
+        "count" if text.ends_with("/s") || text.ends_with('%') => mistake(at, "a count has no unit; `rate` has /s and %"),
         "count" => Ok((Figure::Count(counter), number(text)?)),
         "rate" => {
             if let Some(text) = text.strip_suffix("/s") {
@@ -304,16 +304,16 @@ fn counted(counter: Counter, figure: &Word<'_>, text: &str, at: usize, k6: bool)
                 return Ok((Figure::PerSecond(counter), share));
             }
             if counter == Counter::Iterations {
-                return fault(at, "iterations are no share of themselves; write them per second, such as 100/s");
+                return mistake(at, "iterations are no share of themselves; write them per second, such as 100/s");
             }
             if share > 1.0 {
-                return fault(at, format!("a share is at most 1 or 100%; per second it is `{text}/s`"));
+                return mistake(at, format!("a share is at most 1 or 100%; per second it is `{text}/s`"));
             }
             Ok((Figure::Share(counter), share))
         }
         other => {
             let near = nearest(other, ["count", "rate"]).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-            fault(figure.at, format!("`{}` has no figure `{other}`; it has count and rate{near}", counter.name()))
+            mistake(figure.at, format!("`{}` has no figure `{other}`; it has count and rate{near}", counter.name()))
         }
     }
 }
