@@ -66,7 +66,8 @@ async fn load(context: &Context<'_>, leg: &Leg, mut watch: impl FnMut(&Progress)
                 clinics: clinics.clone(),
                 base: stock.base(),
                 weights: Weights::new(booking.operations.iter().map(|o| o.weight)),
-                plan: booking.clone(),
+                // A control shows what the checks find of the right plan under an unsafe strategy.
+                plan: Booking { bug: booking.bug.filter(|_| !leg.until_breach), ..booking.clone() },
             };
             (Work::Booking(work), Some(stock))
         }
