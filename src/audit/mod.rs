@@ -5,6 +5,7 @@
 
 mod exposure;
 mod reconcile;
+mod recovery;
 mod refusals;
 mod replay;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use crate::history::{Applied, OpId, OperationKind, Record};
 
 pub use exposure::Exposure;
 pub use reconcile::Classes;
+pub use recovery::Recovery;
 
 /// One line of the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! `dbstress bugs`: would it find the mistakes that people make? A catalogue of them, and a run of each on the private server.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::{Args, Subcommand};
@@ -81,11 +82,13 @@ async fn matrix(bugs: &[Bug], global: &Global, screen: Screen) -> Result<Exit> {
     for bug in bugs {
         trials.push(Trial { bug: Some(*bug), scenario: Scenario::of_bug(*bug)? });
     }
-    let running = interruptible(target::private(global, screen)).await?;
+    let running = Arc::new(interruptible(target::private(global, screen)).await?);
     let tried = try_all(trials, global, &running, screen).await;
     // Not worth failing for: the next time starts over anyway.
     let _ = remove(&running).await;
-    if running.started_here && running.stop_if_unused().await? {
+    if let Some(running) = Arc::into_inner(running).filter(|running| running.started_here)
+        && running.stop_if_unused().await?
+    {
         screen.note("stopped the private PostgreSQL");
     }
     let rows = tried?;
@@ -93,7 +96,7 @@ async fn matrix(bugs: &[Bug], global: &Global, screen: Screen) -> Result<Exit> {
     Ok(if rows.iter().all(Row::is_right) { Exit::Pass } else { Exit::Violated })
 }
 
-async fn try_all(trials: Vec<Trial>, global: &Global, running: &Running, screen: Screen) -> Result<Vec<Row>> {
+async fn try_all(trials: Vec<Trial>, global: &Global, running: &Arc<Running>, screen: Screen) -> Result<Vec<Row>> {
     let all = trials.len();
     let mut rows = Vec::new();
     for (n, trial) in trials.into_iter().enumerate() {
@@ -113,7 +116,7 @@ async fn try_all(trials: Vec<Trial>, global: &Global, running: &Running, screen:
 }
 
 /// Seeds anew, since the one before has left its breaches, and runs.
-async fn attempt(trial: &Trial, global: &Global, running: &Running, screen: Screen) -> Result<RunRecord> {
+async fn attempt(trial: &Trial, global: &Global, running: &Arc<Running>, screen: Screen) -> Result<RunRecord> {
     let quiet = Screen { quiet: true, ..screen };
     let state = global.cluster()?.state;
     let options = interruptible(async {
@@ -128,7 +131,7 @@ async fn attempt(trial: &Trial, global: &Global, running: &Running, screen: Scre
     let commands = run::Commands { name: "bugs", again, verify };
     let plan = Plan::of(&trial.scenario, BTreeMap::new());
     let prepared = run::Prepared { plan, commands, disposable: None, accepts_uncontrolled: false };
-    let target = Target { options, private: None };
+    let target = Target { options, private: Some(running.clone()) };
     let record = run::execute(prepared, &target, &state, Style::Auto, quiet).await?;
     run::keep(&record, &state, None)?;
     Ok(record)

@@ -5,6 +5,7 @@ mod collect;
 pub mod control;
 pub mod drive;
 mod evidence;
+mod faults;
 mod figures;
 mod live;
 pub mod own;
@@ -24,16 +25,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use self::drive::{Driven, Progress};
 use self::own::OwnWork;
 use self::stock::Clinic;
 use self::work::{Opener, Work};
 use crate::audit::Audit;
+use crate::fault;
 use crate::invariant::{self, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, When, run_all};
 use crate::pg::ConnectOptions;
 use crate::pg::admin::{self, Lease, Session};
+use crate::pg::cluster::Running;
 use crate::plan::{Load, Plan, Workload};
 use crate::record::{Control, Dataset, Moment, NotRun, RunRecord, SCHEMA_VERSION, Server, TurnRecord};
 use crate::scenario::{self, Sql};
@@ -61,6 +64,8 @@ pub struct Request {
     pub disposable: Option<String>,
     /// Whether a run that nothing shows able to fail may pass all the same.
     pub accepts_uncontrolled: bool,
+    /// The server, if it is ours.
+    pub server: Option<Arc<Running>>,
     /// The state directory; histories go to `runs/<id>/` in it.
     pub state: PathBuf,
     /// Turns true when the user wants to stop.
@@ -98,6 +103,11 @@ enum Ground {
 pub struct Context<'a> {
     plan: &'a Plan,
     options: &'a ConnectOptions,
+    /// How the load connects: the same way, or through the proxy.
+    load_options: ConnectOptions,
+    /// The server, if it is ours.
+    server: Option<Arc<Running>>,
+    lease: Arc<Mutex<Lease>>,
     command_name: &'static str,
     command: String,
     id: String,
@@ -144,8 +154,20 @@ pub struct Judged {
 /// What kept it from beginning; what goes wrong later is in the record.
 pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<RunRecord> {
     let began = Instant::now();
-    let Request { plan, options, command_name, command, verify, disposable, accepts_uncontrolled, state, interrupt } = request;
+    let Request {
+        plan,
+        options,
+        command_name,
+        command,
+        verify,
+        disposable,
+        accepts_uncontrolled,
+        server: own_server,
+        state,
+        interrupt,
+    } = request;
     let wall_clock = SystemTime::now();
+    fault::check(&plan.faults, own_server.is_some())?;
     let mut session = Session::connect(&options, command_name).await?;
     let mut dataset = None;
     let mut ground = match &plan.workload {
@@ -159,7 +181,8 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
             Ground::Own(Box::new(sql.clone()))
         }
     };
-    let mut lease = Lease::take(&options, command_name).await?;
+    let lease = Arc::new(Mutex::new(Lease::take(&options, command_name).await?));
+    faults::check_alone(&mut session, &plan.faults, &options).await?;
     let server = server(&mut session, &options).await?;
     check_connections(&mut session, &plan).await?;
     let id = identify(wall_clock);
@@ -237,6 +260,9 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
     let context = Context {
         plan: &plan,
         options: &options,
+        load_options: options.clone(),
+        server: own_server,
+        lease: lease.clone(),
         command_name,
         command,
         id,
@@ -265,10 +291,10 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
     {
         open.push(error.to_string());
     }
-    if !lease.is_held().await {
+    if !lease.lock().await.is_held().await {
         open.push("the lease on the database was lost during the run: somebody else may have worked on it".into());
     }
-    lease.release().await;
+    lease.lock().await.release().await;
     session.close().await;
     conclude(&mut record, &context, open, accepts_uncontrolled);
     record.seconds = began.elapsed().as_secs_f64();
@@ -276,10 +302,10 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
 }
 
 /// A run that was over before it began, and why.
-async fn over_before(mut record: RunRecord, why: String, began: Instant, lease: Lease) -> RunRecord {
+async fn over_before(mut record: RunRecord, why: String, began: Instant, lease: Arc<Mutex<Lease>>) -> RunRecord {
     record.reasons.push(why);
     record.seconds = began.elapsed().as_secs_f64();
-    lease.release().await;
+    lease.lock().await.release().await;
     record
 }
 
