@@ -39,6 +39,29 @@ fn fired(record: &RunRecord) -> BTreeSet<Check> {
 }
 
 #[tokio::test]
+async fn every_bug_is_caught_under_every_strategy_that_it_goes_with() {
+    for bug in known() {
+        let entry = bug.entry().unwrap();
+        for strategy in entry.strategies {
+            let mut scenario = Scenario::of_bug(bug).unwrap();
+            if let dbstress::scenario::Workload::Booking(booking) = &mut scenario.workload {
+                booking.strategies = vec![*strategy];
+            }
+            let began = std::time::Instant::now();
+            let record = run(&scenario).await;
+            let fired = fired(&record);
+            let (missed, by_accident) = (entry.missed(&fired), entry.by_accident(&fired));
+            eprintln!(
+                "{bug} {} {:?} {missed:?} {by_accident:?} {:?}",
+                strategy.name(),
+                began.elapsed(),
+                record.turns.iter().map(|t| &t.audit.breaches).collect::<Vec<_>>()
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn every_bug_is_caught_by_the_checks_that_are_meant_for_it() {
     let mut faults = Vec::new();
     for bug in known() {

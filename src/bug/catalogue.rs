@@ -120,21 +120,21 @@ const USUAL: Entry = Entry {
 };
 
 static CHECK_THEN_ACT: Entry = Entry {
-    summary: "read, decide, add: without the lock, without the level",
+    summary: "reads, decides, adds; nothing locked",
     strategies: &[Strategy::ForUpdate, Strategy::ForUpdateNowait],
     must: OVERBOOKS,
     may: OVERBOOKS_TOO,
     ..USUAL
 };
 static LOCK_AND_READ: Entry = Entry {
-    summary: "one statement locks and reads: it sees what was before it waited",
+    summary: "locks and reads in one statement",
     strategies: &[Strategy::Advisory],
     must: OVERBOOKS,
     may: OVERBOOKS_TOO,
     ..USUAL
 };
 static EARLY_UNLOCK: Entry = Entry {
-    summary: "the advisory lock is given back before COMMIT",
+    summary: "gives the lock back before COMMIT",
     strategies: &[Strategy::Advisory],
     needs_hold: true,
     alone: Alone { hold: HOLD, ..ROUNDS },
@@ -143,20 +143,20 @@ static EARLY_UNLOCK: Entry = Entry {
     ..USUAL
 };
 static IGNORED_ROW_COUNT: Entry = Entry {
-    summary: "an update that met no row counts as done",
+    summary: "no row was met, and it counts as done",
     strategies: &[Strategy::Optimistic],
     must: &[Check::Audit(Breach::AcknowledgedLost)],
     ..USUAL
 };
 static BLIND_RETRY: Entry = Entry {
-    summary: "a retry writes again without reading and deciding again",
+    summary: "retries the write, not the decision",
     strategies: &[Strategy::Serializable, Strategy::RepeatableRead, Strategy::Optimistic],
     must: OVERBOOKS,
     may: OVERBOOKS_TOO,
     ..USUAL
 };
 static MIXED_ISOLATION: Entry = Entry {
-    summary: "one client of many writes at READ COMMITTED",
+    summary: "one client writes at READ COMMITTED",
     strategies: &[Strategy::Serializable],
     // Room for one: whoever commits between its reading and its writing makes it one too many.
     alone: Alone { total: Some(10), hold: HOLD, ..ROUNDS },
@@ -165,14 +165,14 @@ static MIXED_ISOLATION: Entry = Entry {
     ..USUAL
 };
 static ASYNC_COMMIT: Entry = Entry {
-    summary: "commits are acknowledged before they are durable",
+    summary: "acknowledged before it is durable",
     needs_crash: true,
     alone: Alone { duration: Duration::from_secs(8), faults: &["crash@3s"], ..CHURN },
     must: &[Check::Audit(Breach::AcknowledgedLost)],
     ..USUAL
 };
 static EXHAUSTED_LATCH: Entry = Entry {
-    summary: "EXHAUSTED when all is promised, not when all is used",
+    summary: "EXHAUSTED when all is only promised",
     operation: OperationKind::Consume,
     alone: CHURN,
     must: &[STATUS],
@@ -181,7 +181,7 @@ static EXHAUSTED_LATCH: Entry = Entry {
     ..USUAL
 };
 static NESTED_TRANSACTION: Entry = Entry {
-    summary: "the units change on a second connection, which commits by itself",
+    summary: "units change in another transaction",
     strategies: &[Strategy::Serializable],
     // Room for those that come twice.
     alone: Alone { total: Some(500), ..ROUNDS },
@@ -197,7 +197,7 @@ static NESTED_TRANSACTION: Entry = Entry {
     ..USUAL
 };
 static OTHER_RELEASE: Entry = Entry {
-    summary: "what is given back is not what was promised",
+    summary: "gives back other than was promised",
     operation: OperationKind::Release,
     alone: CHURN,
     must: &[MATCH_LEDGER],
@@ -206,7 +206,7 @@ static OTHER_RELEASE: Entry = Entry {
     ..USUAL
 };
 static LOWERED_TOTAL: Entry = Entry {
-    summary: "an administrator lowers the total below what is promised",
+    summary: "total lowered below what is promised",
     // The others' rows have no constraint that would refuse it.
     strategies: &[
         Strategy::ForUpdate,
@@ -231,7 +231,7 @@ static LOWERED_TOTAL: Entry = Entry {
     ..USUAL
 };
 static NO_SHOW: Entry = Entry {
-    summary: "who does not show up keeps the units",
+    summary: "nobody came, the units stay promised",
     operation: OperationKind::Release,
     alone: CHURN,
     must: &[MATCH_LEDGER],
@@ -240,7 +240,7 @@ static NO_SHOW: Entry = Entry {
     ..USUAL
 };
 static SPURIOUS_REFUSAL: Entry =
-    Entry { summary: "now and then refused although there is room", alone: CHURN, must: &[UNJUSTIFIED], ..USUAL };
+    Entry { summary: "refuses now and then for no reason", alone: CHURN, must: &[UNJUSTIFIED], ..USUAL };
 
 impl Entry {
     /// What must have fired and did not.
