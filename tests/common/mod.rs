@@ -222,7 +222,6 @@ async fn run_with(
         verify: "dbstress verify".into(),
         disposable: None,
         accepts_uncontrolled: false,
-        server: None,
         state: place.0.clone(),
         interrupt,
     };
