@@ -10,6 +10,7 @@ use crate::pg::ConnectOptions;
 use crate::pg::admin::{Lease, Session, TextRow, literal};
 use crate::pg::cluster::Running;
 use crate::pg::cluster::process::Identity;
+use crate::proxy::Proxy;
 use crate::{Error, Result};
 
 /// How long a question to the server may take; one that is down or stopped does not answer.
@@ -27,6 +28,8 @@ pub struct Arena {
     pub(super) prefix: String,
     /// The server, if it is ours.
     server: Option<Arc<Running>>,
+    /// What the load connects through.
+    proxy: Option<Arc<Proxy>>,
     /// Lost with the server's sessions, and taken again.
     lease: Option<Arc<Mutex<Lease>>>,
     /// One after the other: a server that is down cannot be frozen.
@@ -37,8 +40,23 @@ pub struct Arena {
 
 impl Arena {
     /// For the sessions whose names begin with `prefix`.
-    pub fn new(options: ConnectOptions, prefix: String, server: Option<Arc<Running>>, lease: Option<Arc<Mutex<Lease>>>) -> Self {
-        Self { options, prefix, server, lease, at_server: Mutex::new(()), is_down: Arc::default(), session: Mutex::new(None) }
+    pub fn new(
+        options: ConnectOptions,
+        prefix: String,
+        server: Option<Arc<Running>>,
+        proxy: Option<Arc<Proxy>>,
+        lease: Option<Arc<Mutex<Lease>>>,
+    ) -> Self {
+        Self {
+            options,
+            prefix,
+            server,
+            proxy,
+            lease,
+            at_server: Mutex::new(()),
+            is_down: Arc::default(),
+            session: Mutex::new(None),
+        }
     }
 
     /// Turns true while the server is down because of a fault.
@@ -83,6 +101,11 @@ impl Arena {
     /// Usage, if it is not.
     pub(super) fn server(&self) -> Result<&Running> {
         self.server.as_deref().ok_or_else(|| Error::usage("the server is not ours").cure("--managed"))
+    }
+
+    /// What the load connects through.
+    pub(super) fn proxy(&self) -> Option<&Proxy> {
+        self.proxy.as_deref()
     }
 
     /// Only one fault at a time is at the server.

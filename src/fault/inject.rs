@@ -6,7 +6,7 @@ use std::time::Instant;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::{Arena, Effect, Fault, Planned, Reach, Truth, freeze, outage, sessions};
+use super::{Arena, Effect, Fault, Planned, Reach, Truth, freeze, outage, sessions, wire};
 use crate::{Error, Result};
 
 /// Lets faults happen.
@@ -90,14 +90,13 @@ async fn follow(
 }
 
 async fn strike(arena: &Arena, planned: Planned, over: watch::Receiver<bool>) -> Result<Effect> {
-    let Planned { fault, hold, by, every, .. } = planned;
+    let Planned { fault, hold, .. } = planned;
     match fault {
         Fault::Terminate | Fault::Cancel => Ok(sessions::strike(arena, fault).await),
         Fault::KillBackend | Fault::Crash | Fault::Kill | Fault::Restart => outage::strike(arena, fault).await,
         Fault::FreezeBackend | Fault::Freeze => freeze::strike(arena, fault, hold, over).await,
         Fault::Reset | Fault::HalfOpen | Fault::Delay | Fault::RequestLost | Fault::ResponseLost => {
-            let _ = (by, every, over);
-            Ok(Effect::none("there is no proxy"))
+            wire::strike(arena, planned, over).await
         }
     }
 }

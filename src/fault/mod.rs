@@ -9,6 +9,7 @@ mod inject;
 mod outage;
 mod schedule;
 mod sessions;
+mod wire;
 
 use std::time::Instant;
 

@@ -32,12 +32,13 @@ use self::own::OwnWork;
 use self::stock::Clinic;
 use self::work::{Opener, Work};
 use crate::audit::Audit;
-use crate::fault;
+use crate::fault::{self, Reach};
 use crate::invariant::{self, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, When, run_all};
 use crate::pg::ConnectOptions;
 use crate::pg::admin::{self, Lease, Session};
 use crate::pg::cluster::Running;
 use crate::plan::{Load, Plan, Workload};
+use crate::proxy::Proxy;
 use crate::record::{Control, Dataset, Moment, NotRun, RunRecord, SCHEMA_VERSION, Server, TurnRecord};
 use crate::scenario::{self, Sql};
 use crate::strategy::Strategy;
@@ -107,6 +108,8 @@ pub struct Context<'a> {
     load_options: ConnectOptions,
     /// The server, if it is ours.
     server: Option<Arc<Running>>,
+    /// What the load connects through, where the wire is to break.
+    proxy: Option<Arc<Proxy>>,
     lease: Arc<Mutex<Lease>>,
     command_name: &'static str,
     command: String,
@@ -256,12 +259,15 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
             .because(e)
             .cure("make the state directory writable, or choose another with --state-dir")
     })?;
+    let breaks_wire = plan.faults.iter().any(|planned| planned.fault.reach() == Reach::Wire);
+    let proxy = if breaks_wire { Some(Arc::new(Proxy::start(&options).await?)) } else { None };
     let claimed: Vec<Invariant> = invariants.iter().filter(|i| plan.claims.contains(&i.name)).cloned().collect();
     let context = Context {
         plan: &plan,
         options: &options,
-        load_options: options.clone(),
+        load_options: proxy.as_ref().map_or_else(|| options.clone(), |proxy| proxy.options().clone()),
         server: own_server,
+        proxy,
         lease: lease.clone(),
         command_name,
         command,

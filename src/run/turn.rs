@@ -117,7 +117,8 @@ fn injector(context: &Context<'_>, leg: &Leg) -> Option<Injector> {
         return None;
     }
     let prefix = format!("{}/", application_name(leg.run));
-    let arena = Arena::new(context.options.clone(), prefix, context.server.clone(), Some(context.lease.clone()));
+    let arena =
+        Arena::new(context.options.clone(), prefix, context.server.clone(), context.proxy.clone(), Some(context.lease.clone()));
     Some(Injector::new(arena, faults.clone()))
 }
 
