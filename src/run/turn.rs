@@ -151,6 +151,7 @@ async fn judge(
                 contest_units: context.plan.round().map(|(units, _)| units),
                 vus: leg.load.vus(),
                 issued: driven.issued.clone(),
+                outages: faults::outages(context.plan, &driven),
             };
             let audit = collect::audit(session, place.schema, place.run, &driven.histories, expectation).await?;
             let mut path = DEFAULT_SEARCH_PATH.map(str::to_owned).to_vec();
