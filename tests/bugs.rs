@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use common::{Bench, Place, iterations, rounds, run_on_own, run_plan};
 use dbstress::bug::{Bug, Check};
+use dbstress::pg::cluster::State;
 use dbstress::plan::{Load, Plan};
 use dbstress::record::RunRecord;
-use dbstress::scenario::{Scenario, Workload};
+use dbstress::scenario::{Scenario, Workload, typed_for_bug};
 use dbstress::strategy::Strategy;
 use dbstress::verdict::Verdict;
 
@@ -101,6 +102,64 @@ async fn what_is_acknowledged_before_it_is_durable_is_missed_after_a_crash() {
     assert_eq!(lost.operations, turn.audit.classes.acknowledged_lost);
     // A log that ends early loses an end of every history, and nothing before it.
     assert_eq!((lost.unexplained, lost.survivors), (0, 0), "{lost:?}");
+}
+
+#[tokio::test]
+async fn what_is_made_on_purpose_and_not_caught_is_no_pass() {
+    let bench = Bench::new().await;
+    // In rounds nobody releases anything: the mistake has no occasion.
+    let plan = common::plan("contention", |plan, booking| {
+        plan.load = rounds(20, 20);
+        plan.claims.clear();
+        plan.thresholds = vec!["aborted.rate<0.5".parse().unwrap()];
+        booking.bug = Some(Bug::NoShow);
+    });
+    let record = run_plan(&bench.database.options, &bench.place, plan).await;
+    assert_eq!(record.verdict, Verdict::Inconclusive, "{:?}", record.reasons);
+    assert!(record.reasons.iter().any(|why| why.contains("the bug was not caught: no-show")), "{:?}", record.reasons);
+    assert!(record.claim.contains("a known mistake is made on purpose (no-show)"), "{}", record.claim);
+}
+
+#[test]
+fn a_bug_is_shown_as_any_breach_is_and_its_controls_are_right() {
+    let place = Place::new();
+    let typed = typed_for_bug(Bug::LockAndRead).unwrap();
+    let arguments: Vec<&str> = typed.split(' ').skip(1).collect();
+    let (code, out, err) = common::run(&mut place.dbstress(&arguments));
+    assert_eq!(code, 1, "{out}{err}");
+    assert!(out.contains("VIOLATED") && out.contains("a known mistake was made on purpose: lock-and-read"), "{out}{err}");
+    // The controls are the unsafe strategies, without the mistake.
+    for line in ["control: naive (overbooked) before: caught", "control: naive-set (lost update) before: caught"] {
+        assert!(out.contains(line), "`{line}`: {out}{err}");
+    }
+    assert!(out.contains("--bug lock-and-read"), "what is typed again has it: {out}");
+
+    let (code, out, err) = common::run(&mut place.dbstress(&["contention", "--bug", "lock-and-read", "--strategy", "atomic"]));
+    assert_eq!((code, &*out), (2, ""), "{err}");
+    assert!(err.contains("--bug: lock-and-read is no mistake that can be made with the strategy atomic"), "{err}");
+}
+
+#[test]
+fn the_catalogue_is_run_on_the_private_server_and_leaves_nothing() {
+    let place = Place::new();
+    let mut bugs = place.dbstress(&["bugs", "run", "lock-and-read", "spurious-refusal"]);
+    // A catalogue has no business in the user's database, not even in one that is not there.
+    bugs.env("DATABASE_URL", "postgres://nobody@127.0.0.1:1/nowhere");
+    let (code, out, err) = common::run(&mut bugs);
+    assert_eq!(code, 0, "{out}{err}");
+    let last = out.lines().last().unwrap();
+    assert_eq!(last, "2 of 2 bugs caught by what is meant for them; nothing found without them", "{out}{err}");
+    assert!(out.lines().any(|line| line.starts_with("lock-and-read") && line.contains('●')), "{out}");
+    assert!(err.contains("4/4 spurious-refusal: caught by refused although there was room"), "{err}");
+    assert_eq!(place.state(), Some(State::Stopped), "{err}");
+    common::assert_no_panic(&out, &err);
+
+    let (code, out, _) = common::run(&mut place.dbstress(&["bugs", "list"]));
+    assert_eq!(code, 0);
+    assert!(out.lines().any(|line| line.starts_with("ignored-row-count") && line.contains("acknowledged, but lost")), "{out}");
+    let (code, _, err) = common::run(&mut place.dbstress(&["bugs", "run", "lock-and-raed"]));
+    assert_eq!(code, 2);
+    assert!(err.contains("did you mean `lock-and-read`?"), "{err}");
 }
 
 #[tokio::test]

@@ -171,7 +171,8 @@ impl Desk {
         let mut session = database.session().await;
         let clinics = clinics(&mut session).await.unwrap();
         let size = Size { most: 1, is_whole: true, total, hot: 0, hot_total: 0 };
-        let stock = Stock::open(database.session().await, &place, &clinics[..1], size, strategy.needs_guard()).await;
+        let stock =
+            Stock::open(database.session().await, &database.options, &place, &clinics[..1], size, strategy.needs_guard()).await;
         let authorisation = stock.unwrap().base();
         Self { options: database.options.clone(), session, clinics, place, strategy, authorisation, issued: AtomicU32::new(0) }
     }

@@ -18,7 +18,7 @@ use crate::report::bugs as report;
 use crate::report::bugs::Row;
 use crate::report::progress::Style;
 use crate::report::screen::Screen;
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, typed_for_bug};
 use crate::verdict::Exit;
 use crate::{Error, Result};
 
@@ -108,7 +108,11 @@ async fn try_all(trials: Vec<Trial>, global: &Global, running: &Arc<Running>, sc
             Err(error) if interrupt::is_interruption(&error) => return Err(error),
             Err(error) => (BTreeSet::new(), Some(error.to_string())),
         };
-        let row = Row { bug: trial.bug, name, fired, open };
+        let again = match trial.bug {
+            Some(bug) => vec![format!("dbstress bugs run {bug}{}", global.again()), format!("{} --managed", typed_for_bug(bug)?)],
+            None => vec![format!("dbstress bugs run{}", global.again())],
+        };
+        let row = Row { bug: trial.bug, name, fired, open, again };
         screen.note(&format!("{:>2}/{all} {}: {} ({:.1} s)", n + 1, row.name, row.words(), began.elapsed().as_secs_f64()));
         rows.push(row);
     }

@@ -8,7 +8,6 @@ use super::text::{Paint, finish, grid, mark, wrap};
 use crate::audit::Breach;
 use crate::bug::{Bug, Check, Entry};
 use crate::invariant::Invariant;
-use crate::scenario::typed_for_bug;
 
 /// What became of one row of the matrix.
 pub struct Row {
@@ -20,6 +19,8 @@ pub struct Row {
     pub fired: BTreeSet<Check>,
     /// Why it could not be judged, if it could not.
     pub open: Option<String>,
+    /// The commands that show it again.
+    pub again: Vec<String>,
 }
 
 impl Row {
@@ -76,9 +77,18 @@ pub fn list_text(bugs: &[Bug]) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
+/// Columns of the legend.
+const NARROW: u16 = 80;
+
 /// The matrix, its legend, what is not as it must be, and one line for all of it.
 pub fn text(rows: &[Row], invariants: &[Invariant], width: u16, colour: bool) -> String {
-    let columns: BTreeSet<Check> = rows.iter().flat_map(|row| row.fired.iter().cloned().chain(row.missed())).collect();
+    let all: BTreeSet<Check> = rows.iter().flat_map(|row| row.fired.iter().cloned().chain(row.missed())).collect();
+    let place = |check: &Check| match check {
+        Check::Invariant(name) => invariants.iter().position(|invariant| invariant.name == **name),
+        Check::Audit(_) => None,
+    };
+    let mut columns: Vec<Check> = all.into_iter().collect();
+    columns.sort_by_key(place);
     let code = |check: &Check| code(check, invariants);
     let header: Vec<String> = std::iter::once("bug".to_owned()).chain(columns.iter().map(code)).collect();
     let mut table = grid(&header.iter().map(String::as_str).collect::<Vec<_>>(), width, colour);
@@ -94,14 +104,20 @@ pub fn text(rows: &[Row], invariants: &[Invariant], width: u16, colour: bool) ->
         table.add_row(std::iter::once(row.name.as_str().into()).chain(cells));
     }
     let mut lines = vec![finish(&table), String::new()];
-    lines.push(wrap("● must find it and did   ○ may follow, and did   ✗ must find it and did not   ! by accident", width, "  "));
+    for (mark, means) in [
+        ("●", "must find it, and did"),
+        ("○", "may find it, as a consequence, and did"),
+        ("✗", "must find it, and did not"),
+        ("!", "found something by accident"),
+    ] {
+        lines.push(format!("  {mark}  {means}"));
+    }
     let legend: Vec<String> = columns.iter().map(|check| format!("{} {check}", code(check))).collect();
-    lines.push(wrap(&legend.join("; "), width, "  "));
+    lines.push(wrap(&legend.join("; "), width.min(NARROW), "  "));
     for row in rows.iter().filter(|row| !row.is_right()) {
         lines.push(String::new());
         lines.push(wrap(&format!("{}: {}", row.name, row.words()), width, "  "));
-        let again = row.bug.map_or(Ok(format!("dbstress {}", row.name)), typed_for_bug);
-        lines.extend(again.map(|again| wrap(&format!("again: {again} --managed"), width, "  ")));
+        lines.extend(row.again.iter().map(|again| wrap(&format!("again: {again}"), width, "  ")));
     }
     lines.push(String::new());
     lines.push(conclusion(rows, Paint { colour }));
@@ -148,5 +164,71 @@ fn initials(breach: Breach) -> &'static str {
         Breach::TooManyWinners => "tw",
         Breach::UnjustifiedRefusal => "ur",
         Breach::CrossedTenant => "ct",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invariant;
+
+    fn row(bug: Option<Bug>, fired: &[Check]) -> Row {
+        let name = bug.map_or("(none) churn", Bug::name).to_owned();
+        Row { bug, name, fired: fired.iter().cloned().collect(), open: None, again: vec!["dbstress bugs run x".into()] }
+    }
+
+    fn invariant(name: &'static str) -> Check {
+        Check::Invariant(name.into())
+    }
+
+    fn shown(rows: &[Row]) -> String {
+        text(rows, &invariant::built_in().unwrap(), 80, false)
+    }
+
+    #[test]
+    fn a_row_says_who_caught_it() {
+        let fired = [Check::Audit(Breach::Overbooked), invariant("units-within-total"), invariant("ledger-replays")];
+        let text = shown(&[row(None, &[]), row(Some(Bug::LockAndRead), &fired)]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>(), ["bug", "ob", "U1", "U4"]);
+        assert_eq!(lines[1].split_whitespace().collect::<Vec<_>>(), ["(none)", "churn", "·", "·", "·"]);
+        assert_eq!(lines[2].split_whitespace().collect::<Vec<_>>(), ["lock-and-read", "●", "●", "○"]);
+        assert!(text.contains("ob overbooked; U1 units-within-total; U4 ledger-replays"), "{text}");
+        assert!(text.ends_with("1 of 1 bugs caught by what is meant for them; nothing found without them"), "{text}");
+        assert!(!text.contains("again"), "{text}");
+    }
+
+    #[test]
+    fn what_was_missed_and_what_fired_by_accident_is_told_with_the_command_that_shows_it_again() {
+        let rows = [row(Some(Bug::LockAndRead), &[Check::Audit(Breach::Phantom)]), row(None, &[Check::Audit(Breach::Negative)])];
+        let text = shown(&rows);
+        for said in [
+            "lock-and-read: NOT caught by overbooked, units-within-total; by accident:",
+            "(none) churn: by accident: counter below zero",
+            "again: dbstress bugs run x",
+            "0 of 1 bugs caught by what is meant for them; 1 of 1 runs without them NOT clean",
+        ] {
+            assert!(text.replace("\n  ", " ").contains(said), "{said}: {text}");
+        }
+        let row_of =
+            |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap().split_whitespace().skip(1).collect::<Vec<_>>();
+        assert_eq!(row_of("lock-and-read"), ["✗", "·", "!", "✗"]);
+    }
+
+    #[test]
+    fn a_run_that_could_not_be_judged_is_not_right() {
+        let caught = row(Some(Bug::SpuriousRefusal), &[Check::Audit(Breach::UnjustifiedRefusal)]);
+        assert!(caught.is_right());
+        assert!(!Row { open: Some("the server was lost".into()), ..caught }.is_right());
+    }
+
+    #[test]
+    fn the_list_has_a_line_for_each_that_begins_with_its_name() {
+        let known: Vec<Bug> = Bug::ALL.into_iter().filter(|bug| bug.entry().is_some()).collect();
+        let text = list_text(&known);
+        for (bug, line) in known.iter().zip(text.lines()) {
+            assert!(line.starts_with(bug.name()) && line.ends_with(bug.entry().unwrap().summary), "{line}");
+        }
+        assert_eq!(text.lines().count(), known.len());
     }
 }
