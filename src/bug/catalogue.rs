@@ -298,6 +298,24 @@ mod tests {
     }
 
     #[test]
+    fn the_table_of_the_method_says_the_same() {
+        let method = include_str!("../../docs/METHOD.md");
+        for (bug, entry) in all() {
+            let begins = format!("| `{bug}` |");
+            let row = method.lines().find(|line| line.starts_with(&begins)).unwrap_or_else(|| panic!("{bug} is not in METHOD.md"));
+            let must: Vec<String> = entry
+                .must
+                .iter()
+                .map(|check| match check {
+                    Check::Audit(breach) => breach.words().to_owned(),
+                    Check::Invariant(name) => format!("`{name}`"),
+                })
+                .collect();
+            assert!(row.contains(&format!("| {} |", must.join("; "))), "{bug}: {row}");
+        }
+    }
+
+    #[test]
     fn a_catch_by_accident_is_none() {
         let entry = Bug::SpuriousRefusal.entry().unwrap();
         let fired = |checks: &[&Check]| checks.iter().map(|check| (*check).clone()).collect::<BTreeSet<_>>();
