@@ -61,8 +61,7 @@ pub fn run(bugs: &Bugs, global: &Global, screen: Screen) -> Result<Exit> {
             Ok(Exit::Pass)
         }
         Action::Run { names } => {
-            let mut chosen = if names.is_empty() { known } else { names.clone() };
-            chosen.dedup();
+            let chosen: Vec<Bug> = known.into_iter().filter(|bug| names.is_empty() || names.contains(bug)).collect();
             super::block_on(matrix(&chosen, global, screen))
         }
     }

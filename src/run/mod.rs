@@ -44,6 +44,7 @@ use crate::scenario::{self, Sql};
 use crate::strategy::Strategy;
 use crate::threshold::State;
 use crate::verdict::{Decision, Verdict};
+use crate::workload::twin;
 use crate::{Error, Result};
 
 /// Connections besides those of the virtual users: administration, lease, stock, probe, live invariants.
@@ -518,7 +519,7 @@ async fn check_connections(session: &mut Session, plan: &Plan) -> Result<()> {
         )
         .await?;
     let left = most - reserved - taken - OTHER_CONNECTIONS;
-    let wanted = plan.pool_size.unwrap_or(plan.load.vus());
+    let wanted = plan.pool_size.unwrap_or(plan.load.vus()) * twin::connections(plan.bug());
     if i64::from(wanted) <= left {
         return Ok(());
     }

@@ -105,6 +105,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_typed_can_contend_although_it_claims_something() {
+        for bug in Bug::ALL.into_iter().filter(|bug| bug.entry().is_some()) {
+            let mut scenario = Scenario::of_bug(bug).unwrap();
+            scenario.claims = Scenario::built_in(&scenario.name).unwrap().claims;
+            let plan = crate::plan::Plan::of(&scenario, Default::default());
+            assert_eq!(plan.cannot_contend(), None, "{bug}");
+        }
+    }
+
+    #[test]
     fn the_right_thing_is_run_under_the_same_strategies() {
         let scenarios = Scenario::without_bugs(&[Bug::LockAndRead, Bug::BlindRetry, Bug::EarlyUnlock, Bug::NoShow]).unwrap();
         let told: Vec<String> = scenarios

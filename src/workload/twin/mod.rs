@@ -53,6 +53,11 @@ pub fn session_setting(bug: Option<Bug>) -> Option<&'static str> {
     (bug == Some(Bug::AsyncCommit)).then_some("SET synchronous_commit = off")
 }
 
+/// Connections that each session of the load has.
+pub fn connections(bug: Option<Bug>) -> u32 {
+    if bug == Some(Bug::NestedTransaction) { 2 } else { 1 }
+}
+
 /// The level of a transaction of `vu`.
 pub fn isolation(bug: Option<Bug>, strategy: Strategy, vu: u16) -> Isolation {
     match bug {
