@@ -4,6 +4,7 @@
 //! (what each transaction wrote about itself) and the row as it ended. The rules are explained in docs/METHOD.md.
 
 mod exposure;
+mod lost;
 mod reconcile;
 mod recovery;
 mod refusals;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::history::{Applied, OpId, OperationKind, Record};
 
 pub use exposure::Exposure;
+pub use lost::{Lost, Outage};
 pub use reconcile::Classes;
 pub use recovery::Recovery;
 pub use truth::{Truth, Truths};
@@ -156,6 +158,9 @@ pub struct Audit {
     pub truths_met: u64,
     /// Contention that the server saw.
     pub exposure: Exposure,
+    /// What was lost of what was acknowledged, if anything was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<Lost>,
     /// Why the audit itself is not complete: no evidence, not a finding.
     pub incomplete: Vec<String>,
 }
@@ -171,6 +176,8 @@ pub struct Expectation {
     pub issued: HashMap<u16, u32>,
     /// What was seen of COMMITs on the wire.
     pub truths: Truths,
+    /// When the server was down, in order of time.
+    pub outages: Vec<Outage>,
 }
 
 impl Audit {
@@ -186,6 +193,7 @@ impl Audit {
         if verdicts.acknowledged_lost {
             // Lost versions are reused, and refusals that were right look wrong: those rules have no ground to stand on here.
             self.skipped += 1;
+            lost::measure(self, expectation, &subject);
             return;
         }
         replay::real_time_order(self, &subject, &verdicts);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::drive::Driven;
-use crate::audit::{Audit, Recovery, Truths};
+use crate::audit::{Audit, Outage, Recovery, Truths};
 use crate::fault::{Fault, Planned, Reach};
 use crate::history::{Mark, Reader};
 use crate::outcome::Outcome;
@@ -95,6 +95,16 @@ pub(super) fn truths(driven: &Driven) -> Truths {
         }
     }
     truths
+}
+
+/// When the server was down and came back with whatever was durable.
+pub(super) fn outages(plan: &Plan, driven: &Driven) -> Vec<Outage> {
+    let is_outage =
+        |mark: &&Mark| mark.struck && plan.faults.get(mark.planned as usize).is_some_and(|p| p.fault.ends_all_sessions());
+    let marks = driven.marks.iter().map(|(mark, _)| mark).filter(is_outage);
+    let mut outages: Vec<Outage> = marks.map(|mark| Outage { from: mark.at, until: mark.healed }).collect();
+    outages.sort_unstable_by_key(|outage| outage.from);
+    outages
 }
 
 fn recovery(moments: Vec<u64>, histories: &[PathBuf]) -> std::io::Result<Recovery> {

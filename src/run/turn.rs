@@ -68,7 +68,8 @@ async fn load(context: &Context<'_>, leg: &Leg, mut watch: impl FnMut(&Progress)
                 clinics: clinics.clone(),
                 base: stock.base(),
                 weights: Weights::new(booking.operations.iter().map(|o| o.weight)),
-                plan: booking.clone(),
+                // A control shows what the checks find of the right plan under an unsafe strategy.
+                plan: Booking { bug: booking.bug.filter(|_| !leg.until_breach), ..booking.clone() },
             };
             (Work::Booking(work), Some(stock))
         }
@@ -151,6 +152,7 @@ async fn judge(
                 vus: leg.load.vus(),
                 issued: driven.issued.clone(),
                 truths: faults::truths(&driven),
+                outages: faults::outages(context.plan, &driven),
             };
             let audit = collect::audit(session, place.schema, place.run, &driven.histories, expectation).await?;
             let mut path = DEFAULT_SEARCH_PATH.map(str::to_owned).to_vec();

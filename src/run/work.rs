@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::own::{self, OwnWork};
 use super::stock::Clinic;
 use crate::Result;
+use crate::bug::Bug;
 use crate::history::{Applied, OpId, OperationKind};
 use crate::outcome::{Abort, Refusal};
 use crate::pg::load::{Connection, Ending, Failure, Isolation, Phase, Tx};
@@ -13,6 +14,7 @@ use crate::scenario::{Booking as BookingPlan, Targets};
 use crate::strategy::Operation as _;
 use crate::strategy::{Decision, RowLock, Strategy};
 use crate::workload::booking::{Booking, Place, Proposal, Statements};
+use crate::workload::twin::{self, Nested};
 
 /// What the virtual users of a turn do.
 pub enum Work {
@@ -92,6 +94,8 @@ pub enum What {
 pub enum Prepared {
     /// The statements of bookings.
     Booking(Box<Statements>),
+    /// Those of bookings on a second connection: a mistake that is made on purpose.
+    Nested(Box<Nested>),
     /// Those of each operation of the user's own.
     Own(Vec<own::Prepared>),
 }
@@ -125,18 +129,27 @@ impl Work {
     /// The isolation levels that its transactions name.
     pub fn levels(&self) -> Vec<Isolation> {
         match self {
-            Self::Booking(work) => vec![work.strategy.isolation()],
+            Self::Booking(work) => twin::levels(work.plan.bug, work.strategy),
             Self::Own(work) => work.levels(),
         }
     }
 
-    /// Prepares everything on a new connection.
+    /// Prepares everything on a new connection; `opener` has opened it, and may have to open another.
     ///
     /// # Errors
     /// The server's answer.
-    pub async fn prepare(&self, connection: &mut Connection) -> Result<Prepared> {
+    async fn prepare(&self, connection: &mut Connection, opener: &Opener, application_name: &str) -> Result<Prepared> {
         Ok(match self {
-            Self::Booking(work) => Prepared::Booking(Box::new(Statements::prepare(connection, &work.place).await?)),
+            Self::Booking(BookingWork { plan, place, strategy, .. }) => {
+                if let Some(setting) = twin::session_setting(plan.bug) {
+                    connection.ask(setting).await?;
+                }
+                if plan.bug == Some(Bug::NestedTransaction) {
+                    let nested = Nested::open(&opener.options, application_name, connection, place, *strategy, plan.hold);
+                    return Ok(Prepared::Nested(Box::new(nested.await?)));
+                }
+                Prepared::Booking(Box::new(Statements::prepare(connection, place, plan.bug).await?))
+            }
             Self::Own(work) => Prepared::Own(work.prepare(connection).await?),
         })
     }
@@ -145,22 +158,29 @@ impl Work {
     pub async fn attempt(
         &self,
         connection: &mut Connection,
-        prepared: &Prepared,
+        prepared: &mut Prepared,
         intention: &Intention,
         who: Who,
         scratch: &mut own::Scratch,
         phase: &Phase,
     ) -> Attempt {
+        // The ledger's column; a deadline of seconds allows far fewer.
+        let number = i16::try_from(who.attempt).unwrap_or(i16::MAX);
         match (self, prepared, &intention.what) {
             (Self::Booking(work), Prepared::Booking(statements), What::Booking(proposal)) => {
-                let booking = Booking {
-                    proposal: *proposal,
-                    op_id: who.op_id,
-                    // The ledger's column; a deadline of seconds allows far fewer.
-                    attempt: i16::try_from(who.attempt).unwrap_or(i16::MAX),
-                    statements,
-                };
-                work.book(connection, &booking, phase).await
+                let booking = Booking { proposal: *proposal, op_id: who.op_id, attempt: number, statements };
+                let attempt = work.book(connection, &booking, phase).await;
+                twin::afterwards(connection, &booking, matches!(attempt, Attempt::Committed(_))).await;
+                attempt
+            }
+            (Self::Booking(_), Prepared::Nested(nested), What::Booking(proposal)) => {
+                let booking = |statements| Booking { proposal: *proposal, op_id: who.op_id, attempt: number, statements };
+                match nested.book(connection, booking, phase).await {
+                    Ok(Decision::Applied(applied)) => Attempt::Committed(applied),
+                    Ok(Decision::Refused(refusal)) => Attempt::Refused(refusal),
+                    Err(Ending::NotCommitted(failure)) => Attempt::Failed(failure),
+                    Err(Ending::Committed | Ending::Unknown) => Attempt::Unknown,
+                }
             }
             (Self::Own(work), Prepared::Own(prepared), What::Own(random)) => {
                 work.perform(connection, intention.operation, prepared, who, random.clone(), scratch, phase).await
@@ -199,14 +219,15 @@ impl BookingWork {
     }
 
     async fn book(&self, connection: &mut Connection, booking: &Booking<'_>, phase: &Phase) -> Attempt {
-        let mut tx = match Tx::begin(connection, self.strategy.isolation(), self.plan.hold, phase).await {
+        let isolation = twin::isolation(self.plan.bug, self.strategy, booking.op_id.vu());
+        let mut tx = match Tx::begin(connection, isolation, self.plan.hold, phase).await {
             Ok(tx) => tx,
             Err(failure) => return Attempt::Failed(failure),
         };
         if booking.proposal.kind == OperationKind::Browse {
             return browse(tx, booking).await;
         }
-        match self.strategy.apply(&mut tx, booking).await {
+        match twin::apply(self.plan.bug, self.strategy, &mut tx, booking).await {
             Ok(Decision::Applied(applied)) => match tx.commit().await {
                 Ending::Committed => Attempt::Committed(applied),
                 Ending::NotCommitted(failure) => Attempt::Failed(failure),
@@ -256,6 +277,13 @@ pub struct Session {
     pub prepared: Prepared,
 }
 
+impl Session {
+    /// Whether it can be used again.
+    pub fn is_open(&self) -> bool {
+        self.connection.is_open() && !matches!(&self.prepared, Prepared::Nested(nested) if !nested.is_open())
+    }
+}
+
 /// How a turn's connections are opened.
 #[derive(Clone)]
 pub struct Opener {
@@ -272,7 +300,7 @@ impl Opener {
     /// When it fails, or the server refuses a statement.
     pub async fn open(&self, application_name: &str) -> Result<Session> {
         let mut connection = Connection::open(&self.options, application_name, &self.work.levels()).await?;
-        let prepared = self.work.prepare(&mut connection).await?;
+        let prepared = self.work.prepare(&mut connection, self, application_name).await?;
         Ok(Session { connection, prepared })
     }
 }

@@ -4,7 +4,9 @@
 //! not ended by the clock of the domain; then capacity: reserve needs units free, release and consume need units scheduled.
 //! The status becomes EXHAUSTED with the update that makes used = total, and only then.
 
+use super::twin::{self, Extra};
 use crate::Result;
+use crate::bug::Bug;
 use crate::history::{Applied, OpId, OperationKind};
 use crate::outcome::{Abort, Refusal};
 use crate::pg::load::{Connection, Failure, Row, Statement, Tx};
@@ -34,19 +36,28 @@ pub struct Statements {
     write_if_version: Statement,
     /// By operation kind.
     write_if_allowed: [Statement; 3],
+    /// The mistake that is made on purpose, if one is.
+    pub(super) bug: Option<Bug>,
+    /// What the mistake needs besides.
+    pub(super) extra: Extra,
 }
 
 impl Statements {
-    /// Prepares them.
+    /// Prepares them, for the right thing or for a known-bad twin of it.
     ///
     /// # Errors
     /// The server's answer.
-    pub async fn prepare(connection: &mut Connection, place: &Place) -> Result<Self> {
+    pub async fn prepare(connection: &mut Connection, place: &Place, bug: Option<Bug>) -> Result<Self> {
         let Place { schema, as_of, .. } = place;
         let select = format!(
             "SELECT organisation_id, total, used, scheduled, status = 'ACTIVE', end_date >= (TIMESTAMP '{as_of}')::date, version \
              FROM {schema}.authorisation WHERE id = $1"
         );
+        let relative = format!(
+            "used = used + $2, scheduled = scheduled + $3, status = CASE WHEN {} THEN 'EXHAUSTED' ELSE status END",
+            twin::exhausted(bug)
+        );
+        let absolute = "used = $2, scheduled = $3, status = CASE WHEN $2 = total THEN 'EXHAUSTED' ELSE status END";
         let write_if_allowed = |kind: OperationKind| {
             let rule = match kind {
                 OperationKind::Reserve => "total - used - scheduled >= $6",
@@ -56,28 +67,26 @@ impl Statements {
                 OperationKind::Release => String::new(),
                 _ => format!(" AND status = 'ACTIVE' AND end_date >= (TIMESTAMP '{as_of}')::date"),
             };
-            write_sql(place, RELATIVE, &format!(" AND organisation_id = $7{usable} AND {rule}"))
+            write_sql(place, &relative, &format!(" AND organisation_id = $7{usable} AND {rule}"))
         };
         Ok(Self {
             read: connection.prepare(&select).await?,
             read_for_update: connection.prepare(&format!("{select} FOR UPDATE")).await?,
             read_for_update_nowait: connection.prepare(&format!("{select} FOR UPDATE NOWAIT")).await?,
             lock: connection.prepare("SELECT pg_advisory_xact_lock($1)").await?,
-            write_relative: connection.prepare(&write_sql(place, RELATIVE, "")).await?,
-            write_absolute: connection.prepare(&write_sql(place, ABSOLUTE, "")).await?,
-            write_if_version: connection.prepare(&write_sql(place, RELATIVE, " AND version = $11")).await?,
+            write_relative: connection.prepare(&write_sql(place, &relative, "")).await?,
+            write_absolute: connection.prepare(&write_sql(place, absolute, "")).await?,
+            write_if_version: connection.prepare(&write_sql(place, &relative, " AND version = $11")).await?,
             write_if_allowed: [
                 connection.prepare(&write_if_allowed(OperationKind::Reserve)).await?,
                 connection.prepare(&write_if_allowed(OperationKind::Release)).await?,
                 connection.prepare(&write_if_allowed(OperationKind::Consume)).await?,
             ],
+            bug,
+            extra: Extra::prepare(connection, place, bug, &select).await?,
         })
     }
 }
-
-const RELATIVE: &str =
-    "used = used + $2, scheduled = scheduled + $3, status = CASE WHEN used + $2 = total THEN 'EXHAUSTED' ELSE status END";
-const ABSOLUTE: &str = "used = $2, scheduled = $3, status = CASE WHEN $2 = total THEN 'EXHAUSTED' ELSE status END";
 
 /// Counters, version and ledger line in one statement, the line last: it is written once the row is locked and changed.
 fn write_sql(place: &Place, set: &str, condition: &str) -> String {
@@ -159,6 +168,20 @@ impl State {
     }
 }
 
+impl Booking<'_> {
+    /// Reads the row with `statement`, which begins with the columns of a [`State`].
+    pub(super) async fn read_with(&self, tx: &mut Tx<'_>, statement: &Statement) -> Result<Option<State>, Failure> {
+        tx.execute(statement, |p| p.integer(self.proposal.authorisation)).await?;
+        tx.row().map(|row| State::of(row).ok_or_else(unreadable)).transpose()
+    }
+
+    /// The counters that it would leave, done in this state.
+    pub(super) fn would_leave(&self, state: &State) -> Applied {
+        let (used, scheduled) = self.proposal.kind.deltas(self.proposal.units);
+        Applied { version: state.version + 1, total: state.total, used: state.used + used, scheduled: state.scheduled + scheduled }
+    }
+}
+
 impl Operation for Booking<'_> {
     type State = State;
 
@@ -172,8 +195,7 @@ impl Operation for Booking<'_> {
             RowLock::ForUpdate => &self.statements.read_for_update,
             RowLock::ForUpdateNowait => &self.statements.read_for_update_nowait,
         };
-        tx.execute(statement, |p| p.integer(self.proposal.authorisation)).await?;
-        tx.row().map(|row| State::of(row).ok_or_else(unreadable)).transpose()
+        self.read_with(tx, statement).await
     }
 
     fn decide(&self, state: &State) -> Result<(), Refusal> {
@@ -205,7 +227,7 @@ impl Operation for Booking<'_> {
 
     async fn write(&self, tx: &mut Tx<'_>, state: Option<&State>, write: Write) -> Result<Option<Applied>, Failure> {
         let Proposal { kind, units, authorisation, actor, .. } = self.proposal;
-        let (mut used, mut scheduled) = kind.deltas(units);
+        let (mut used, mut scheduled) = kind.deltas(twin::counted(self));
         let mut version = 0;
         if let Some(state) = state {
             version = state.version;
