@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::fault::Planned;
 use crate::pace::{Arrival, Ramp, Stage, Think, duration_text};
 use crate::pg::retry::Retry;
-use crate::scenario::{self, Booking, Evidence, Extent, Scenario, Sql, Targets};
+use crate::scenario::{self, Booking, Evidence, Extent, Keys, Scenario, Sql, Targets};
 use crate::strategy::{Hazard, Strategy};
 use crate::threshold::Threshold;
 
@@ -246,6 +246,11 @@ impl Plan {
         }
     }
 
+    /// What becomes of the keys that requests carry, if they carry any.
+    pub fn keys(&self) -> Option<Keys> {
+        self.booking()?.keys
+    }
+
     /// The strategies that have a turn; a workload of the user's own has none.
     pub fn strategies(&self) -> &[Strategy] {
         self.booking().map_or(&[], |b| &b.strategies)
@@ -267,10 +272,14 @@ impl Plan {
         }
     }
 
-    /// Units that everybody asks for in a round, and room for this many winners; `None` without rounds.
+    /// Units that everybody asks for in a round, and room for this many winners: those who have room in an authorisation, or with a key the
+    /// one that has it done. `None` without rounds.
     pub fn round(&self) -> Option<(i32, u32)> {
         let (Load::Rounds { .. }, Some(booking)) = (&self.load, self.booking()) else { return None };
         let units = booking.operations.first()?.units;
+        if booking.keys.is_some() {
+            return Some((units, 1));
+        }
         Some((units, (booking.total / units.max(1)).max(0).unsigned_abs()))
     }
 

@@ -13,6 +13,7 @@ fn round() -> (Expectation, Subject) {
         n: 0,
         vu,
         kind: OperationKind::Reserve,
+        asking: None,
         outcome,
         attempts: 1,
         conflicts: 0,
@@ -41,9 +42,10 @@ fn round() -> (Expectation, Subject) {
         applied: applied(version),
         began: 10,
         wrote: 100 * version,
+        decided: 0,
     };
     let ledger = vec![entry(1, 2), entry(0, 1)];
-    let expectation = Expectation { contest_units: Some(20), vus: 4, issued: (0..4).map(|vu| (vu, 1)).collect() };
+    let expectation = Expectation { contest_units: Some(20), vus: 4, lifetimes: None, issued: (0..4).map(|vu| (vu, 1)).collect() };
     (expectation, Subject { authorisation: AUTHORISATION, run: RUN, last: applied(2), ledger, records })
 }
 
@@ -113,6 +115,7 @@ fn overbooking_is_found_at_its_version_even_if_it_healed() {
                 applied,
                 began: 0,
                 wrote: 400,
+                decided: 0,
             });
             let record = &mut s.records[usize::from(vu)];
             (record.outcome, record.kind, record.applied) = (Outcome::Committed, kind, applied);

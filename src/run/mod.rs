@@ -31,6 +31,7 @@ use self::own::OwnWork;
 use self::stock::Clinic;
 use self::work::{Opener, Work};
 use crate::audit::Audit;
+use crate::history::Asking;
 use crate::invariant::{self, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, When, run_all};
 use crate::pg::ConnectOptions;
 use crate::pg::admin::{self, Lease, Session};
@@ -227,6 +228,13 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
             );
         }
     }
+    if let Ground::Clinic { clinics, .. } = &ground
+        && let [_] = &clinics[..]
+        && plan.booking().is_some_and(|b| b.operations.iter().any(|o| o.request == Some(Asking::OtherTenant)))
+    {
+        return Err(Error::usage("the dataset has one organisation: no other can ask with its key")
+            .cure("leave out the operation with request = \"other-tenant\", or dbstress seed --reset with the clinic"));
+    }
     let directory = state.join("runs").join(&id);
     std::fs::create_dir_all(&directory).map_err(|e| {
         Error::usage(format!("the histories cannot be written to {}", directory.display()))
@@ -328,7 +336,7 @@ fn twins(context: &Context<'_>) -> Vec<String> {
         return Vec::new();
     }
     match &context.ground {
-        Ground::Clinic { .. } => control::TWINS.iter().map(|twin| twin.strategy.name().to_owned()).collect(),
+        Ground::Clinic { .. } => control::twins(context.plan).iter().map(|twin| twin.name().to_owned()).collect(),
         Ground::Own(sql) => match &sql.control {
             Some(scenario::Control::Twin(twin)) => vec![twin.name.clone()],
             Some(scenario::Control::Renounced) | None => Vec::new(),
@@ -356,7 +364,7 @@ async fn controls(
     };
     match &context.ground {
         Ground::Clinic { .. } => {
-            for twin in &control::TWINS {
+            for twin in control::twins(context.plan) {
                 seen(control::run(context, session, twin, moment).await?);
             }
         }

@@ -13,7 +13,8 @@ use super::own::OwnWork;
 use super::stock::{Size, Stock};
 use super::work::{BookingWork, Weights, Work};
 use super::{Context, Ground, Judged, collect, control, evidence, live, quiesce};
-use crate::audit::{Audit, Expectation};
+use crate::audit::{Audit, Expectation, Lifetimes};
+use crate::bug::Bug;
 use crate::invariant::{DEFAULT_SEARCH_PATH, Invariant, When, run_all};
 use crate::metrics::Percentiles;
 use crate::outcome::OutcomeClass;
@@ -35,8 +36,8 @@ const WATCHERS_END: Duration = Duration::from_secs(15);
 /// What a turn tests.
 #[derive(Clone)]
 pub(super) enum Subject {
-    /// Bookings under one strategy, in a schema.
-    Booking(Strategy, Place),
+    /// Bookings under one strategy, with a bug if one is made, in a schema.
+    Booking(Strategy, Option<Bug>, Place),
     /// Operations of the user's own, whose unqualified names are looked for in a schema.
     Own(Sql, String),
 }
@@ -54,7 +55,7 @@ pub(super) struct Leg {
 async fn load(context: &Context<'_>, leg: &Leg, mut watch: impl FnMut(&Progress)) -> Result<Driven> {
     let plan = context.plan;
     let (work, stock) = match &leg.subject {
-        Subject::Booking(strategy, place) => {
+        Subject::Booking(strategy, bug, place) => {
             let (Workload::Booking(booking), Ground::Clinic { clinics, .. }) = (&plan.workload, &context.ground) else {
                 return Err(Error::inconclusive("a booking needs a clinic: this is a bug in dbstress"));
             };
@@ -66,7 +67,7 @@ async fn load(context: &Context<'_>, leg: &Leg, mut watch: impl FnMut(&Progress)
                 clinics: clinics.clone(),
                 base: stock.base(),
                 weights: Weights::new(booking.operations.iter().map(|o| o.weight)),
-                plan: booking.clone(),
+                plan: Booking { bug: *bug, ..booking.clone() },
             };
             (Work::Booking(work), Some(stock))
         }
@@ -96,7 +97,7 @@ async fn load(context: &Context<'_>, leg: &Leg, mut watch: impl FnMut(&Progress)
 fn size(booking: &Booking, load: &Load) -> Size {
     let one_by_one = Size { most: u64::MAX, is_whole: false, total: booking.total, hot: 0, hot_total: 0 };
     match (booking.targets, load) {
-        (Targets::Rounds, Load::Rounds { limit: Limit::Rounds(n), .. }) => Size { most: *n, ..one_by_one },
+        (Targets::Rounds, Load::Rounds { limit: Limit::Rounds(n), .. }) => Size { most: *n * booking.per_round(), ..one_by_one },
         (Targets::Rounds | Targets::OneByOne, _) => one_by_one,
         (Targets::Spread { authorisations, hot }, _) => {
             let (hot, hot_total) = hot.map_or((0, 0), |h| (u64::from(h.authorisations), h.total));
@@ -115,11 +116,12 @@ async fn judge(
 ) -> Result<Judged> {
     let restless = quiesce::quiesce(session, leg.run).await?;
     let (audit, search_path) = match &leg.subject {
-        Subject::Booking(_, place) => {
+        Subject::Booking(_, _, place) => {
             quiesce::resolve(session, place.schema, place.run, place.strategy, &driven.histories).await?;
             let expectation = Expectation {
                 contest_units: context.plan.round().map(|(units, _)| units),
                 vus: leg.load.vus(),
+                lifetimes: context.plan.keys().map(|keys| Lifetimes { lifetime: keys.late() - 1, late: keys.late() }),
                 issued: driven.issued.clone(),
             };
             let audit = collect::audit(session, place.schema, place.run, &driven.histories, expectation).await?;
@@ -153,7 +155,8 @@ pub(super) async fn tested(
     let run = register(context, session, name).await?;
     let subject = match (&context.ground, strategy) {
         (Ground::Clinic { as_of, .. }, Some(strategy)) => {
-            Subject::Booking(strategy, Place { schema: "dbstress", run, strategy: strategy.name(), as_of: as_of.clone() })
+            let bug = context.plan.booking().and_then(|booking| booking.bug);
+            Subject::Booking(strategy, bug, Place { schema: "dbstress", run, strategy: strategy.name(), as_of: as_of.clone() })
         }
         (Ground::Own(sql), _) => Subject::Own((**sql).clone(), sql.schema.clone()),
         (Ground::Clinic { .. }, None) => return Err(Error::inconclusive("a booking needs a strategy: this is a bug in dbstress")),
@@ -276,7 +279,7 @@ fn record(
         reasons,
         seconds,
         committed_per_second: if seconds > 0.0 { counts.of(OutcomeClass::Committed) as f64 / seconds } else { 0.0 },
-        used: judged.driven.used,
+        used: judged.driven.used / plan.booking().map_or(1, Booking::per_round),
         timing: timing(None),
         operations: operations.collect(),
         lag: Some(Percentiles::of(recorder.lags())),
@@ -318,7 +321,7 @@ fn isolation(plan: &Plan, strategy: Option<Strategy>) -> String {
 }
 
 /// The rows of a control stand in a schema of its own.
-pub(super) fn control_place(context: &Context<'_>, strategy: Strategy) -> Option<Place> {
+pub(super) fn control_place(context: &Context<'_>, name: &'static str) -> Option<Place> {
     let Ground::Clinic { as_of, .. } = &context.ground else { return None };
-    Some(Place { schema: control::SCHEMA, run: control::RUN, strategy: strategy.name(), as_of: as_of.clone() })
+    Some(Place { schema: control::SCHEMA, run: control::RUN, strategy: name, as_of: as_of.clone() })
 }
