@@ -193,10 +193,62 @@ pub struct Record {
     pub applied: Applied,
 }
 
+/// Something that went wrong on purpose, on the same clock as the records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// The fault's name: at most 16 bytes.
+    pub name: String,
+    /// Which of those that were planned.
+    pub planned: u32,
+    /// When it was done.
+    pub at: u64,
+    /// When it was over.
+    pub healed: u64,
+    /// Whether it struck.
+    pub struck: bool,
+}
+
+/// One entry of a history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// An iteration.
+    Operation(Record),
+    /// A fault.
+    Fault(Mark),
+}
+
+/// Stands where a record has the kind of its operation.
+const MARK: u8 = 0x7F;
+
 /// Bytes of a record on disk.
 pub const RECORD_BYTES: usize = 80;
 const MAGIC: &[u8; 8] = b"dbsthis1";
 const FOOTER: &[u8; 8] = b"dbstend1";
+
+impl Mark {
+    fn encode(&self) -> [u8; RECORD_BYTES] {
+        let mut bytes = [0; RECORD_BYTES];
+        let name = &self.name.as_bytes()[..self.name.len().min(16)];
+        bytes[..name.len()].copy_from_slice(name);
+        bytes[16..24].copy_from_slice(&self.at.to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.healed.to_le_bytes());
+        bytes[32..36].copy_from_slice(&self.planned.to_le_bytes());
+        bytes[36] = u8::from(self.struck);
+        bytes[78] = MARK;
+        bytes
+    }
+
+    fn decode(bytes: &[u8; RECORD_BYTES]) -> Option<Self> {
+        let name = bytes[..16].split(|byte| *byte == 0).next()?;
+        Some(Self {
+            name: String::from_utf8(name.to_vec()).ok()?,
+            planned: u32::from_le_bytes(*bytes[32..].first_chunk()?),
+            at: u64::from_le_bytes(*bytes[16..].first_chunk()?),
+            healed: u64::from_le_bytes(*bytes[24..].first_chunk()?),
+            struck: bytes[36] == 1,
+        })
+    }
+}
 
 impl Record {
     fn encode(&self) -> [u8; RECORD_BYTES] {
@@ -297,6 +349,15 @@ impl Writer {
         self.file.write_all(&record.encode())
     }
 
+    /// Appends a fault.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn mark(&mut self, mark: &Mark) -> io::Result<()> {
+        self.records += 1;
+        self.file.write_all(&mark.encode())
+    }
+
     /// Completes the file.
     ///
     /// # Errors
@@ -380,16 +441,31 @@ impl Reader {
     }
 }
 
+impl Reader {
+    /// The iterations alone.
+    pub fn operations(self) -> impl Iterator<Item = io::Result<Record>> {
+        self.filter_map(|event| match event {
+            Ok(Event::Operation(record)) => Some(Ok(record)),
+            Ok(Event::Fault(_)) => None,
+            Err(error) => Some(Err(error)),
+        })
+    }
+}
+
 impl Iterator for Reader {
-    type Item = io::Result<Record>;
+    type Item = io::Result<Event>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
         let mut bytes = [0; RECORD_BYTES];
+        let event = |bytes: &[u8; RECORD_BYTES]| match bytes[78] {
+            MARK => Mark::decode(bytes).map(Event::Fault),
+            _ => Record::decode(bytes).map(Event::Operation),
+        };
         Some(
             self.file
                 .read_exact(&mut bytes)
-                .and_then(|()| Record::decode(&bytes).ok_or_else(|| corrupt(&self.path, "holds a record that no run writes"))),
+                .and_then(|()| event(&bytes).ok_or_else(|| corrupt(&self.path, "holds a record that no run writes"))),
         )
     }
 }
@@ -433,13 +509,16 @@ mod tests {
         ];
         let records: Vec<_> = (0..10).map(|n| record(n, outcomes[n as usize % outcomes.len()])).collect();
         let mut writer = Writer::create(&path).unwrap();
+        let mark = Mark { name: "response-lost".into(), planned: 3, at: 7, healed: u64::MAX, struck: true };
+        writer.mark(&mark).unwrap();
         for record in &records {
             writer.append(record).unwrap();
         }
         let footer = writer.finish(&[(3, 4), (5, 6)]).unwrap();
         let reader = Reader::open(&path).unwrap();
         assert_eq!(reader.footer(), &footer);
-        assert_eq!(reader.map(|r| r.unwrap()).collect::<Vec<_>>(), records);
+        assert_eq!(reader.operations().map(|r| r.unwrap()).collect::<Vec<_>>(), records);
+        assert_eq!(Reader::open(&path).unwrap().next().unwrap().unwrap(), Event::Fault(mark));
         std::fs::remove_dir_all(directory).unwrap();
     }
 

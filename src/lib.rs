@@ -22,6 +22,7 @@ pub mod pg;
 pub mod plan;
 pub mod probe;
 pub mod program;
+pub mod proxy;
 pub mod random;
 pub mod record;
 pub mod report;

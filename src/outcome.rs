@@ -251,16 +251,65 @@ impl Abort {
     }
 }
 
+/// How far a transaction had come when something was seen of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Before COMMIT was sent: connecting, BEGIN, statements.
+    Before,
+    /// From the first byte of COMMIT on.
+    Commit,
+    /// From the first byte of a statement on that is a transaction of its own, and so its own COMMIT.
+    Alone,
+}
+
+/// What a client sees of the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// CommandComplete with the tag COMMIT.
+    Commit,
+    /// Another tag, and ReadyForQuery without an error: of COMMIT it is ROLLBACK, without any error, if a statement had failed.
+    Done,
+    /// An error, and ReadyForQuery after it: the session goes on.
+    Error(Sqlstate),
+    /// An error that ended the session, or after which nothing came.
+    Fatal(Sqlstate),
+    /// The end of the stream, a reset, or nothing within the deadline.
+    Silence,
+}
+
+/// What is known then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Certainty {
+    /// It was applied.
+    Applied,
+    /// It was not applied, and never will be.
+    NotApplied,
+    /// It may have been applied, or may be yet.
+    Unknown,
+}
+
+/// The one classifier: an ERROR that ReadyForQuery follows is definite, if it is one that a server can bring about there; everything else
+/// after COMMIT was sent is not.
+pub fn certainty(stage: Stage, signal: Signal) -> Certainty {
+    match (stage, signal) {
+        (Stage::Before, _) => Certainty::NotApplied,
+        (Stage::Commit, Signal::Commit) | (Stage::Alone, Signal::Commit | Signal::Done) => Certainty::Applied,
+        (Stage::Commit, Signal::Done) => Certainty::NotApplied,
+        (Stage::Commit, Signal::Error(code)) if definite_at_commit(code) => Certainty::NotApplied,
+        (Stage::Alone, Signal::Error(code)) if definite_of_statement(code) => Certainty::NotApplied,
+        (Stage::Commit | Stage::Alone, Signal::Error(_) | Signal::Fatal(_) | Signal::Silence) => Certainty::Unknown,
+    }
+}
+
 /// Whether an ERROR answer to COMMIT proves that nothing was committed. Only these do: proxies and crashes invent others.
-/// The answer must have been followed by ReadyForQuery; a FATAL one proves nothing.
-pub fn definite_at_commit(code: Sqlstate) -> bool {
+fn definite_at_commit(code: Sqlstate) -> bool {
     matches!(&code.0, b"40001" | b"40P01" | b"57014" | [b'2', b'3', ..])
 }
 
 /// Whether an ERROR answer to a statement that is its own transaction proves that nothing was committed: whatever the statement itself can
-/// bring about does. What a server says on its way out, or somebody between, does not.
-pub fn definite_of_statement(code: Sqlstate) -> bool {
-    !matches!(&code.0, [b'0', b'8', ..] | [b'5', b'7', b'P', ..] | [b'5', b'8', ..] | [b'X', b'X', ..])
+/// bring about does. What a server says on its way out, or somebody between, does not; nor that the completion is not known.
+fn definite_of_statement(code: Sqlstate) -> bool {
+    !matches!(&code.0, [b'0', b'8', ..] | [b'5', b'7', b'P', ..] | [b'5', b'8', ..] | [b'X', b'X', ..] | b"40003")
 }
 
 /// Five characters by which PostgreSQL says what went wrong.
@@ -326,8 +375,49 @@ mod tests {
             let state = Sqlstate::new(code);
             assert_eq!(Abort::from_sqlstate(state), abort, "{code}");
             assert_eq!(abort.is_retryable(), retryable, "{code}");
-            assert_eq!(definite_at_commit(state), definite, "{code}");
-            assert!(definite_of_statement(state) || !definite, "{code}");
+            let expected = if definite { Certainty::NotApplied } else { Certainty::Unknown };
+            assert_eq!(certainty(Stage::Commit, Signal::Error(state)), expected, "{code}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_transaction_is_classified_by_where_it_was() {
+        use Certainty::{Applied, NotApplied, Unknown};
+        let code = Sqlstate::new;
+        // Signal, and what it means before COMMIT, at COMMIT, and of a statement that is alone.
+        let table = [
+            (Signal::Commit, NotApplied, Applied, Applied),
+            // COMMIT of a transaction that had failed: no error, the tag is ROLLBACK.
+            (Signal::Done, NotApplied, NotApplied, Applied),
+            (Signal::Error(code("40001")), NotApplied, NotApplied, NotApplied),
+            (Signal::Error(code("40P01")), NotApplied, NotApplied, NotApplied),
+            // Deferred constraints.
+            (Signal::Error(code("23505")), NotApplied, NotApplied, NotApplied),
+            (Signal::Error(code("23503")), NotApplied, NotApplied, NotApplied),
+            (Signal::Error(code("23P01")), NotApplied, NotApplied, NotApplied),
+            (Signal::Error(code("57014")), NotApplied, NotApplied, NotApplied),
+            // Nothing that COMMIT does brings these about: somebody between says so, or a server on its way out.
+            (Signal::Error(code("42601")), NotApplied, Unknown, NotApplied),
+            (Signal::Error(code("53300")), NotApplied, Unknown, NotApplied),
+            (Signal::Error(code("08006")), NotApplied, Unknown, Unknown),
+            (Signal::Error(code("08007")), NotApplied, Unknown, Unknown),
+            (Signal::Error(code("40003")), NotApplied, Unknown, Unknown),
+            (Signal::Error(code("57P01")), NotApplied, Unknown, Unknown),
+            (Signal::Error(code("58030")), NotApplied, Unknown, Unknown),
+            (Signal::Error(code("XX000")), NotApplied, Unknown, Unknown),
+            (Signal::Fatal(code("57P01")), NotApplied, Unknown, Unknown),
+            (Signal::Fatal(code("57P02")), NotApplied, Unknown, Unknown),
+            (Signal::Fatal(code("57P05")), NotApplied, Unknown, Unknown),
+            (Signal::Fatal(code("XX000")), NotApplied, Unknown, Unknown),
+            // Definite codes are not, if the session ended with them.
+            (Signal::Fatal(code("40001")), NotApplied, Unknown, Unknown),
+            (Signal::Fatal(code("23505")), NotApplied, Unknown, Unknown),
+            (Signal::Silence, NotApplied, Unknown, Unknown),
+        ];
+        for (signal, before, commit, alone) in table {
+            for (stage, expected) in [(Stage::Before, before), (Stage::Commit, commit), (Stage::Alone, alone)] {
+                assert_eq!(certainty(stage, signal), expected, "{stage:?} {signal:?}");
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::audit::Audit;
+use crate::fault::{Planned, Truth};
 use crate::invariant::Checked;
 use crate::metrics::{Counts, Percentiles, Tick, Timing};
 use crate::outcome::OutcomeClass;
@@ -169,6 +170,37 @@ pub struct Live {
     pub first_breach: Option<(f64, String)>,
 }
 
+/// What came of one planned fault.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FaultRecord {
+    /// As it was planned: `terminate@5s..25s/500ms`.
+    pub fault: Planned,
+    /// How often it was to strike.
+    pub planned: u64,
+    /// How often it struck.
+    pub struck: u64,
+    /// Why it did not, and how often.
+    pub missed: BTreeMap<String, u64>,
+    /// One by one.
+    pub strikes: Vec<StrikeRecord>,
+}
+
+/// One time that something went wrong on purpose. Times are milliseconds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StrikeRecord {
+    /// Since the load began.
+    pub at_ms: f64,
+    /// How long it took: until it was healed, or the server was back.
+    pub lasted_ms: f64,
+    /// What it was done to.
+    pub target: String,
+    /// From then to the first success of an attempt that began later; `None` if there was none, or no history to see it in.
+    pub recovery_ms: Option<f64>,
+    /// What is known of the COMMIT that it met.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub truth: Option<Truth>,
+}
+
 /// What one operation came to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OperationRecord {
@@ -231,6 +263,12 @@ pub struct TurnRecord {
     /// Processor time of the load threads, seconds.
     #[serde(default)]
     pub client_cpu_seconds: f64,
+    /// What went wrong on purpose.
+    #[serde(default)]
+    pub faults: Vec<FaultRecord>,
+    /// Settings in force in a session of the load that bear on what an acknowledgement is worth.
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
     /// What became of the thresholds.
     #[serde(default)]
     pub thresholds: Vec<Judgement>,

@@ -212,7 +212,7 @@ async fn a_database_that_is_not_there_or_not_ours_is_refused_with_its_cure() {
 async fn two_at_once_on_one_database_would_be_each_others_noise() {
     let bench = Bench::new().await;
     let before = contents(&bench.database.options).await;
-    let lease = Lease::take(&bench.database.options, "seed").await.unwrap();
+    let mut lease = Lease::take(&bench.database.options, "seed").await.unwrap();
     let holder = format!("seed of process {}", std::process::id());
     let words = ["another dbstress is at work", &holder, "use another database"];
     refused(&bench.place, &bench.database.options, "--vus 20 --rounds 5", 3, &words).await;

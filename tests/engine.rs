@@ -55,7 +55,7 @@ fn turn(record: &RunRecord) -> &TurnRecord {
 /// What its virtual users did, in the order of their numbers and of their operations.
 fn history(turn: &TurnRecord) -> Vec<Record> {
     let mut records: Vec<Record> =
-        turn.histories.iter().flat_map(|path| Reader::open(Path::new(path)).unwrap()).map(Result::unwrap).collect();
+        turn.histories.iter().flat_map(|path| Reader::open(Path::new(path)).unwrap().operations()).map(Result::unwrap).collect();
     records.sort_by_key(|record| (record.vu, record.n));
     records
 }

@@ -310,7 +310,7 @@ async fn the_self_test_works_on_guarded_and_on_broken_data_and_finds_a_check_tha
 #[tokio::test]
 async fn the_self_test_needs_the_lease() {
     let clinic = Clinic::new().await;
-    let lease = Lease::take(&clinic.database.options, "contention").await.unwrap();
+    let mut lease = Lease::take(&clinic.database.options, "contention").await.unwrap();
     let (code, _, err) = clinic.verify(&["--self-test"]);
     assert_eq!(code, 3, "{err}");
     assert!(err.contains("another dbstress is at work") && err.contains("contention"), "{err}");

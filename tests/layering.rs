@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// From the words that need nothing to the faces that need everything; a module imports only from those before it.
-const LAYERS: [&str; 28] = [
+const LAYERS: [&str; 29] = [
     "error",
     "random",
     "outcome",
@@ -20,6 +20,7 @@ const LAYERS: [&str; 28] = [
     "milliseconds",
     "state",
     "pg",
+    "proxy",
     "fault",
     "seed",
     "strategy",

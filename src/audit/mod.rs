@@ -6,6 +6,7 @@
 mod exposure;
 mod keys;
 mod reconcile;
+mod recovery;
 mod refusals;
 mod replay;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use crate::history::{Applied, OpId, OperationKind, Record};
 pub use exposure::Exposure;
 pub use keys::Lifetimes;
 pub use reconcile::Classes;
+pub use recovery::Recovery;
 
 /// One line of the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -192,6 +192,9 @@ pub enum Command {
     /// Start, stop and inspect the private PostgreSQL server
     #[command(after_help = "Example:\n  psql \"$(dbstress db url)\"")]
     Db(db::Db),
+    /// Holds processes of a private server still for a while; run by dbstress itself
+    #[command(name = cluster::HOLD, hide = true)]
+    Hold,
     /// Looks after a private server; run by dbstress itself
     #[command(name = cluster::SUPERVISE, hide = true)]
     Supervise {
@@ -249,6 +252,7 @@ impl Cli {
             Command::Config(args) => config::run(&args, matches, screen),
             Command::Schema => schema::run(screen),
             Command::Db(db) => db::run(db, global, &screen),
+            Command::Hold => cluster::hold().map(|()| Exit::Pass),
             // Before any runtime or thread is made: it must be the only one.
             Command::Supervise { directory } => cluster::supervise(&directory).map(|()| Exit::Pass),
         }

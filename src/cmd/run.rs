@@ -275,6 +275,7 @@ pub async fn execute(prepared: Prepared, target: &Target, state: &Path, style: S
             verify: commands.verify,
             disposable,
             accepts_uncontrolled,
+            server: target.private.clone(),
             state: state.to_owned(),
             interrupt,
         };

@@ -1,5 +1,7 @@
 //! Which database does a command work on: one that the user named, or the private one?
 
+use std::sync::Arc;
+
 use super::{Global, env};
 use crate::Result;
 use crate::pg::ConnectOptions;
@@ -11,7 +13,7 @@ pub struct Target {
     /// How to reach it.
     pub options: ConnectOptions,
     /// The private server; it counts as in use as long as this lives.
-    pub private: Option<Running>,
+    pub private: Option<Arc<Running>>,
 }
 
 /// The user's database if the flags or the environment name one, otherwise the private server's, started if need be.
@@ -31,7 +33,7 @@ pub async fn resolve(global: &Global, screen: Screen) -> Result<Target> {
     }
     let running = private(global, screen).await?;
     let options = running.ensure_database(&global.database).await?;
-    Ok(Target { options, private: Some(running) })
+    Ok(Target { options, private: Some(Arc::new(running)) })
 }
 
 /// The private server, started if need be.

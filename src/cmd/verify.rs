@@ -101,7 +101,7 @@ async fn try_out(
     chosen: &[Invariant],
     screen: Screen,
 ) -> Result<Exit> {
-    let lease = admin::Lease::take(options, "verify --self-test").await?;
+    let mut lease = admin::Lease::take(options, "verify --self-test").await?;
     let tried = self_test::try_all(session, chosen, CHECK_TIMEOUT).await;
     lease.release().await;
     let (verdict, reasons) = self_test::judge(&tried);
@@ -147,7 +147,7 @@ async fn verify(
         checks.push(Check { claimed: claimed.contains(&checked.name), checked, operations, subjects_left_out });
     }
     snapshot.end().await;
-    if let Some(lease) = lease {
+    if let Some(mut lease) = lease {
         lease.release().await;
     }
     let checked: Vec<Checked> = checks.iter().map(|c| c.checked.clone()).collect();

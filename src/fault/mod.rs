@@ -1,9 +1,22 @@
 //! What goes wrong while the load runs, and when? The faults that can be asked for, and what they may be done to.
+//!
+//! `schedule` says when, `inject` lets them happen; `sessions`, `outage`, `freeze` and `wire` do it, each in its own way, to what is in the
+//! `arena`.
 
+mod arena;
+mod freeze;
+mod inject;
+mod outage;
 mod schedule;
+mod sessions;
+mod wire;
+
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+pub use arena::Arena;
+pub use inject::{Injector, Strike, check};
 pub use schedule::Planned;
 
 /// Something that goes wrong.
@@ -133,6 +146,40 @@ impl Fault {
     pub fn is_at_commit(self) -> bool {
         matches!(self, Self::RequestLost | Self::ResponseLost)
     }
+}
+
+/// What came of one attempt to let something go wrong.
+struct Effect {
+    /// When it was done.
+    at: Instant,
+    /// To what it was done, or why it was not.
+    what: Result<String, String>,
+    /// What became of the COMMIT that it met, if it met one.
+    truth: Option<Truth>,
+}
+
+impl Effect {
+    fn on(target: String) -> Self {
+        Self { at: Instant::now(), what: Ok(target), truth: None }
+    }
+
+    fn none(why: &str) -> Self {
+        Self { at: Instant::now(), what: Err(why.to_owned()), truth: None }
+    }
+}
+
+/// What is known of a COMMIT that never got to where it was sent, or whose answer did not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Truth {
+    /// The server never saw it.
+    NeverSent,
+    /// The server acknowledged it.
+    Committed,
+    /// The server refused it.
+    NotCommitted,
+    /// The server did not answer either.
+    Unanswered,
 }
 
 #[cfg(test)]

@@ -53,8 +53,17 @@ const JITTER_CAP_MS: u64 = 16;
 /// The schedule of a bounded policy: 10, 20, 40, 80 ms … at most one second, ±5 %.
 const DOUBLING_BASE_MS: u64 = 10;
 const DOUBLING_CAP_MS: u64 = 1_000;
+/// A server that lets nobody in is recovering, or gone: first and largest cap of the pause before it is asked again.
+const KNOCK_BASE_MS: u64 = 5;
+const KNOCK_CAP_MS: u64 = 160;
 
 impl Retry {
+    /// The pause before a connection is tried for again that could not be opened `times` times: jittered, doubling.
+    pub fn knock(times: u16, rng: &mut impl Rng) -> Duration {
+        let cap = (KNOCK_BASE_MS << u32::from(times.saturating_sub(1)).min(8)).min(KNOCK_CAP_MS);
+        Duration::from_micros(rng.random_range(cap * 500..=cap * 1_000))
+    }
+
     /// The pause before the attempt after `made` attempts; `None` if none is left.
     ///
     /// Without a bound on attempts: full jitter, uniform between nothing and a doubling cap, which spreads synchronised clients best.
@@ -95,6 +104,15 @@ mod tests {
             assert!((pause / base - 1.0).abs() <= 0.0501, "{made}: {pause}");
         }
         assert_eq!(retry.pause(5, Duration::ZERO, &mut rng), None, "the fifth attempt is the last");
+    }
+
+    #[test]
+    fn who_is_not_let_in_knocks_ever_more_seldom() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        for (times, cap) in [(1, 5), (2, 10), (6, 160), (60_000, 160)] {
+            let pause = Retry::knock(times, &mut rng);
+            assert!(pause >= Duration::from_millis(cap) / 2 && pause <= Duration::from_millis(cap), "{times}: {pause:?}");
+        }
     }
 
     #[test]

@@ -54,7 +54,15 @@ pub async fn watch(options: &ConnectOptions, prefix: &str, mut stop: watch::Rece
         let asked = Instant::now();
         match session.rows(&question).await {
             Ok(rows) => seen.take(&rows),
-            Err(_) => seen.missed += 1,
+            Err(error) => {
+                seen.missed += 1;
+                // Whoever ended the load's sessions may have ended this one too.
+                if error.is_lost_connection()
+                    && let Ok(again) = Session::connect(options, "probe").await
+                {
+                    session = again;
+                }
+            }
         }
         seen.cost_ms += asked.elapsed().as_secs_f64() * 1e3;
     }

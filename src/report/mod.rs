@@ -2,6 +2,7 @@
 
 pub mod capacity;
 pub mod config;
+pub mod faults;
 pub mod progress;
 pub mod run;
 pub mod screen;

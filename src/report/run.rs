@@ -2,6 +2,7 @@
 
 use comfy_table::{Cell, CellAlignment, Color};
 
+use super::faults::{classes, faults};
 use super::text::{Paint, finish, grid, grouped, mark, shorten, wrap};
 use crate::invariant::{Checked, Finding};
 use crate::metrics::{Percentiles, percent};
@@ -44,7 +45,14 @@ pub fn results(record: &RunRecord, width: u16, colour: bool) -> String {
         } else {
             format!("{}\n\n{}", table(record, width, colour, LOAD), table(record, width, colour, PROOF))
         });
-        for section in [operations(record, width, colour), pace(record, width), errors(record, width), thresholds(record, width)] {
+        for section in [
+            operations(record, width, colour),
+            pace(record, width),
+            faults(record, width, colour),
+            classes(record, width, colour),
+            errors(record, width),
+            thresholds(record, width),
+        ] {
             if !section.is_empty() {
                 parts.push(section);
             }

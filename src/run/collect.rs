@@ -128,7 +128,7 @@ async fn ledger(
 }
 
 fn history(path: &Path, run: i32, partition: i64, partitions: i64, subjects: &mut Subjects) -> std::io::Result<()> {
-    for record in Reader::open(path)? {
+    for record in Reader::open(path)?.operations() {
         let record: Record = record?;
         // Whoever only looked left nothing that could be audited.
         if record.kind != OperationKind::Browse && record.authorisation % partitions == partition {

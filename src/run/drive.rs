@@ -4,7 +4,7 @@
 //! path of an iteration but the start of a round and its end. Once a second each thread hands its histograms over.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -22,7 +22,8 @@ use super::seconds::{Handover, Seconds};
 use super::stock::Stock;
 use super::vu::{Thread, Vu};
 use super::work::{Opener, Work};
-use crate::history::{Applied, Writer};
+use crate::fault::{Injector, Strike};
+use crate::history::{Applied, Mark, Writer};
 use crate::metrics::{Recorder, Tick};
 use crate::outcome::{Abort, Outcome, OutcomeClass};
 use crate::pg::ConnectOptions;
@@ -57,6 +58,8 @@ pub struct Turn {
     pub history: Option<(PathBuf, String)>,
     /// Set when the user wants to stop; what is under way is finished first.
     pub interrupt: watch::Receiver<bool>,
+    /// Lets things go wrong meanwhile.
+    pub injector: Option<Injector>,
 }
 
 /// What a turn left behind.
@@ -81,6 +84,12 @@ pub struct Driven {
     pub given_up: Option<String>,
     /// Why it ended before its time, if it did.
     pub failure: Option<Error>,
+    /// What went wrong on purpose, in the order in which it did.
+    pub marks: Vec<(Mark, Strike)>,
+    /// When everybody was ready, nanoseconds on the run's clock.
+    pub began: u64,
+    /// Settings of a session of the load.
+    pub settings: BTreeMap<String, String>,
 }
 
 /// A second of the load, for whoever watches.
@@ -124,6 +133,8 @@ pub(super) struct Everyone {
     breach: AtomicBool,
     failure: Mutex<Option<Error>>,
     openings: Semaphore,
+    /// The server is down on purpose.
+    outage: Arc<AtomicBool>,
 }
 
 impl Everyone {
@@ -202,7 +213,8 @@ impl Everyone {
         if outcome == Outcome::Committed && applied.is_overbooked() {
             self.breach();
         }
-        if outcome == Outcome::Aborted(Abort::ConnectionLost) && took >= self.turn.plan.retry.deadline {
+        let is_lost = outcome == Outcome::Aborted(Abort::ConnectionLost) && took >= self.turn.plan.retry.deadline;
+        if is_lost && !self.outage.load(Ordering::Relaxed) {
             self.fail(
                 Error::inconclusive(format!(
                     "PostgreSQL at {} went away and did not come back within {} s",
@@ -281,7 +293,7 @@ impl Everyone {
 /// # Errors
 /// When it could not begin. What went wrong later is in [`Driven::failure`]: what was done until then is still worth judging.
 pub async fn drive(
-    turn: Turn,
+    mut turn: Turn,
     stock: Option<Stock>,
     mut watch: impl FnMut(&Progress, &Recorder) -> Option<String>,
 ) -> Result<Driven> {
@@ -297,6 +309,8 @@ pub async fn drive(
         }
         None => None,
     };
+    let injector = turn.injector.take();
+    let outage = injector.as_ref().map(|injector| injector.arena().outage()).unwrap_or_default();
     let operations = turn.plan.operations().len();
     let waits = pool.is_some();
     // Work without a stock never waits for one.
@@ -321,6 +335,7 @@ pub async fn drive(
         breach: AtomicBool::new(false),
         failure: Mutex::new(None),
         openings: Semaphore::new(OPENING),
+        outage,
         turn,
     });
     let (handover, mut handed) = mpsc::unbounded_channel();
@@ -353,6 +368,15 @@ pub async fn drive(
     heart.map_err(|e| Error::inconclusive("the heart could not be started").because(e))?;
     // If it fails, its end of the channel goes away, and nobody waits for authorisations any more.
     let feeding = stock.map(|stock| tokio::spawn(stock.feed(position_receiver, available_sender)));
+    let injecting = injector.map(|injector| {
+        let everyone = everyone.clone();
+        tokio::spawn(async move {
+            let began = everyone.begun().await?;
+            let over = everyone.over.subscribe();
+            drop(everyone);
+            Some(injector.run(began, over).await)
+        })
+    });
     let mut interrupt = everyone.turn.interrupt.clone();
     let mut interrupted = false;
     let mut given_up = None;
@@ -396,7 +420,18 @@ pub async fn drive(
         interrupted,
         given_up,
         failure: None,
+        marks: Vec::new(),
+        began: everyone.began.borrow().map_or(0, |began| everyone.nanos(began)),
+        settings: BTreeMap::new(),
     };
+    // Nothing else goes wrong from here on, and whatever did is healed.
+    everyone.over.send_replace(true);
+    if let Some(injecting) = injecting {
+        let (strikes, failure) = injecting.await.ok().flatten().unwrap_or_default();
+        driven.failure = failure;
+        driven.marks = strikes.into_iter().map(|strike| (mark(&everyone, &strike), strike)).collect();
+        driven.histories.extend(write_marks(&everyone, &driven.marks)?);
+    }
     let joined =
         tokio::task::spawn_blocking(move || handles.into_iter().map(std::thread::JoinHandle::join).collect::<Vec<_>>()).await;
     for thread in joined.unwrap_or_default() {
@@ -407,7 +442,8 @@ pub async fn drive(
                 driven.elapsed = driven.elapsed.max(done.elapsed);
                 driven.cpu += done.cpu;
             }
-            Ok(Err(error)) => driven.failure = Some(error),
+            // What could not be healed comes first: the rest follows from it.
+            Ok(Err(error)) => driven.failure = driven.failure.or(Some(error)),
             Err(_) => driven.failure = Some(Error::inconclusive("a load thread panicked: this is a bug in dbstress")),
         }
     }
@@ -430,6 +466,32 @@ pub async fn drive(
         driven.failure.get_or_insert(error);
     }
     Ok(driven)
+}
+
+/// A strike on the run's clock.
+fn mark(everyone: &Everyone, strike: &Strike) -> Mark {
+    let planned = everyone.turn.plan.faults.get(strike.planned);
+    Mark {
+        name: planned.map_or("fault", |planned| planned.fault.name()).to_owned(),
+        planned: strike.planned as u32,
+        at: everyone.nanos(strike.at),
+        healed: everyone.nanos(strike.healed),
+        struck: strike.what.is_ok(),
+    }
+}
+
+/// Faults stand in the same history as operations; in a file of their own, since they belong to no load thread.
+fn write_marks(everyone: &Everyone, marks: &[(Mark, Strike)]) -> Result<Option<PathBuf>> {
+    let Some((folder, label)) = everyone.turn.history.as_ref().filter(|_| !marks.is_empty()) else { return Ok(None) };
+    let path = folder.join(format!("{label}-faults.history"));
+    let write = || -> std::io::Result<()> {
+        let mut writer = Writer::create(&path)?;
+        marks.iter().try_for_each(|(mark, _)| writer.mark(mark))?;
+        writer.finish(&[]).map(|_| ())
+    };
+    write()
+        .map_err(|e| Error::inconclusive("the history cannot be written").because(e).cure("free space in the state directory"))?;
+    Ok(Some(path))
 }
 
 struct LoadThread {

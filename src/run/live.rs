@@ -15,6 +15,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How long one statement may take; longer is a gap, not a finding.
 const TIMEOUT: Duration = Duration::from_millis(200);
 
+/// Its session in `pg_stat_activity`.
+const ROLE: &str = "live invariants";
+
 /// Checks those of `invariants` that hold in any snapshot, on the tables of `search_path`, until `stop` turns true; tells `so_far` after each.
 ///
 /// # Errors
@@ -27,7 +30,7 @@ pub async fn watch(
     mut stop: watch::Receiver<bool>,
 ) -> Result<Live> {
     let search_path: Vec<&str> = search_path.iter().map(String::as_str).collect();
-    let mut session = Session::connect(options, "live invariants").await?;
+    let mut session = Session::connect(options, ROLE).await?;
     let mut live = Live::default();
     let began = Instant::now();
     let mut held = Duration::ZERO;
@@ -45,7 +48,15 @@ pub async fn watch(
         }
         match complete {
             true => live.samples += 1,
-            false => live.missed += 1,
+            false => {
+                live.missed += 1;
+                // The server may have ended the session; then the next snapshot needs another.
+                if session.integer("SELECT 1").await.is_err()
+                    && let Ok(again) = Session::connect(options, ROLE).await
+                {
+                    session = again;
+                }
+            }
         }
         so_far.send_replace(Rules { checked: live.samples, broken: live.first_breach.as_ref().map(|(_, name)| name.clone()) });
         held += asked.elapsed();

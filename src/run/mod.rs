@@ -5,6 +5,7 @@ mod collect;
 pub mod control;
 pub mod drive;
 mod evidence;
+mod faults;
 mod figures;
 mod live;
 pub mod own;
@@ -24,18 +25,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use self::drive::{Driven, Progress};
 use self::own::OwnWork;
 use self::stock::Clinic;
 use self::work::{Opener, Work};
 use crate::audit::Audit;
+use crate::fault::{self, Reach};
 use crate::history::Asking;
 use crate::invariant::{self, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, When, run_all};
 use crate::pg::ConnectOptions;
 use crate::pg::admin::{self, Lease, Session};
+use crate::pg::cluster::Running;
 use crate::plan::{Load, Plan, Workload};
+use crate::proxy::Proxy;
 use crate::record::{Control, Dataset, Moment, NotRun, RunRecord, SCHEMA_VERSION, Server, TurnRecord};
 use crate::scenario::{self, Sql};
 use crate::strategy::Strategy;
@@ -62,6 +66,8 @@ pub struct Request {
     pub disposable: Option<String>,
     /// Whether a run that nothing shows able to fail may pass all the same.
     pub accepts_uncontrolled: bool,
+    /// The server, if it is ours.
+    pub server: Option<Arc<Running>>,
     /// The state directory; histories go to `runs/<id>/` in it.
     pub state: PathBuf,
     /// Turns true when the user wants to stop.
@@ -99,6 +105,13 @@ enum Ground {
 pub struct Context<'a> {
     plan: &'a Plan,
     options: &'a ConnectOptions,
+    /// How the load connects: the same way, or through the proxy.
+    load_options: ConnectOptions,
+    /// The server, if it is ours.
+    server: Option<Arc<Running>>,
+    /// What the load connects through, where the wire is to break.
+    proxy: Option<Arc<Proxy>>,
+    lease: Arc<Mutex<Lease>>,
     command_name: &'static str,
     command: String,
     id: String,
@@ -145,8 +158,20 @@ pub struct Judged {
 /// What kept it from beginning; what goes wrong later is in the record.
 pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<RunRecord> {
     let began = Instant::now();
-    let Request { plan, options, command_name, command, verify, disposable, accepts_uncontrolled, state, interrupt } = request;
+    let Request {
+        plan,
+        options,
+        command_name,
+        command,
+        verify,
+        disposable,
+        accepts_uncontrolled,
+        server: own_server,
+        state,
+        interrupt,
+    } = request;
     let wall_clock = SystemTime::now();
+    fault::check(&plan.faults, own_server.is_some())?;
     let mut session = Session::connect(&options, command_name).await?;
     let mut dataset = None;
     let mut ground = match &plan.workload {
@@ -160,7 +185,8 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
             Ground::Own(Box::new(sql.clone()))
         }
     };
-    let mut lease = Lease::take(&options, command_name).await?;
+    let lease = Arc::new(Mutex::new(Lease::take(&options, command_name).await?));
+    faults::check_alone(&mut session, &plan.faults, &options).await?;
     let server = server(&mut session, &options).await?;
     check_connections(&mut session, &plan).await?;
     let id = identify(wall_clock);
@@ -241,10 +267,16 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
             .because(e)
             .cure("make the state directory writable, or choose another with --state-dir")
     })?;
+    let breaks_wire = plan.faults.iter().any(|planned| planned.fault.reach() == Reach::Wire);
+    let proxy = if breaks_wire { Some(Arc::new(Proxy::start(&options).await?)) } else { None };
     let claimed: Vec<Invariant> = invariants.iter().filter(|i| plan.claims.contains(&i.name)).cloned().collect();
     let context = Context {
         plan: &plan,
         options: &options,
+        load_options: proxy.as_ref().map_or_else(|| options.clone(), |proxy| proxy.options().clone()),
+        server: own_server,
+        proxy,
+        lease: lease.clone(),
         command_name,
         command,
         id,
@@ -273,10 +305,10 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
     {
         open.push(error.to_string());
     }
-    if !lease.is_held().await {
+    if !lease.lock().await.is_held().await {
         open.push("the lease on the database was lost during the run: somebody else may have worked on it".into());
     }
-    lease.release().await;
+    lease.lock().await.release().await;
     session.close().await;
     conclude(&mut record, &context, open, accepts_uncontrolled);
     record.seconds = began.elapsed().as_secs_f64();
@@ -284,10 +316,10 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
 }
 
 /// A run that was over before it began, and why.
-async fn over_before(mut record: RunRecord, why: String, began: Instant, lease: Lease) -> RunRecord {
+async fn over_before(mut record: RunRecord, why: String, began: Instant, lease: Arc<Mutex<Lease>>) -> RunRecord {
     record.reasons.push(why);
     record.seconds = began.elapsed().as_secs_f64();
-    lease.release().await;
+    lease.lock().await.release().await;
     record
 }
 

@@ -62,7 +62,7 @@ fn sessions(run: i32) -> String {
 pub async fn resolve(session: &mut Session, schema: &str, run: i32, strategy: &str, histories: &[PathBuf]) -> Result<()> {
     for path in histories {
         let Ok(reader) = Reader::open(path) else { continue };
-        for record in reader {
+        for record in reader.operations() {
             let Ok(record) = record else { break };
             if record.outcome != Outcome::Unknown {
                 continue;

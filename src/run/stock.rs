@@ -1,13 +1,19 @@
 //! Where do fresh authorisations come from? Inserted ahead of the load, outside it, a batch at a time.
 
+use std::time::{Duration, Instant};
+
 use tokio::sync::watch;
 
 use crate::Result;
+use crate::pg::ConnectOptions;
 use crate::pg::admin::{Session, literal};
 use crate::workload::booking::{Actor, Place};
 
 /// Rows inserted at once, and how many are kept ahead of the load.
 const BATCH: u64 = 512;
+/// How long a server that went away may take to come back, and how often it is tried.
+const PATIENCE: Duration = Duration::from_secs(60);
+const KNOCK_EVERY: Duration = Duration::from_millis(50);
 
 /// Whose authorisations are made: an organisation with a patient, a service and its practitioners.
 #[derive(Debug, Clone)]
@@ -50,6 +56,7 @@ pub async fn clinics(session: &mut Session) -> Result<Vec<Clinic>> {
 /// The fresh authorisations of one run: consecutive ids from `base`, dealt to the clinics in turn.
 pub struct Stock {
     session: Session,
+    options: ConnectOptions,
     place: Place,
     base: i64,
     size: Size,
@@ -79,7 +86,14 @@ impl Stock {
     ///
     /// # Errors
     /// When the rows cannot be inserted.
-    pub async fn open(mut session: Session, place: &Place, clinics: &[Clinic], size: Size, guarded: bool) -> Result<Self> {
+    pub async fn open(
+        mut session: Session,
+        options: &ConnectOptions,
+        place: &Place,
+        clinics: &[Clinic],
+        size: Size,
+        guarded: bool,
+    ) -> Result<Self> {
         let base = session.integer(&format!("SELECT coalesce(max(id), 0) + 1 FROM {}.authorisation", place.schema)).await?;
         let values: Vec<String> = clinics
             .iter()
@@ -88,6 +102,7 @@ impl Stock {
             .collect();
         let mut stock = Self {
             session,
+            options: options.clone(),
             place: place.clone(),
             base,
             size,
@@ -124,7 +139,7 @@ impl Stock {
              SELECT {} + g, c.organisation, c.patient, c.service, 'RUN-{run}-' || g, CASE WHEN g < {} THEN {} ELSE {} END, \
                (TIMESTAMP {as_of})::date - 1, (TIMESTAMP {as_of} + interval '6 months')::date, {}, {run} \
              FROM generate_series({}::bigint, {}::bigint) g \
-             JOIN (VALUES {}) c (k, organisation, patient, service) ON c.k = g % {}",
+             JOIN (VALUES {}) c (k, organisation, patient, service) ON c.k = g % {} ON CONFLICT (id) DO NOTHING",
             self.base,
             self.size.hot,
             self.size.hot_total,
@@ -135,9 +150,27 @@ impl Stock {
             self.clinics,
             self.clinic_count,
         );
-        self.session.execute(&sql).await?;
+        self.execute(&sql).await?;
         self.made = until;
         Ok(())
+    }
+
+    /// Runs a statement that may be run twice: until it is answered, through a new session if the server ended the last.
+    async fn execute(&mut self, sql: &str) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            let error = match self.session.execute(sql).await {
+                Ok(_) => return Ok(()),
+                Err(error) => error,
+            };
+            if !error.is_lost_connection() || began.elapsed() > PATIENCE {
+                return Err(error.into());
+            }
+            tokio::time::sleep(KNOCK_EVERY).await;
+            if let Ok(session) = Session::connect(&self.options, "stock").await {
+                self.session = session;
+            }
+        }
     }
 
     /// Keeps ahead of the load until `position`'s sender is gone: whenever the load has moved on, says how many there are.
@@ -165,7 +198,7 @@ impl Stock {
             "DELETE FROM {}.authorisation WHERE run_id = {} AND id >= {first} AND version = 0",
             self.place.schema, self.place.run
         );
-        self.session.execute(&sql).await?;
+        self.execute(&sql).await?;
         self.session.close().await;
         Ok(())
     }

@@ -11,10 +11,11 @@ use super::drive::{Driven, Progress, Turn, application_name, drive};
 use super::figures::Figures;
 use super::own::OwnWork;
 use super::stock::{Size, Stock};
-use super::work::{BookingWork, Weights, Work};
-use super::{Context, Ground, Judged, collect, control, evidence, live, quiesce};
+use super::work::{BookingWork, Opener, Weights, Work};
+use super::{Context, Ground, Judged, collect, control, evidence, faults, live, quiesce};
 use crate::audit::{Audit, Expectation, Lifetimes};
 use crate::bug::Bug;
+use crate::fault::{Arena, Injector};
 use crate::invariant::{DEFAULT_SEARCH_PATH, Invariant, When, run_all};
 use crate::metrics::Percentiles;
 use crate::outcome::OutcomeClass;
@@ -60,7 +61,8 @@ async fn load(context: &Context<'_>, leg: &Leg, mut watch: impl FnMut(&Progress)
                 return Err(Error::inconclusive("a booking needs a clinic: this is a bug in dbstress"));
             };
             let feeder = Session::connect(context.options, "stock").await?;
-            let stock = Stock::open(feeder, place, clinics, size(booking, &leg.load), strategy.needs_guard()).await?;
+            let stock =
+                Stock::open(feeder, context.options, place, clinics, size(booking, &leg.load), strategy.needs_guard()).await?;
             let work = BookingWork {
                 strategy: *strategy,
                 place: place.clone(),
@@ -73,24 +75,51 @@ async fn load(context: &Context<'_>, leg: &Leg, mut watch: impl FnMut(&Progress)
         }
         Subject::Own(sql, schema) => (Work::Own(OwnWork::new(sql, schema, leg.load.vus(), plan.rng_seed)), None),
     };
+    let work = Arc::new(work);
+    let settings = if leg.until_breach { BTreeMap::new() } else { settings(context, &work).await? };
     let turn = Turn {
         plan: plan.clone(),
         load: leg.load.clone(),
-        work: Arc::new(work),
-        options: context.options.clone(),
+        work,
+        options: context.load_options.clone(),
         run: leg.run,
         until_breach: leg.until_breach,
         // Only bookings keep a ledger that a history could be reconciled with.
         history: stock.is_some().then(|| (context.directory.clone(), leg.label.clone())),
         interrupt: context.interrupt.clone(),
+        injector: injector(context, leg),
     };
     let is_tested = !leg.until_breach;
-    drive(turn, stock, |progress, so_far| {
+    let driven = drive(turn, stock, |progress, so_far| {
         watch(progress);
         let figures = Figures::new(plan, so_far, progress.elapsed.saturating_sub(plan.warm_up).as_secs_f64());
         if is_tested { figures.give_up() } else { None }
     })
-    .await
+    .await?;
+    Ok(Driven { settings, ..driven })
+}
+
+/// The settings of a session of the load that say what an acknowledgement is worth.
+async fn settings(context: &Context<'_>, work: &Arc<Work>) -> Result<BTreeMap<String, String>> {
+    let opener = Opener { options: context.load_options.clone(), work: work.clone() };
+    let mut session = opener.open("dbstress/settings").await?;
+    let mut settings = BTreeMap::new();
+    for name in faults::DURABILITY {
+        settings.extend(session.connection.ask(&format!("SHOW {name}")).await?.map(|value| (name.to_owned(), value)));
+    }
+    Ok(settings)
+}
+
+/// What lets things go wrong in the turn of what is tested; a control ends with its first breach, and needs no help.
+fn injector(context: &Context<'_>, leg: &Leg) -> Option<Injector> {
+    let faults = &context.plan.faults;
+    if leg.until_breach || faults.is_empty() {
+        return None;
+    }
+    let prefix = format!("{}/", application_name(leg.run));
+    let arena =
+        Arena::new(context.options.clone(), prefix, context.server.clone(), context.proxy.clone(), Some(context.lease.clone()));
+    Some(Injector::new(arena, faults.clone()))
 }
 
 /// The rows that a turn needs.
@@ -243,7 +272,7 @@ fn record(
     context: &Context<'_>,
     strategy: Option<Strategy>,
     leg: &Leg,
-    judged: Judged,
+    mut judged: Judged,
     sessions: Sessions,
     live: Live,
 ) -> TurnRecord {
@@ -253,7 +282,13 @@ fn record(
     let seconds = measured(plan, &leg.load, &judged.driven).as_secs_f64();
     let figures = Figures::new(plan, recorder, seconds);
     let thresholds: Vec<_> = plan.thresholds.iter().map(|t| t.evaluate(&figures)).collect();
-    let gates = evidence::gates(plan, strategy, &counts, &figures, &judged.audit, &sessions, &live);
+    let mut gates = evidence::gates(plan, strategy, &counts, &figures, &judged.audit, &sessions, &live);
+    let (faults, unread) = match faults::records(plan, &judged.driven) {
+        Ok(faults) => (faults, None),
+        Err(error) => (Vec::new(), Some(error)),
+    };
+    judged.driven.failure = judged.driven.failure.or(unread);
+    gates.extend(faults::gates(&faults, &judged.audit, &judged.driven.settings));
     let (verdict, reasons) = evidence::judge(plan, strategy, &counts, &judged, &live, &gates, &thresholds);
     let timing = |operation: Option<usize>| -> BTreeMap<_, _> {
         OutcomeClass::ALL
@@ -286,6 +321,8 @@ fn record(
         wait: recorder.waits().map(Percentiles::of),
         generator_limited: figures.limited(),
         client_cpu_seconds: judged.driven.cpu.as_secs_f64(),
+        faults,
+        settings: judged.driven.settings,
         thresholds,
         ticks: judged.driven.ticks,
         counts,

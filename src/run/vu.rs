@@ -12,8 +12,9 @@ use super::pool::Checkout;
 use super::work::{Attempt, Intention, Session, Who};
 use crate::history::{Applied, OpId, Record, Writer};
 use crate::metrics::{Iteration, Recorder};
-use crate::outcome::{Abort, Outcome};
+use crate::outcome::{Abort, Certainty, Outcome, Signal, certainty};
 use crate::pg::load::{Failure, Phase};
+use crate::pg::retry::Retry;
 use crate::random::Random;
 use crate::{Error, Result};
 
@@ -46,6 +47,8 @@ pub(super) struct Vu {
     scratch: Scratch,
     jitter: Random,
     alarm: Alarm,
+    /// Connections that could not be opened since the last that could.
+    knocks: u16,
 }
 
 /// Stream of the pauses between the attempts of virtual user 0; those of the others follow.
@@ -63,7 +66,7 @@ impl Vu {
             Some(_) => None,
             None => Some(Box::new(everyone.opener.open(&name_of(everyone, number)).await?)),
         };
-        Ok(Self { number, thread, session, issued: 0, scratch: Scratch::default(), jitter, alarm })
+        Ok(Self { number, thread, session, issued: 0, scratch: Scratch::default(), jitter, alarm, knocks: 0 })
     }
 
     /// How many operations it has issued.
@@ -113,6 +116,7 @@ impl Vu {
                 Attempt::Refused(refusal) => break (Outcome::Refused(refusal), Applied::default(), phase),
                 // Who has a key asks again; what was lost is then told.
                 Attempt::Unknown if is_keyed => {
+                    self.session = None;
                     unanswered += 1;
                     first_commit = first_commit.or(phase.commit_sent());
                     if is_measured {
@@ -146,6 +150,13 @@ impl Vu {
             }
             now = Instant::now();
             let pause = may_retry.then(|| retry.pause(attempts, now - started, &mut self.jitter)).flatten();
+            let pause = match self.knocks {
+                0 => pause,
+                // Nobody let it in, which may take a while to change.
+                times => pause.map(|pause| {
+                    pause.max(Retry::knock(times, &mut self.jitter)).min(retry.deadline.saturating_sub(now - started))
+                }),
+            };
             match pause.filter(|pause| now + *pause < everyone.hard_stop()) {
                 Some(Duration::ZERO) => {}
                 Some(pause) => {
@@ -231,9 +242,9 @@ impl Vu {
             // Dropping the future cancels nothing on the server; the connection must not be used again.
             None => {
                 session.into_inner().connection.discard().await;
-                match phase.commit_sent() {
-                    Some(_) => Attempt::Unknown,
-                    None => Attempt::GivenUp(Failure::local(Abort::Deadline), None),
+                match certainty(phase.stage(), Signal::Silence) {
+                    Certainty::NotApplied => Attempt::GivenUp(Failure::local(Abort::Deadline), None),
+                    Certainty::Applied | Certainty::Unknown => Attempt::Unknown,
                 }
             }
         }
@@ -267,6 +278,7 @@ impl Vu {
                 opened.map(|opened| opened.map(|session| Checkout::Own(Box::new(session))))
             }
         };
+        self.knocks = if matches!(opened, Some(Ok(_))) { 0 } else { self.knocks.saturating_add(1) };
         // Never began.
         match opened {
             Some(Ok(session)) => Ok(session),

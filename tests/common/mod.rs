@@ -205,6 +205,7 @@ pub async fn run_until(options: &ConnectOptions, place: &Place, plan: Plan, inte
         verify: "dbstress verify".into(),
         disposable: None,
         accepts_uncontrolled: false,
+        server: None,
         state: place.0.clone(),
         interrupt,
     };

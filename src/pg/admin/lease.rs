@@ -15,6 +15,9 @@ const LEASE_LINGERS: Duration = Duration::from_secs(1);
 /// The right to run on a database; nobody else has it while this lives. Released with its connection, even by `kill -9`.
 pub struct Lease {
     session: Session,
+    command: String,
+    /// Why somebody else may have had it meanwhile.
+    lost: Option<String>,
 }
 
 impl Lease {
@@ -28,7 +31,7 @@ impl Lease {
         loop {
             let taken = session.text(&format!("SELECT pg_try_advisory_lock({LEASE_KEY})")).await?;
             if taken.as_deref() == Some("t") {
-                return Ok(Self { session });
+                return Ok(Self { session, command: command.to_owned(), lost: None });
             }
             if asked.elapsed() > LEASE_LINGERS {
                 break;
@@ -56,8 +59,26 @@ impl Lease {
             .cure("wait until it has ended, or use another database: two runs on one would be each other's noise"))
     }
 
-    /// Whether the lease was held without a break until now.
+    /// Takes it again after every session of the server was ended by ourselves: before anybody else could have come by.
+    ///
+    /// # Errors
+    /// Inconclusive, when somebody else has it.
+    pub async fn take_again(&mut self, options: &ConnectOptions) -> Result<()> {
+        match Self::take(options, &self.command).await {
+            Ok(again) => *self = Self { lost: self.lost.take(), ..again },
+            Err(error) => {
+                self.lost = Some(error.to_string());
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the lease was held until now, without a break but those that we made ourselves.
     pub async fn is_held(&mut self) -> bool {
+        if self.lost.is_some() {
+            return false;
+        }
         let held = format!(
             "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = pg_backend_pid() AND objsubid = 1 \
              AND (classid::bigint << 32 | objid::bigint) = {LEASE_KEY}"
@@ -67,9 +88,8 @@ impl Lease {
 
     /// Gives the lease back. When this returns the next command can take it, which closing the connection alone does not promise:
     /// the server notices that in its own time.
-    pub async fn release(mut self) {
+    pub async fn release(&mut self) {
         // A connection that is lost has given it back already.
         let _ = self.session.text(&format!("SELECT pg_advisory_unlock({LEASE_KEY})")).await;
-        self.session.close().await;
     }
 }

@@ -30,6 +30,13 @@ pub struct SqlError {
     pub message: String,
 }
 
+impl SqlError {
+    /// Whether the session is over, rather than the statement at fault.
+    pub fn is_lost_connection(&self) -> bool {
+        self.code.as_deref().is_none_or(|code| code.starts_with("08") || code.starts_with("57P"))
+    }
+}
+
 impl From<sqlx::Error> for SqlError {
     fn from(error: sqlx::Error) -> Self {
         match error {

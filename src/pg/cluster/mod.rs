@@ -7,6 +7,7 @@
 pub mod account;
 pub mod binaries;
 mod create;
+mod hold;
 pub mod install;
 mod layout;
 pub mod process;
@@ -24,6 +25,7 @@ use rand::RngExt;
 
 use self::account::Account;
 use self::binaries::Binaries;
+pub use self::hold::{HOLD, Stopped, hold};
 pub(crate) use self::layout::Scratch;
 use self::layout::{Held, Layout, Record};
 use self::process::{Identity, PidFile};
@@ -100,6 +102,7 @@ pub struct Running {
     pub version: String,
     layout: Layout,
     clients: Held,
+    settings: Settings,
 }
 
 impl Running {
@@ -138,6 +141,38 @@ impl Running {
     /// The postmaster as it is now, for whoever wants to signal it; `None` when the server is down.
     pub fn postmaster(&self) -> Option<Identity> {
         postmaster(&self.layout)
+    }
+
+    /// The processes of the server besides the postmaster.
+    pub fn processes(&self) -> Vec<Identity> {
+        process::children(&self.layout.cluster_name())
+    }
+
+    /// Stops processes of the server for a while.
+    ///
+    /// # Errors
+    /// When that cannot be done.
+    pub async fn hold(&self, processes: Vec<Identity>) -> Result<Stopped> {
+        Stopped::stop(&self.settings.program, processes).await
+    }
+
+    /// Starts the server again as it was, after it has been brought down.
+    ///
+    /// # Errors
+    /// When it does not start, or not where it was.
+    pub async fn start_again(&self) -> Result<()> {
+        let record = self.layout.record();
+        let settings = Settings {
+            pg_bin: record.as_ref().and_then(|record| Some(record.program.parent()?.to_owned())),
+            pg_version: None,
+            server: record.map_or_else(Vec::new, |record| record.settings),
+            ..self.settings.clone()
+        };
+        let again = Box::pin(start(&settings, &|_| {})).await?;
+        if again.options == self.options && again.layout.directory == self.layout.directory {
+            return Ok(());
+        }
+        Err(Error::inconclusive(format!("the private server came back elsewhere: {}, not {}", again.options, self.options)))
     }
 
     /// The data directory.
@@ -192,7 +227,7 @@ pub async fn start(settings: &Settings, progress: Progress<'_>) -> Result<Runnin
     let version = layout.record().map(|record| record.version).unwrap_or_default();
     drop(lock);
     let tcp = ConnectOptions { host: Host::Tcp("127.0.0.1".into()), password: Some(password), ..options.clone() };
-    Ok(Running { options, tcp, started_here, version, layout, clients })
+    Ok(Running { options, tcp, started_here, version, layout, clients, settings: settings.clone() })
 }
 
 /// Which cluster: one that runs, else one that exists (newest), else one for the newest programs; `--pg-version` and `--pg-bin` decide.

@@ -7,7 +7,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::wire::{Failure, Parameters, Reply, Row, Statement, Transaction, Wire};
 use super::{Ending, Isolation, handshake, tls};
-use crate::outcome::{Abort, Sqlstate, definite_at_commit, definite_of_statement};
+use crate::outcome::{Abort, Certainty, Signal, Stage, certainty};
 use crate::pg::{ConnectOptions, Host, SslMode};
 use crate::{Error, Result};
 
@@ -115,15 +115,13 @@ impl Connection {
         fill: impl FnOnce(&mut Parameters<'_>),
     ) -> std::result::Result<Reply, Ending> {
         let answer = self.wire.execute(statement, fill).await;
-        answer.map_err(|failure| self.ending(failure, definite_of_statement))
+        answer.map_err(|failure| self.ending(Stage::Alone, Err(failure)))
     }
 
     /// Commits. Committed is only what the server called so: it answers COMMIT of a failed transaction with the tag ROLLBACK and no error.
     pub async fn commit(&mut self) -> Ending {
-        match self.wire.execute(&self.commit, |_| {}).await {
-            Ok(reply) => Self::acknowledged(reply),
-            Err(failure) => self.ending(failure, definite_at_commit),
-        }
+        let answer = self.wire.execute(&self.commit, |_| {}).await;
+        self.ending(Stage::Commit, answer)
     }
 
     /// Sends COMMIT and closes the connection before the answer: what a client that crashes then, or a network that fails, leaves behind.
@@ -138,20 +136,25 @@ impl Connection {
 
     /// As [`Self::commit`], with a COMMIT of the user's own wording.
     pub async fn commit_with(&mut self, statement: &Statement) -> Ending {
-        match self.wire.execute(statement, |_| {}).await {
-            Ok(reply) => Self::acknowledged(reply),
-            Err(failure) => self.ending(failure, definite_at_commit),
+        let answer = self.wire.execute(statement, |_| {}).await;
+        self.ending(Stage::Commit, answer)
+    }
+
+    /// How a transaction ended that the server answered like this.
+    fn ending(&self, stage: Stage, answer: std::result::Result<Reply, Failure>) -> Ending {
+        let signal = match &answer {
+            // Read in full before the stream ended, if it did.
+            _ if self.wire.has_committed() => Signal::Commit,
+            Ok(_) => Signal::Done,
+            Err(Failure { server: Some(error), .. }) if self.wire.is_open() => Signal::Error(error.code),
+            Err(Failure { server: Some(error), .. }) => Signal::Fatal(error.code),
+            Err(_) => Signal::Silence,
+        };
+        match certainty(stage, signal) {
+            Certainty::Applied => Ending::Committed,
+            Certainty::NotApplied => Ending::NotCommitted(answer.err().unwrap_or(Failure::local(Abort::Other))),
+            Certainty::Unknown => Ending::Unknown,
         }
-    }
-
-    fn acknowledged(reply: Reply) -> Ending {
-        if reply.is_commit { Ending::Committed } else { Ending::NotCommitted(Failure::local(Abort::Other)) }
-    }
-
-    /// A failure is definite if the session goes on, so that ReadyForQuery came after it, and its code says so.
-    fn ending(&self, failure: Failure, is_definite: fn(Sqlstate) -> bool) -> Ending {
-        let definite = self.wire.is_open() && failure.server.as_ref().is_some_and(|e| is_definite(e.code));
-        if definite { Ending::NotCommitted(failure) } else { Ending::Unknown }
     }
 
     /// Rolls back and waits for it, so that the next user of the connection does not pay for it. A broken connection rolls back by itself.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::connect::Connection;
 use super::wire::{Failure, Parameters, Reply, Row, Statement, Transaction};
+use crate::outcome::Stage;
 
 /// The isolation level of a transaction; always named, never left to a default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -82,6 +83,11 @@ impl Phase {
     /// What was committed has been told; whatever fails from here on is another transaction.
     pub fn settled(&self) {
         self.commit_sent.set(None);
+    }
+
+    /// How far it has come.
+    pub fn stage(&self) -> Stage {
+        if self.commit_sent.get().is_some() { Stage::Commit } else { Stage::Before }
     }
 
     /// When BEGIN was about to be sent.

@@ -83,8 +83,6 @@ pub enum Transaction {
 pub struct Reply {
     /// Rows returned or affected.
     pub rows: u64,
-    /// The command was COMMIT and was not turned into ROLLBACK.
-    pub is_commit: bool,
     /// The command may have changed something: its tag is not that of a query.
     pub is_write: bool,
 }
@@ -159,6 +157,8 @@ pub(super) struct Wire {
     columns: Vec<Box<str>>,
     parameters: u16,
     transaction: Transaction,
+    /// The last answer had the tag COMMIT.
+    has_committed: bool,
     /// Something was sent and its answer is not complete, or the stream has ended.
     is_broken: bool,
     prepared: u32,
@@ -175,6 +175,7 @@ impl Wire {
             columns: Vec::new(),
             parameters: 0,
             transaction: Transaction::Idle,
+            has_committed: false,
             is_broken: false,
             prepared: 0,
         }
@@ -183,6 +184,11 @@ impl Wire {
     /// Whether another statement can be sent.
     pub fn is_open(&self) -> bool {
         !self.is_broken
+    }
+
+    /// Whether the last answer said COMMIT, even if nothing else came after that.
+    pub fn has_committed(&self) -> bool {
+        self.has_committed
     }
 
     pub fn transaction(&self) -> Transaction {
@@ -276,6 +282,7 @@ impl Wire {
         }
         self.is_broken = true;
         self.has_row = false;
+        self.has_committed = false;
         if self.stream.write(&self.output).await.is_err() {
             // What the server said before it left is worth more than that it left.
             let last_words = self.answer().await;
@@ -310,7 +317,7 @@ impl Wire {
                     }
                     b'C' => {
                         let tag = body.strip_suffix(&[0]).unwrap_or(body);
-                        reply.is_commit = tag == b"COMMIT";
+                        self.has_committed = tag == b"COMMIT";
                         reply.is_write = !tag.starts_with(b"SELECT") && !tag.starts_with(b"BEGIN") && !tag.starts_with(b"SHOW");
                         reply.rows = returned.max(count_in(tag));
                     }

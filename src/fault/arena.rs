@@ -1,0 +1,151 @@
+//! What is at hand for a fault to be done to: the sessions of the run, the proxy, the server if it is ours.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+
+use crate::pg::ConnectOptions;
+use crate::pg::admin::{Lease, Session, TextRow, literal};
+use crate::pg::cluster::Running;
+use crate::pg::cluster::process::Identity;
+use crate::proxy::Proxy;
+use crate::{Error, Result};
+
+/// How long a question to the server may take; one that is down or stopped does not answer.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often it is tried whether a server lets us in.
+const KNOCK_EVERY: Duration = Duration::from_millis(20);
+/// How long a server may take to let us in again after what was done to it.
+const RECOVERY_PATIENCE: Duration = Duration::from_secs(120);
+
+/// What can be disturbed.
+pub struct Arena {
+    /// Straight to the server, past any proxy.
+    pub(super) options: ConnectOptions,
+    /// What the names of the run's sessions begin with.
+    pub(super) prefix: String,
+    /// The server, if it is ours.
+    server: Option<Arc<Running>>,
+    /// What the load connects through.
+    proxy: Option<Arc<Proxy>>,
+    /// Lost with the server's sessions, and taken again.
+    lease: Option<Arc<Mutex<Lease>>>,
+    /// One after the other: a server that is down cannot be frozen.
+    at_server: Mutex<()>,
+    is_down: Arc<AtomicBool>,
+    session: Mutex<Option<Session>>,
+}
+
+impl Arena {
+    /// For the sessions whose names begin with `prefix`.
+    pub fn new(
+        options: ConnectOptions,
+        prefix: String,
+        server: Option<Arc<Running>>,
+        proxy: Option<Arc<Proxy>>,
+        lease: Option<Arc<Mutex<Lease>>>,
+    ) -> Self {
+        Self {
+            options,
+            prefix,
+            server,
+            proxy,
+            lease,
+            at_server: Mutex::new(()),
+            is_down: Arc::default(),
+            session: Mutex::new(None),
+        }
+    }
+
+    /// Turns true while the server is down because of a fault.
+    pub fn outage(&self) -> Arc<AtomicBool> {
+        self.is_down.clone()
+    }
+
+    /// The run's sessions, as what follows a SELECT's columns.
+    pub(super) fn sessions(&self) -> String {
+        format!(
+            "FROM pg_stat_activity WHERE datname = current_database() AND starts_with(application_name, {})",
+            literal(&self.prefix)
+        )
+    }
+
+    /// Asks the server; `None` when it does not answer.
+    pub(super) async fn ask(&self, sql: &str) -> Option<Vec<TextRow>> {
+        let mut session = self.session.lock().await;
+        let asking = async {
+            // What was asked before may have been the end of it.
+            for _ in 0..2 {
+                if session.is_none() {
+                    *session = Session::connect(&self.options, "faults").await.ok();
+                }
+                match session.as_mut()?.rows(sql).await {
+                    Ok(rows) => return Some(rows),
+                    Err(_) => *session = None,
+                }
+            }
+            None
+        };
+        let answer = tokio::time::timeout(ASK_TIMEOUT, asking).await.ok().flatten();
+        if answer.is_none() {
+            *session = None;
+        }
+        answer
+    }
+
+    /// The server, if it is ours.
+    ///
+    /// # Errors
+    /// Usage, if it is not.
+    pub(super) fn server(&self) -> Result<&Running> {
+        self.server.as_deref().ok_or_else(|| Error::usage("the server is not ours").cure("--managed"))
+    }
+
+    /// What the load connects through.
+    pub(super) fn proxy(&self) -> Option<&Proxy> {
+        self.proxy.as_deref()
+    }
+
+    /// Only one fault at a time is at the server.
+    pub(super) async fn alone(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.at_server.lock().await
+    }
+
+    /// The process of the session with this number on the server.
+    pub(super) fn backend(&self, pid: i32) -> Option<Identity> {
+        self.server.as_ref()?.processes().into_iter().find(|process| process.pid == pid)
+    }
+
+    /// From now on the server does not answer.
+    pub(super) fn goes_down(&self) {
+        self.is_down.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until the server lets us in again, and takes the lease again, which everybody lost with their sessions.
+    ///
+    /// # Errors
+    /// When it does not come back, or somebody else has the lease.
+    pub(super) async fn comes_back(&self) -> Result<()> {
+        let knocking = async {
+            loop {
+                if self.ask("SELECT 1").await.is_some() {
+                    return;
+                }
+                tokio::time::sleep(KNOCK_EVERY).await;
+            }
+        };
+        let back = tokio::time::timeout(RECOVERY_PATIENCE, knocking).await;
+        self.is_down.store(false, Ordering::Relaxed);
+        if back.is_err() {
+            let patience = RECOVERY_PATIENCE.as_secs();
+            return Err(Error::inconclusive(format!("the server did not come back within {patience} s after a fault"))
+                .cure("look into its log: dbstress db status"));
+        }
+        if let Some(lease) = &self.lease {
+            lease.lock().await.take_again(&self.options).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,48 @@
+//! freeze-backend, freeze: processes of the server stop for a while, and go on as if nothing had been. Only of a server that is ours.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::arena::Arena;
+use super::{Effect, Fault};
+use crate::Result;
+
+/// Stops processes for so long, or until it is `over`.
+///
+/// # Errors
+/// When they cannot be stopped.
+pub(super) async fn strike(arena: &Arena, fault: Fault, hold: Duration, mut over: watch::Receiver<bool>) -> Result<Effect> {
+    let _alone = arena.alone().await;
+    let server = arena.server()?;
+    let (processes, what) = match fault {
+        Fault::FreezeBackend => {
+            let sql = format!("SELECT pid, application_name {} ORDER BY state = 'idle', random() LIMIT 1", arena.sessions());
+            let Some(rows) = arena.ask(&sql).await else { return Ok(Effect::none("the server did not answer")) };
+            let Some([Some(pid), Some(name)]) = rows.first().map(Vec::as_slice) else {
+                return Ok(Effect::none("there was no session to strike"));
+            };
+            let backend = pid.parse().ok().and_then(|pid| arena.backend(pid));
+            (backend.into_iter().collect::<Vec<_>>(), format!("session {pid}, {name}"))
+        }
+        _ => {
+            // The postmaster first: it would make others.
+            let mut all: Vec<_> = server.postmaster().into_iter().collect();
+            all.extend(server.processes());
+            let what = format!("all {} processes", all.len());
+            (all, what)
+        }
+    };
+    if processes.is_empty() {
+        return Ok(Effect::none("its processes had gone"));
+    }
+    let at = Instant::now();
+    let stopped = server.hold(processes).await?;
+    let is_struck = stopped.count > 0;
+    tokio::select! {
+        () = tokio::time::sleep(hold) => {}
+        _ = over.wait_for(|over| *over) => {}
+    }
+    stopped.go_on().await;
+    Ok(if is_struck { Effect { at, ..Effect::on(what) } } else { Effect::none("its processes had gone") })
+}

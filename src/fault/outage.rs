@@ -1,0 +1,79 @@
+//! kill-backend, crash, kill, restart: all sessions end, and the server has to come back. Only of a server that is ours.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::arena::Arena;
+use super::{Effect, Fault};
+use crate::pg::cluster::process::Identity;
+use crate::{Error, Result};
+
+/// How long a server may take to go down.
+const DOWN_PATIENCE: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Brings the server down and up again.
+///
+/// # Errors
+/// When it does not come back.
+pub(super) async fn strike(arena: &Arena, fault: Fault) -> Result<Effect> {
+    let _alone = arena.alone().await;
+    let server = arena.server()?;
+    if fault == Fault::KillBackend {
+        return kill_backend(arena).await;
+    }
+    let Some(postmaster) = server.postmaster() else { return Ok(Effect::none("the server was not running")) };
+    let signal = match fault {
+        Fault::Crash => Signal::SIGQUIT,
+        Fault::Kill => Signal::SIGKILL,
+        // Fast shutdown: sessions are ended, what is committed is written.
+        _ => Signal::SIGINT,
+    };
+    arena.goes_down();
+    let at = Instant::now();
+    if !postmaster.signal(signal) {
+        arena.comes_back().await?;
+        return Ok(Effect::none("the postmaster had gone"));
+    }
+    let pid = postmaster.pid;
+    ended(&postmaster).await?;
+    server.start_again().await?;
+    arena.comes_back().await?;
+    Ok(Effect { at, ..Effect::on(format!("{signal} to postmaster {pid}, started again")) })
+}
+
+async fn kill_backend(arena: &Arena) -> Result<Effect> {
+    let sql = format!("SELECT pid, application_name {} ORDER BY state = 'idle', random() LIMIT 1", arena.sessions());
+    let Some(rows) = arena.ask(&sql).await else { return Ok(Effect::none("the server did not answer")) };
+    let Some([Some(pid), Some(name)]) = rows.first().map(Vec::as_slice) else {
+        return Ok(Effect::none("there was no session to strike"));
+    };
+    // By number and start time, and only if it is a process of our server.
+    let Some(backend) = pid.parse().ok().and_then(|pid| arena.backend(pid)) else {
+        return Ok(Effect::none("the session had gone"));
+    };
+    arena.goes_down();
+    let at = Instant::now();
+    let struck = backend.signal(Signal::SIGKILL);
+    if struck {
+        ended(&backend).await?;
+    }
+    arena.comes_back().await?;
+    Ok(if struck {
+        Effect { at, ..Effect::on(format!("SIGKILL to session {pid}, {name}")) }
+    } else {
+        Effect::none("the session had gone")
+    })
+}
+
+async fn ended(process: &Identity) -> Result<()> {
+    let began = Instant::now();
+    while process.is_alive() {
+        if began.elapsed() > DOWN_PATIENCE {
+            return Err(Error::inconclusive(format!("process {} of the server does not end", process.pid)).cure("dbstress db stop"));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(())
+}

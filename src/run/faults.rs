@@ -1,0 +1,137 @@
+//! What came of the faults, how long did it take to recover, and what must be seen of them for a pass to mean anything?
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::drive::Driven;
+use crate::audit::{Audit, Recovery};
+use crate::fault::{Fault, Planned, Reach};
+use crate::history::{Mark, Reader};
+use crate::outcome::Outcome;
+use crate::pg::ConnectOptions;
+use crate::pg::admin::{Session, literal};
+use crate::plan::Plan;
+use crate::record::{FaultRecord, Gate, StrikeRecord};
+use crate::{Error, Result};
+
+/// Settings that say what an acknowledgement is worth.
+pub(super) const DURABILITY: [&str; 3] = ["synchronous_commit", "fsync", "full_page_writes"];
+
+/// Nobody else may be hurt: whoever is connected to the private server besides us would lose its session.
+///
+/// # Errors
+/// Usage, naming who is connected.
+pub(super) async fn check_alone(session: &mut Session, faults: &[Planned], options: &ConnectOptions) -> Result<()> {
+    if !faults.iter().any(|planned| planned.fault.reach() == Reach::Server) {
+        return Ok(());
+    }
+    let others = session
+        .rows(&format!(
+            "SELECT coalesce(nullif(application_name, ''), 'somebody'), datname FROM pg_stat_activity \
+             WHERE backend_type IN ('client backend', 'walsender') AND pid <> pg_backend_pid() \
+               AND (datname <> {} OR application_name NOT LIKE 'dbstress/%') ORDER BY 1, 2",
+            literal(&options.database)
+        ))
+        .await?;
+    if others.is_empty() {
+        return Ok(());
+    }
+    let who: Vec<String> = others
+        .iter()
+        .map(|row| format!("{} on {}", row[0].as_deref().unwrap_or("somebody"), row[1].as_deref().unwrap_or("no database")))
+        .collect();
+    Err(Error::usage(format!("others are connected to the private server, and would lose their sessions: {}", who.join(", ")))
+        .cure("close them; or use a server of your own for this: --state-dir DIR"))
+}
+
+/// One record for each planned fault, with what the histories show of the time after each strike.
+///
+/// # Errors
+/// When a history cannot be read.
+pub(super) fn records(plan: &Plan, driven: &Driven) -> Result<Vec<FaultRecord>> {
+    let struck: Vec<&Mark> = driven.marks.iter().map(|(mark, _)| mark).filter(|mark| mark.struck).collect();
+    let recovery = match struck.is_empty() {
+        true => Recovery::after(Vec::new()),
+        false => recovery(struck.iter().map(|mark| mark.at).collect(), &driven.histories)
+            .map_err(|e| Error::inconclusive("a history cannot be read").because(e))?,
+    };
+    let began = driven.began;
+    let ms = |nanos: u64| nanos as f64 / 1e6;
+    let record = |(number, planned): (usize, &Planned)| {
+        let mut record = FaultRecord {
+            fault: *planned,
+            planned: planned.occasions().count() as u64,
+            struck: 0,
+            missed: BTreeMap::new(),
+            strikes: Vec::new(),
+        };
+        for (mark, strike) in driven.marks.iter().filter(|(mark, _)| mark.planned as usize == number) {
+            match &strike.what {
+                Ok(target) => {
+                    record.struck += 1;
+                    record.strikes.push(StrikeRecord {
+                        at_ms: ms(mark.at.saturating_sub(began)),
+                        lasted_ms: ms(mark.healed.saturating_sub(mark.at)),
+                        target: target.clone(),
+                        recovery_ms: recovery.time(mark.at).map(ms),
+                        truth: strike.truth,
+                    });
+                }
+                Err(why) => *record.missed.entry(why.clone()).or_default() += 1,
+            }
+        }
+        record
+    };
+    Ok(plan.faults.iter().enumerate().map(record).collect())
+}
+
+fn recovery(moments: Vec<u64>, histories: &[PathBuf]) -> std::io::Result<Recovery> {
+    let mut recovery = Recovery::after(moments);
+    for path in histories {
+        for record in Reader::open(path)?.operations() {
+            let record = record?;
+            if record.outcome == Outcome::Committed {
+                recovery.success(record.last_attempt, record.finished);
+            }
+        }
+    }
+    Ok(recovery)
+}
+
+/// Each fault that was planned must have struck; and where COMMITs were to be lost, what became of them must have been found out.
+pub(super) fn gates(faults: &[FaultRecord], audit: &Audit, settings: &BTreeMap<String, String>) -> Vec<Gate> {
+    let mut gates = Vec::new();
+    for record in faults {
+        let missed: Vec<String> = record.missed.iter().map(|(why, n)| format!("{n}: {why}")).collect();
+        let missed = if missed.is_empty() { String::new() } else { format!(" ({})", missed.join("; ")) };
+        gates.push(Gate {
+            name: format!("{} struck", record.fault),
+            met: record.struck > 0,
+            measured: format!("{} of {} times{missed}", record.struck, record.planned),
+            cure: "let it strike while more goes on: later, more often (NAME@FROM..UNTIL/EVERY), with more VUs or --hold 5ms"
+                .into(),
+        });
+        let (found, name) = match record.fault.fault {
+            Fault::RequestLost => (audit.classes.unknown_absent, "a COMMIT that never arrived was found absent"),
+            Fault::ResponseLost => (audit.classes.unknown_committed, "a COMMIT whose answer was lost was found present"),
+            _ => continue,
+        };
+        gates.push(Gate {
+            name: name.into(),
+            met: found > 0,
+            measured: format!("{found} of the operations that were never answered"),
+            cure: format!("let it strike more often: {}@FROM..UNTIL/100ms", record.fault.fault.name()),
+        });
+    }
+    let is_crash = faults.iter().any(|record| record.fault.fault.ends_all_sessions() && record.struck > 0);
+    if is_crash && settings.get("synchronous_commit").is_some_and(|value| value == "off") {
+        gates.push(Gate {
+            name: "what is acknowledged is durable".into(),
+            met: false,
+            measured: "synchronous_commit = off in the sessions of the load: that no acknowledged commit was lost proves nothing"
+                .into(),
+            cure: "set synchronous_commit = on".into(),
+        });
+    }
+    gates
+}
