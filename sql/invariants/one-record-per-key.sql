@@ -1,6 +1,6 @@
 -- id:       INV-I2
 -- dataset:  clinic
--- when:     always
+-- when:     quiesced
 -- examines: SELECT count(*) FROM idempotency_key
 -- breaks:   INSERT INTO idempotency_key (organisation_id, endpoint, key, fingerprint, state, run_id, created_at, expires_at)
 --             SELECT o.id, 'browse', 'self-test', body, 'pending', 0, m.as_of, m.as_of + interval '1 day'

@@ -48,6 +48,7 @@ fn applied_once(audit: &mut Audit, lifetimes: Lifetimes, subject: &Subject) {
         let ends = first.decided + lifetimes.lifetime;
         let within = rest.iter().take_while(|effect| effect.decided < ends).count().max(1);
         let (lifetime, after) = rest.split_at(within);
+        audit.key_lifetimes += 1;
         if lifetime.len() > 1 {
             let by: Vec<String> = lifetime
                 .iter()

@@ -163,7 +163,10 @@ pub struct Audit {
     /// Keys examined: in rounds of requests with keys an authorisation stands for one.
     #[serde(default)]
     pub keys: u64,
-    /// Their effects: one in each lifetime of a key that was asked with.
+    /// Lifetimes of these keys in which there was an effect.
+    #[serde(default)]
+    pub key_lifetimes: u64,
+    /// Their effects: one in each of these lifetimes, or a key was applied twice.
     #[serde(default)]
     pub key_effects: u64,
     /// Refusals and rounds not judged, because acknowledged commits were lost on their authorisation.

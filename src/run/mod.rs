@@ -1,6 +1,7 @@
 //! One run, from plan to record: invariants before, controls, the strategies' turns, controls again, verdict.
 
 mod alarm;
+mod cleanup;
 mod collect;
 pub mod control;
 pub mod drive;
@@ -40,7 +41,7 @@ use crate::pg::admin::{self, Lease, Session};
 use crate::pg::cluster::Running;
 use crate::plan::{Load, Plan, Workload};
 use crate::proxy::Proxy;
-use crate::record::{Control, Dataset, Moment, NotRun, RunRecord, SCHEMA_VERSION, Server, TurnRecord};
+use crate::record::{Cleanup, Control, Dataset, Moment, NotRun, RunRecord, SCHEMA_VERSION, Server, TurnRecord};
 use crate::scenario::{self, Sql};
 use crate::strategy::Strategy;
 use crate::threshold::State;
@@ -150,6 +151,8 @@ pub struct Judged {
     invariants: Vec<Checked>,
     /// What was still going on when it was judged.
     restless: Option<String>,
+    /// The clean-up of expired keys.
+    cleanup: Option<Cleanup>,
 }
 
 /// Runs the plan.
@@ -232,6 +235,9 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
     }
     if !invariants.is_empty() {
         show(Event::Phase("invariants before"));
+    }
+    if let Ground::Clinic { .. } = &ground {
+        cleanup::sweep_leftovers(&mut session).await?;
     }
     record.before = run_all(&mut session, &invariants, &path, When::Quiesced, turn::CHECK_TIMEOUT).await;
     if let Some(broken) = record.before.iter().find(|c| matches!(c.finding, Finding::Violated { .. } | Finding::Errored(_))) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch::channel;
 use tokio::task::JoinHandle;
 
+use super::cleanup::{self, Swept};
 use super::drive::{Driven, Progress, Turn, application_name, drive};
 use super::figures::Figures;
 use super::own::OwnWork;
@@ -141,9 +142,14 @@ async fn judge(
     session: &mut Session,
     leg: &Leg,
     driven: Driven,
+    swept: Option<Swept>,
     invariants: &[Invariant],
 ) -> Result<Judged> {
     let restless = quiesce::quiesce(session, leg.run).await?;
+    let cleanup = match (&leg.subject, context.plan.keys(), swept) {
+        (Subject::Booking(_, _, place), Some(keys), Some(swept)) => Some(cleanup::finish(session, place, keys, swept).await?),
+        _ => None,
+    };
     let (audit, search_path) = match &leg.subject {
         Subject::Booking(_, _, place) => {
             quiesce::resolve(session, place.schema, place.run, place.strategy, &driven.histories).await?;
@@ -164,13 +170,13 @@ async fn judge(
     };
     let path: Vec<&str> = search_path.iter().map(String::as_str).collect();
     let invariants = run_all(session, invariants, &path, When::Quiesced, CHECK_TIMEOUT).await;
-    Ok(Judged { driven, audit, invariants, restless })
+    Ok(Judged { driven, audit, invariants, restless, cleanup })
 }
 
 /// The turn of a control, until it is caught.
 pub(super) async fn control(context: &Context<'_>, session: &mut Session, leg: &Leg, judged_by: &[Invariant]) -> Result<Judged> {
     let driven = load(context, leg, |_| {}).await?;
-    judge(context, session, leg, driven, judged_by).await
+    judge(context, session, leg, driven, None, judged_by).await
 }
 
 /// The turn of what is tested: a strategy, or the user's own operations.
@@ -205,6 +211,15 @@ pub(super) async fn tested(
         let path = context.search_path();
         tokio::spawn(async move { live::watch(&options, &invariants, &path, so_far, stopped).await })
     });
+    let sweeping = match (&leg.subject, context.plan.keys()) {
+        (Subject::Booking(_, _, place), Some(keys)) => {
+            cleanup::plant(session, place, keys).await?;
+            let (options, place, stopped) = (context.options.clone(), place.clone(), stop.subscribe());
+            Some(tokio::spawn(async move { cleanup::sweep(&options, &place, stopped).await }))
+        }
+        _ => None,
+    };
+    let has_keys = sweeping.is_some();
     let driven = load(context, &leg, |progress| {
         watch(&Progress { rules: is_live.then(|| rules.borrow().clone()), ..progress.clone() });
     })
@@ -212,15 +227,17 @@ pub(super) async fn tested(
     stop.send_replace(true);
     let sessions: Sessions = ended(sessions).await.unwrap_or_default();
     let live: Live = ended(live).await.unwrap_or_default();
+    // A clean-up that broke off is finished before anything is judged.
+    let swept = ended(sweeping).await.or_else(|| has_keys.then(Swept::default));
     let driven = driven?;
     // A server that is gone cannot be asked; what the clients measured is kept.
     let judged = match reconnected(context, session, driven.failure.is_some()).await {
-        Ok(()) => judge(context, session, &leg, driven, context.invariants).await?,
+        Ok(()) => judge(context, session, &leg, driven, swept, context.invariants).await?,
         Err(error) => {
             let mut audit = Audit::default();
             audit.incomplete("the server was lost before anything could be reconciled".into());
             let driven = Driven { failure: driven.failure.or(Some(error)), ..driven };
-            Judged { driven, audit, invariants: Vec::new(), restless: None }
+            Judged { driven, audit, invariants: Vec::new(), restless: None, cleanup: None }
         }
     };
     let record = record(context, strategy, &leg, judged, sessions, live);
@@ -330,6 +347,7 @@ fn record(
         live,
         bound: judged.audit.exposure.bound().filter(|_| verdict == Verdict::Pass && !plan.claims.is_empty()),
         audit: judged.audit,
+        cleanup: judged.cleanup,
         invariants: judged.invariants,
         gates,
         histories: judged.driven.histories.iter().map(|p| p.display().to_string()).collect(),
