@@ -55,6 +55,41 @@ impl OperationKind {
     }
 }
 
+/// How a virtual user asks with a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Asking {
+    /// With the key and the body that everybody has.
+    First,
+    /// Once more, after an answer.
+    Again,
+    /// Sends COMMIT and closes the connection before the answer; then asks with the same key.
+    HangUp,
+    /// With the same key and another body.
+    OtherBody,
+    /// With the same key, as another organisation.
+    OtherTenant,
+    /// Once more, after the lifetime of the key.
+    Late,
+}
+
+impl Asking {
+    /// All of them, in the order of their discriminants.
+    pub const ALL: [Self; 6] = [Self::First, Self::Again, Self::HangUp, Self::OtherBody, Self::OtherTenant, Self::Late];
+
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Again => "again",
+            Self::HangUp => "hang-up",
+            Self::OtherBody => "other-body",
+            Self::OtherTenant => "other-tenant",
+            Self::Late => "late",
+        }
+    }
+}
+
 /// Identifies an operation everywhere: in the history, in the ledger, in messages as `run.vu.n`.
 /// 16 bits of run, 15 of VU, 32 of n.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -130,6 +165,8 @@ pub struct Record {
     pub vu: u16,
     /// What was asked for.
     pub kind: OperationKind,
+    /// How it was asked for, if with a key.
+    pub asking: Option<Asking>,
     /// How it ended.
     pub outcome: Outcome,
     /// BEGIN…COMMIT tries, at least 1.
@@ -152,7 +189,7 @@ pub struct Record {
     pub commit_sent: u64,
     /// When the last answer was read.
     pub finished: u64,
-    /// What the operation returned; all zero unless it committed.
+    /// What the operation returned; all zero unless it committed or was replayed.
     pub applied: Applied,
 }
 
@@ -241,7 +278,8 @@ impl Record {
         put(&self.applied.scheduled.to_le_bytes());
         put(&self.vu.to_le_bytes());
         put(&self.attempts.to_le_bytes());
-        put(&[class, reason, self.kind as u8 | u8::from(self.is_attack) << 7, self.conflicts]);
+        let asking = self.asking.map_or(0, |asking| asking as u8 + 1);
+        put(&[class, reason, self.kind as u8 | asking << 4 | u8::from(self.is_attack) << 7, self.conflicts]);
         bytes
     }
 
@@ -268,7 +306,12 @@ impl Record {
             vu: short(72),
             attempts: short(74),
             outcome: Outcome::decode([bytes[76], bytes[77]])?,
-            kind: *OperationKind::ALL.get(usize::from(bytes[78] & 0x7F))?,
+            kind: *OperationKind::ALL.get(usize::from(bytes[78] & 0x0F))?,
+            // Histories from before there were keys have 0 there.
+            asking: match bytes[78] >> 4 & 0x07 {
+                0 => None,
+                n => Some(*Asking::ALL.get(usize::from(n) - 1)?),
+            },
             is_attack: bytes[78] & 0x80 != 0,
             conflicts: bytes[79],
         })
@@ -441,6 +484,7 @@ mod tests {
             n,
             vu: 31_000,
             kind: OperationKind::Consume,
+            asking: n.checked_sub(1).map(|n| Asking::ALL[n as usize % Asking::ALL.len()]),
             outcome,
             attempts: 7,
             conflicts: 6,
@@ -460,9 +504,14 @@ mod tests {
     fn records_survive_the_disk() {
         let directory = tempdir();
         let path = directory.join("a.history");
-        let outcomes =
-            [Outcome::Committed, Outcome::Refused(Refusal::NotScheduled), Outcome::Aborted(Abort::Deadline), Outcome::Unknown];
-        let records: Vec<_> = outcomes.iter().enumerate().map(|(n, o)| record(n as u32, *o)).collect();
+        let outcomes = [
+            Outcome::Committed,
+            Outcome::Refused(Refusal::NotScheduled),
+            Outcome::Aborted(Abort::Deadline),
+            Outcome::Unknown,
+            Outcome::Replayed,
+        ];
+        let records: Vec<_> = (0..10).map(|n| record(n, outcomes[n as usize % outcomes.len()])).collect();
         let mut writer = Writer::create(&path).unwrap();
         let mark = Mark { name: "response-lost".into(), planned: 3, at: 7, effective: 8, healed: u64::MAX, struck: true };
         writer.mark(&mark).unwrap();

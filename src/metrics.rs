@@ -61,6 +61,9 @@ pub struct Tick {
     pub vus: u32,
     /// Iterations that committed.
     pub committed: u64,
+    /// Iterations that were answered with a stored response.
+    #[serde(default)]
+    pub replayed: u64,
     /// Iterations that were refused.
     pub refused: u64,
     /// Iterations that were given up.
@@ -83,6 +86,7 @@ impl Tick {
             second,
             vus,
             committed: counts.of(OutcomeClass::Committed),
+            replayed: counts.of(OutcomeClass::Replayed),
             refused: counts.of(OutcomeClass::Refused),
             aborted: counts.of(OutcomeClass::Aborted),
             unknown: counts.of(OutcomeClass::Unknown),
@@ -130,6 +134,9 @@ pub struct Counts {
     pub messages: BTreeMap<String, String>,
     /// Attempts per iteration → iterations.
     pub attempts: BTreeMap<u16, u64>,
+    /// Attempts whose COMMIT was not answered, and that were tried again with the same key.
+    #[serde(default)]
+    pub unanswered: u64,
     /// Operations proposed by an actor of another organisation.
     pub attacks: u64,
     /// Arrivals of an open loop that nobody took up: the backlog was full.
@@ -167,7 +174,19 @@ impl Counts {
     }
 
     fn merge(&mut self, other: &Self) {
-        let Self { outcomes, refused, aborted, failed_attempts, sqlstates, messages, attempts, attacks, dropped, warm_up } = other;
+        let Self {
+            outcomes,
+            refused,
+            aborted,
+            failed_attempts,
+            sqlstates,
+            messages,
+            attempts,
+            unanswered,
+            attacks,
+            dropped,
+            warm_up,
+        } = other;
         add(&mut self.outcomes, outcomes);
         add(&mut self.refused, refused);
         add(&mut self.aborted, aborted);
@@ -177,6 +196,7 @@ impl Counts {
         for (kind, message) in messages {
             self.messages.entry(kind.clone()).or_insert_with(|| message.clone());
         }
+        self.unanswered += unanswered;
         self.attacks += attacks;
         self.dropped += dropped;
         self.warm_up += warm_up;
@@ -216,7 +236,7 @@ impl Recorder {
         match record.outcome {
             Outcome::Refused(reason) => *counts.refused.entry(reason).or_default() += 1,
             Outcome::Aborted(reason) => *counts.aborted.entry(reason).or_default() += 1,
-            Outcome::Committed | Outcome::Unknown => {}
+            Outcome::Committed | Outcome::Replayed | Outcome::Unknown => {}
         }
     }
 
@@ -228,6 +248,11 @@ impl Recorder {
     /// Counts one arrival that nobody took up.
     pub fn dropped(&mut self) {
         self.counts.dropped += 1;
+    }
+
+    /// Counts one attempt whose COMMIT was not answered and that is tried again.
+    pub fn unanswered(&mut self) {
+        self.counts.unanswered += 1;
     }
 
     /// How much later than it should have the generator came to something, in nanoseconds.
@@ -456,12 +481,14 @@ mod tests {
         one.lag(2_000_000);
         one.wait(3_000_000);
         one.dropped();
+        one.unanswered();
         let mut both = one.clone();
         both.merge(&one);
         assert_eq!(both.counts().iterations(), 2);
         assert_eq!(both.counts().attempts_made(), 4);
         assert_eq!(both.counts().sqlstates["40001 ExecUpdate"], 2);
         assert_eq!(both.counts().messages["40001 ExecUpdate"], "could not serialize");
+        assert_eq!(both.counts().unanswered, 2);
         assert_eq!((both.counts().dropped, both.lags().len(), both.waits().unwrap().len()), (2, 2, 2));
         assert_eq!(both.percentiles(None, OutcomeClass::Committed).response.samples, 2);
         let mut into_empty = both.fresh();

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub enum Outcome {
     /// Applied, and the server acknowledged the commit.
     Committed,
+    /// A request whose key was known: answered with the stored response; this answer is no effect.
+    Replayed,
     /// A business rule said no; nothing was applied.
     Refused(Refusal),
     /// Certainly not applied; no attempt is left.
@@ -23,6 +25,8 @@ pub enum Outcome {
 pub enum OutcomeClass {
     /// See [`Outcome::Committed`].
     Committed,
+    /// See [`Outcome::Replayed`].
+    Replayed,
     /// See [`Outcome::Refused`].
     Refused,
     /// See [`Outcome::Aborted`].
@@ -33,7 +37,7 @@ pub enum OutcomeClass {
 
 impl OutcomeClass {
     /// All classes, in the order of their discriminants.
-    pub const ALL: [Self; 4] = [Self::Committed, Self::Refused, Self::Aborted, Self::Unknown];
+    pub const ALL: [Self; 5] = [Self::Committed, Self::Replayed, Self::Refused, Self::Aborted, Self::Unknown];
 }
 
 impl Outcome {
@@ -41,6 +45,7 @@ impl Outcome {
     pub fn class(self) -> OutcomeClass {
         match self {
             Self::Committed => OutcomeClass::Committed,
+            Self::Replayed => OutcomeClass::Replayed,
             Self::Refused(_) => OutcomeClass::Refused,
             Self::Aborted(_) => OutcomeClass::Aborted,
             Self::Unknown => OutcomeClass::Unknown,
@@ -54,6 +59,7 @@ impl Outcome {
             Self::Refused(reason) => [1, reason as u8],
             Self::Aborted(reason) => [2, reason as u8],
             Self::Unknown => [3, 0],
+            Self::Replayed => [4, 0],
         }
     }
 
@@ -64,6 +70,7 @@ impl Outcome {
             [1, reason] => Self::Refused(*Refusal::ALL.get(usize::from(reason))?),
             [2, reason] => Self::Aborted(*Abort::ALL.get(usize::from(reason))?),
             [3, 0] => Self::Unknown,
+            [4, 0] => Self::Replayed,
             _ => return None,
         })
     }
@@ -87,11 +94,13 @@ pub enum Refusal {
     NotFound,
     /// A rule that the scenario declares: a number of rows, an SQLSTATE.
     Declared,
+    /// The request's key is that of another body.
+    KeyMismatch,
 }
 
 impl Refusal {
     /// All refusals, in the order of their discriminants.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::InsufficientUnits,
         Self::NotScheduled,
         Self::Inactive,
@@ -99,6 +108,7 @@ impl Refusal {
         Self::WrongOrganisation,
         Self::NotFound,
         Self::Declared,
+        Self::KeyMismatch,
     ];
 
     /// Whether it depends on what others did, so that contention can bring it about.
@@ -116,6 +126,7 @@ impl Refusal {
             Self::WrongOrganisation => "wrong organisation",
             Self::NotFound => "not found",
             Self::Declared => "by a rule of the scenario",
+            Self::KeyMismatch => "the key is another body's",
         }
     }
 }
@@ -152,11 +163,13 @@ pub enum Abort {
     Expectation,
     /// Any other error, of the server or of a script.
     Other,
+    /// Another request with the same key is under way.
+    KeyInFlight,
 }
 
 impl Abort {
     /// All aborts, in the order of their discriminants.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::SerializationFailure,
         Self::Deadlock,
         Self::LockNotAvailable,
@@ -171,6 +184,7 @@ impl Abort {
         Self::Deadline,
         Self::Expectation,
         Self::Other,
+        Self::KeyInFlight,
     ];
 
     /// What an error of the server means, wherever in the transaction it came from.
@@ -203,12 +217,16 @@ impl Abort {
                 | Self::VersionConflict
                 | Self::TooManyConnections
                 | Self::ConnectionLost
+                | Self::KeyInFlight
         )
     }
 
     /// Whether it can only happen because another transaction was at the same row at the same time: the server's own word for overlap.
     pub fn is_conflict(self) -> bool {
-        matches!(self, Self::SerializationFailure | Self::Deadlock | Self::LockNotAvailable | Self::VersionConflict)
+        matches!(
+            self,
+            Self::SerializationFailure | Self::Deadlock | Self::LockNotAvailable | Self::VersionConflict | Self::KeyInFlight
+        )
     }
 
     /// The words for it.
@@ -228,6 +246,7 @@ impl Abort {
             Self::Deadline => "deadline exceeded",
             Self::Expectation => "expectation not met",
             Self::Other => "other error",
+            Self::KeyInFlight => "key in flight",
         }
     }
 }
@@ -324,7 +343,7 @@ mod tests {
 
     #[test]
     fn every_outcome_survives_the_history() {
-        let mut all = vec![Outcome::Committed, Outcome::Unknown];
+        let mut all = vec![Outcome::Committed, Outcome::Replayed, Outcome::Unknown];
         all.extend(Refusal::ALL.map(Outcome::Refused));
         all.extend(Abort::ALL.map(Outcome::Aborted));
         for outcome in all {

@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::bug::Bug;
 use crate::fault::Planned;
+use crate::history::Asking;
 use crate::pace::{Arrival, Ramp, Stage, Think, duration_text};
 use crate::pg::retry::Retry;
-use crate::scenario::{self, Booking, Evidence, Extent, Scenario, Sql, Targets};
+use crate::scenario::{self, Booking, Evidence, Extent, Keys, Scenario, Sql, Targets};
 use crate::strategy::{Hazard, Strategy};
 use crate::threshold::Threshold;
 
@@ -247,6 +248,11 @@ impl Plan {
         }
     }
 
+    /// What becomes of the keys that requests carry, if they carry any.
+    pub fn keys(&self) -> Option<Keys> {
+        self.booking()?.keys
+    }
+
     /// The strategies that have a turn; a workload of the user's own has none.
     pub fn strategies(&self) -> &[Strategy] {
         self.booking().map_or(&[], |b| &b.strategies)
@@ -263,15 +269,20 @@ impl Plan {
     /// What exposure is counted in, in the plural.
     pub fn blocks(&self) -> &'static str {
         match self.load {
+            Load::Rounds { .. } if self.keys().is_some() => "keys",
             Load::Rounds { .. } => "rounds",
             Load::Closed { .. } | Load::Open { .. } => "seconds of an authorisation",
         }
     }
 
-    /// Units that everybody asks for in a round, and room for this many winners; `None` without rounds.
+    /// Units that everybody asks for in a round, and room for this many winners: those who have room in an authorisation, or with a key the
+    /// one that has it done. `None` without rounds.
     pub fn round(&self) -> Option<(i32, u32)> {
         let (Load::Rounds { .. }, Some(booking)) = (&self.load, self.booking()) else { return None };
         let units = booking.operations.first()?.units;
+        if booking.keys.is_some() {
+            return Some((units, 1));
+        }
         Some((units, (booking.total / units.max(1)).max(0).unsigned_abs()))
     }
 
@@ -337,6 +348,19 @@ impl Plan {
                 "{kept}, under {load}; integrity was examined, not claimed: at this load nothing shows that it could have failed"
             );
         }
+        if booking.keys.is_some() {
+            let mut how: Vec<&str> =
+                booking.operations.iter().filter(|o| o.weight > 0.0).filter_map(|o| asked(o.request?)).collect();
+            how.sort_unstable();
+            how.dedup();
+            let how = if how.is_empty() { String::new() } else { format!("; some {}", how.join(", some ")) };
+            let kept = if kept.is_empty() { kept } else { format!("; {kept}") };
+            return format!(
+                "what was asked for with a key was done once in each lifetime of the key, and everybody was told what it came to; under {} VUs \
+                 released together, all with the same key{how}{kept}",
+                self.load.vus()
+            );
+        }
         let pressure = match booking.targets {
             Targets::Rounds => {
                 let units = booking.operations.first().map_or(0, |o| o.units);
@@ -352,6 +376,18 @@ impl Plan {
         };
         let kept = if kept.is_empty() { kept } else { format!("; {kept}") };
         format!("no overbooking and no lost update, under {pressure}{kept}")
+    }
+}
+
+/// How some ask who do not ask as everybody does.
+fn asked(asking: Asking) -> Option<&'static str> {
+    match asking {
+        Asking::First => None,
+        Asking::Again => Some("asked again after the answer"),
+        Asking::HangUp => Some("hung up after COMMIT and asked again"),
+        Asking::OtherBody => Some("had another body"),
+        Asking::OtherTenant => Some("were of another organisation"),
+        Asking::Late => Some("asked again after the lifetime of the key"),
     }
 }
 

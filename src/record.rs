@@ -202,6 +202,39 @@ pub struct StrikeRecord {
     pub truth: Option<Truth>,
 }
 
+/// What a clean-up of expired keys beside the load came to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cleanup {
+    /// Expired keys that were to be deleted.
+    pub expired: u64,
+    /// Keys that were alive, and were to stay.
+    pub alive: u64,
+    /// Of the expired ones, those that are still there.
+    pub expired_left: u64,
+    /// Of the others, those that are still there.
+    pub alive_left: u64,
+    /// Batches that deleted anything.
+    pub batches: u64,
+    /// Those of them beside the load.
+    pub batches_beside: u64,
+    /// How long they took together.
+    pub seconds: f64,
+}
+
+impl Cleanup {
+    /// What is wrong about it.
+    pub fn wrongs(&self) -> Vec<String> {
+        let mut wrongs = Vec::new();
+        if self.expired_left > 0 {
+            wrongs.push(format!("the clean-up left {} of {} expired keys", self.expired_left, self.expired));
+        }
+        if self.alive_left != self.alive {
+            wrongs.push(format!("of {} keys that were alive {} are left after the clean-up", self.alive, self.alive_left));
+        }
+        wrongs
+    }
+}
+
 /// What one operation came to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OperationRecord {
@@ -279,6 +312,9 @@ pub struct TurnRecord {
     pub live: Live,
     /// History against ledger.
     pub audit: Audit,
+    /// The clean-up of expired keys; none where requests carry no keys, or the server was lost before the end of it.
+    #[serde(default)]
+    pub cleanup: Option<Cleanup>,
     /// Invariants after it.
     pub invariants: Vec<Checked>,
     /// What the pass rests on.

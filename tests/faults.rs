@@ -172,7 +172,7 @@ async fn a_fault_that_did_not_strike_makes_nothing_conclusive() {
         booking.strangers = 0.0;
         booking.strategies = vec![Strategy::ForUpdate];
         let kind = dbstress::history::OperationKind::Browse;
-        booking.operations = vec![BookingOperation { name: "browse".into(), kind, units: 0, weight: 1.0 }];
+        booking.operations = vec![BookingOperation { name: "browse".into(), kind, units: 0, weight: 1.0, request: None }];
     });
     let record = run_plan(&bench.database.options, None, &bench.place, plan).await;
     assert_eq!(record.verdict, Verdict::Inconclusive, "{:?}", record.reasons);

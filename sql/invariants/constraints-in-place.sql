@@ -14,6 +14,7 @@ WITH expected (relation, name, kind) AS (
            ('practitioner',  'practitioner_pkey',            'primary key'),
            ('authorisation', 'authorisation_pkey',           'primary key'),
            ('unit_ledger',   'unit_ledger_pkey',             'primary key'),
+           ('idempotency_key', 'idempotency_key_pkey',       'primary key'),
            ('service_code',  'service_code_unique',          'unique index'),
            ('patient',       'patient_tenant',               'unique'),
            ('patient',       'patient_record_unique',        'unique'),
@@ -29,6 +30,7 @@ WITH expected (relation, name, kind) AS (
            ('authorisation', 'authorisation_patient',        'foreign key'),
            ('authorisation', 'authorisation_service_code',   'foreign key'),
            ('authorisation', 'authorisation_status',         'check'),
+           ('idempotency_key', 'idempotency_key_state',      'check'),
            ('authorisation', 'authorisation_guarded',        'check')
 ), home AS (
     SELECT (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('meta')) AS schema

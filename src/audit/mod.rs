@@ -4,6 +4,7 @@
 //! (what each transaction wrote about itself) and the row as it ended. The rules are explained in docs/METHOD.md.
 
 mod exposure;
+mod keys;
 mod lost;
 mod reconcile;
 mod recovery;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::history::{Applied, OpId, OperationKind, Record};
 
 pub use exposure::Exposure;
+pub use keys::Lifetimes;
 pub use lost::{Lost, Outage};
 pub use reconcile::Classes;
 pub use recovery::Recovery;
@@ -43,6 +45,8 @@ pub struct Entry {
     pub began: i64,
     /// When the line was written, microseconds of the server's clock.
     pub wrote: i64,
+    /// When it was decided, seconds of the clock of the domain since the dataset's.
+    pub decided: i64,
 }
 
 /// Everything that is known about one authorisation of a run.
@@ -92,6 +96,12 @@ pub enum Breach {
     UnjustifiedRefusal,
     /// An actor of another organisation was let in.
     CrossedTenant,
+    /// More than one effect under one key within one lifetime of it.
+    KeyAppliedTwice,
+    /// An answer that is not what the effect of its key came to.
+    ReplayDiffers,
+    /// An answer that belongs to another body than the one that was asked.
+    WrongBody,
 }
 
 impl Breach {
@@ -112,6 +122,9 @@ impl Breach {
             Self::TooManyWinners => "more winners than room",
             Self::UnjustifiedRefusal => "refused although there was room",
             Self::CrossedTenant => "another organisation's actor was let in",
+            Self::KeyAppliedTwice => "key applied twice",
+            Self::ReplayDiffers => "answered with another result",
+            Self::WrongBody => "answered with the result of another body",
         }
     }
 }
@@ -151,6 +164,15 @@ pub struct Audit {
     pub rounds_short: u64,
     /// Refusals judged by the versions in force.
     pub refusals_judged: u64,
+    /// Keys examined: in rounds of requests with keys an authorisation stands for one.
+    #[serde(default)]
+    pub keys: u64,
+    /// Lifetimes of these keys in which there was an effect.
+    #[serde(default)]
+    pub key_lifetimes: u64,
+    /// Their effects: one in each of these lifetimes, or a key was applied twice.
+    #[serde(default)]
+    pub key_effects: u64,
     /// Refusals and rounds not judged, because acknowledged commits were lost on their authorisation.
     pub skipped: u64,
     /// Operations that were never answered, and of which the database holds what was seen on the wire.
@@ -172,6 +194,8 @@ pub struct Expectation {
     pub contest_units: Option<i32>,
     /// How many VUs take part in a round.
     pub vus: u32,
+    /// How long keys live; `None` = requests carry none.
+    pub lifetimes: Option<Lifetimes>,
     /// Operations issued, by VU.
     pub issued: HashMap<u16, u32>,
     /// What was seen of COMMITs on the wire.
@@ -190,6 +214,9 @@ impl Audit {
         let verdicts = reconcile::reconcile(self, expectation, &subject, &fenced);
         replay::replay(self, &subject);
         exposure::measure(self, expectation, &subject);
+        if let Some(lifetimes) = expectation.lifetimes {
+            keys::judge(self, lifetimes, &subject);
+        }
         if verdicts.acknowledged_lost {
             // Lost versions are reused, and refusals that were right look wrong: those rules have no ground to stand on here.
             self.skipped += 1;
@@ -197,7 +224,9 @@ impl Audit {
             return;
         }
         replay::real_time_order(self, &subject, &verdicts);
-        winners::judge(self, expectation, &subject, &verdicts);
+        if expectation.lifetimes.is_none() {
+            winners::judge(self, expectation, &subject, &verdicts);
+        }
         refusals::judge(self, &subject, &verdicts);
     }
 

@@ -15,6 +15,12 @@ pub struct Classes {
     pub acknowledged_present: u64,
     /// Acknowledged, not in the ledger.
     pub acknowledged_lost: u64,
+    /// Answered with a stored response, and not in the ledger: the effect is another operation's.
+    #[serde(default)]
+    pub replayed: u64,
+    /// Answered with a stored response, and in the ledger: an attempt whose COMMIT went unanswered had taken effect.
+    #[serde(default)]
+    pub replayed_own: u64,
     /// Refused, and not in the ledger.
     pub refused: u64,
     /// Refused, but in the ledger.
@@ -83,6 +89,9 @@ pub(super) fn reconcile(audit: &mut Audit, expectation: &Expectation, subject: &
                 let detail = format!("acknowledged as version {}, no ledger line", record.applied.version);
                 audit.find(Breach::AcknowledgedLost, id, [op], detail);
             }
+            // Whose effect it was is not what the client asked; whether it was told that effect is judged by key.
+            (Outcome::Replayed, None) => classes.replayed += 1,
+            (Outcome::Replayed, Some(_)) => classes.replayed_own += 1,
             (Outcome::Refused(_), None) => classes.refused += 1,
             (Outcome::Refused(refusal), Some(entry)) => {
                 classes.refused_present += 1;
@@ -109,7 +118,7 @@ pub(super) fn reconcile(audit: &mut Audit, expectation: &Expectation, subject: &
             truth::compare(audit, &expectation.truths, subject, record, entry.is_some());
         }
         if record.is_attack {
-            let let_in = entry.is_some() || record.outcome == Outcome::Committed;
+            let let_in = entry.is_some() || matches!(record.outcome, Outcome::Committed | Outcome::Replayed);
             if let_in {
                 audit.find(Breach::CrossedTenant, id, [op], "an actor of another organisation changed the units".into());
             }

@@ -33,8 +33,8 @@ pub(super) fn judge(audit: &mut Audit, subject: &Subject, verdicts: &Verdicts) {
         .collect();
     for record in subject.records.iter().filter(refused) {
         let Outcome::Refused(refusal) = record.outcome else { continue };
-        if refusal == Refusal::WrongOrganisation {
-            continue; // not a matter of the counters; reconciling judged it
+        if matches!(refusal, Refusal::WrongOrganisation | Refusal::KeyMismatch) {
+            continue; // not a matter of the counters; judged where it belongs
         }
         audit.refusals_judged += 1;
         let newest = versions.partition_point(|v| v.from <= record.finished);
@@ -81,6 +81,6 @@ fn had_room(state: Applied, refusal: Refusal, units: i32) -> bool {
         // Rows of a run exist, and outlast it by the clock of the domain.
         Refusal::Expired | Refusal::NotFound => true,
         // What a scenario declares is its own business.
-        Refusal::WrongOrganisation | Refusal::Declared => false,
+        Refusal::WrongOrganisation | Refusal::KeyMismatch | Refusal::Declared => false,
     }
 }

@@ -13,6 +13,7 @@ fn round() -> (Expectation, Subject) {
         n: 0,
         vu,
         kind: OperationKind::Reserve,
+        asking: None,
         outcome,
         attempts: 1,
         conflicts: 0,
@@ -41,6 +42,7 @@ fn round() -> (Expectation, Subject) {
         applied: applied(version),
         began: 10,
         wrote: 100 * version,
+        decided: 0,
     };
     let ledger = vec![entry(1, 2), entry(0, 1)];
     let expectation =
@@ -114,6 +116,7 @@ fn overbooking_is_found_at_its_version_even_if_it_healed() {
                 applied,
                 began: 0,
                 wrote: 400,
+                decided: 0,
             });
             let record = &mut s.records[usize::from(vu)];
             (record.outcome, record.kind, record.applied) = (Outcome::Committed, kind, applied);

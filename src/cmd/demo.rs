@@ -13,7 +13,7 @@ use crate::plan::{HAZARD, Plan};
 use crate::report::progress::Style;
 use crate::report::run as report;
 use crate::report::screen::Screen;
-use crate::run::control::TWINS;
+use crate::run::control;
 use crate::scenario::{Extent, Scenario, Workload};
 use crate::strategy::Strategy;
 use crate::verdict::Exit;
@@ -83,7 +83,7 @@ async fn tour(plan: Plan, args: &Args, global: &Global, running: &Running, scree
         "{} VUs will reserve 10 units each from authorisations of 50: five can win a round.\n\
          First {}, which checks and then writes: it must overbook, or this machine proves nothing.",
         args.vus,
-        TWINS[0].strategy.name()
+        control::twins(&plan)[0].name()
     ));
     let mut command = format!("dbstress demo --duration {}", duration_text(args.duration));
     if args.vus != 50 {

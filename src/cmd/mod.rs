@@ -166,6 +166,9 @@ pub enum Command {
     /// Reads and writes in equal parts, without a pause: as much as the server can take
     #[command(after_help = "Example:\n  dbstress database-stress --stage 10s:100,1m:100 --pool-size 20")]
     DatabaseStress(Box<run::BuiltIn>),
+    /// Everybody asks with the same idempotency key, some of them more than once: it is done once
+    #[command(after_help = "Example:\n  dbstress idempotency --vus 100 --strategy for-update --duration 10s")]
+    Idempotency(Box<run::BuiltIn>),
     /// Run every scenario tagged `suite`, one after the other: only all of them together say GO
     #[command(after_help = "Example:\n  dbstress suite mine.toml --tag commit=1a2b3c --summary-export suite.json")]
     Suite(Box<suite::Args>),
@@ -236,6 +239,7 @@ impl Cli {
             Command::Mixed(args) => block_on(run::built_in("mixed", &args.common, matches, global, screen)),
             Command::FlashSale(args) => block_on(run::built_in("flash-sale", &args.common, matches, global, screen)),
             Command::DatabaseStress(args) => block_on(run::built_in("database-stress", &args.common, matches, global, screen)),
+            Command::Idempotency(args) => block_on(run::built_in("idempotency", &args.common, matches, global, screen)),
             Command::Suite(args) => block_on(suite::run(&args, matches, global, screen)),
             Command::Capacity(args) => block_on(capacity::run(&args, matches, global, screen)),
             Command::Verify(args) => {

@@ -31,6 +31,13 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("organisation-of-actor", include_str!("../../sql/invariants/organisation-of-actor.sql")),
     ("constraints-in-place", include_str!("../../sql/invariants/constraints-in-place.sql")),
     ("no-orphans", include_str!("../../sql/invariants/no-orphans.sql")),
+    ("one-effect-per-key", include_str!("../../sql/invariants/one-effect-per-key.sql")),
+    ("one-record-per-key", include_str!("../../sql/invariants/one-record-per-key.sql")),
+    ("key-has-result", include_str!("../../sql/invariants/key-has-result.sql")),
+    ("no-stale-claim", include_str!("../../sql/invariants/no-stale-claim.sql")),
+    ("no-unkeyed-duplicate", include_str!("../../sql/invariants/no-unkeyed-duplicate.sql")),
+    ("no-expired-keys", include_str!("../../sql/invariants/no-expired-keys.sql")),
+    ("key-of-its-organisation", include_str!("../../sql/invariants/key-of-its-organisation.sql")),
 ];
 
 /// What `verify` claims when no run has claimed anything: the rules that a bare seed can keep or break.

@@ -164,6 +164,9 @@ fn initials(breach: Breach) -> &'static str {
         Breach::TooManyWinners => "tw",
         Breach::UnjustifiedRefusal => "ur",
         Breach::CrossedTenant => "ct",
+        Breach::KeyAppliedTwice => "kt",
+        Breach::ReplayDiffers => "rd",
+        Breach::WrongBody => "wb",
     }
 }
 

@@ -100,7 +100,8 @@ async fn ledger(
 ) -> Result<()> {
     let sql = format!(
         "SELECT authorisation_id, op_id, attempt, kind, units, version, total, used, scheduled, \
-           (extract(epoch FROM began) * 1000000)::bigint, (extract(epoch FROM wrote) * 1000000)::bigint \
+           (extract(epoch FROM began) * 1000000)::bigint, (extract(epoch FROM wrote) * 1000000)::bigint, \
+           coalesce(extract(epoch FROM decided_at - (SELECT as_of FROM dbstress.meta)), 0)::bigint \
          FROM {schema}.unit_ledger WHERE run_id = {run} AND authorisation_id % {partitions} = {partition}"
     );
     session
@@ -118,6 +119,7 @@ async fn ledger(
                 },
                 began: number(row, 9),
                 wrote: number(row, 10),
+                decided: number(row, 11),
             };
             subject(subjects, number(row, 0), run).ledger.push(entry);
         })

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use super::turn::{Leg, Subject};
 use super::{Context, Judged, own_schema, turn};
 use crate::audit::Breach;
+use crate::bug::Bug;
 use crate::error::Kind;
 use crate::invariant::{Finding, Invariant, When, run_all};
 use crate::pg::admin::{Session, literal};
-use crate::plan::{CONTROL_LIMIT, OF_COUNTERS};
+use crate::plan::{CONTROL_LIMIT, OF_COUNTERS, Plan};
 use crate::record::{Control, Moment};
 use crate::scenario::{Scenario, Sql};
 use crate::strategy::Strategy;
@@ -23,18 +24,45 @@ pub const RUN: i32 = 0;
 /// An unsafe twin: what it is, and what must be seen of it.
 pub struct Twin {
     /// The strategy.
-    pub strategy: Strategy,
+    strategy: Strategy,
+    /// The bug, if not the strategy is what is wrong.
+    bug: Option<Bug>,
     /// What the audit must find.
     breach: Breach,
     /// What one of these invariants must find.
     invariants: &'static [&'static str],
 }
 
-/// One twin for each thing that a pass claims.
-pub const TWINS: [Twin; 2] = [
-    Twin { strategy: Strategy::Naive, breach: Breach::Overbooked, invariants: &["units-within-total"] },
-    Twin { strategy: Strategy::NaiveSet, breach: Breach::LostUpdate, invariants: &["ledger-replays", "counters-match-ledger"] },
+impl Twin {
+    /// What is wrong: the strategy, or the bug.
+    pub fn name(&self) -> &'static str {
+        self.bug.map_or(self.strategy.name(), Bug::name)
+    }
+}
+
+/// One twin for each thing that a pass of bookings claims.
+const OF_BOOKINGS: [Twin; 2] = [
+    Twin { strategy: Strategy::Naive, bug: None, breach: Breach::Overbooked, invariants: &["units-within-total"] },
+    Twin {
+        strategy: Strategy::NaiveSet,
+        bug: None,
+        breach: Breach::LostUpdate,
+        invariants: &["ledger-replays", "counters-match-ledger"],
+    },
 ];
+
+/// The twin of requests with keys. At a level at which the server turns down who lost the race, the bug would do no harm.
+const OF_KEYS: [Twin; 1] = [Twin {
+    strategy: Strategy::Atomic,
+    bug: Some(Bug::LoserExecutes),
+    breach: Breach::KeyAppliedTwice,
+    invariants: &["one-effect-per-key"],
+}];
+
+/// The twins that must be caught before a plan of bookings can pass.
+pub fn twins(plan: &Plan) -> &'static [Twin] {
+    if plan.keys().is_some() { &OF_KEYS } else { &OF_BOOKINGS }
+}
 
 /// Makes the schema anew, empty.
 ///
@@ -46,7 +74,8 @@ pub async fn prepare(session: &mut Session) -> Result<()> {
         .execute(&format!(
             "CREATE SCHEMA {SCHEMA}; \
              CREATE TABLE {SCHEMA}.authorisation (LIKE dbstress.authorisation INCLUDING DEFAULTS INCLUDING INDEXES) WITH (fillfactor = 70); \
-             CREATE TABLE {SCHEMA}.unit_ledger (LIKE dbstress.unit_ledger INCLUDING DEFAULTS INCLUDING INDEXES)"
+             CREATE TABLE {SCHEMA}.unit_ledger (LIKE dbstress.unit_ledger INCLUDING DEFAULTS INCLUDING INDEXES); \
+             CREATE TABLE {SCHEMA}.idempotency_key (LIKE dbstress.idempotency_key INCLUDING DEFAULTS INCLUDING INDEXES)"
         ))
         .await?;
     Ok(())
@@ -103,14 +132,15 @@ async fn relations(session: &mut Session, schema: &str) -> Result<Option<String>
 /// # Errors
 /// When it could not be run; one that ran and was not caught is a result.
 pub async fn run(context: &Context<'_>, session: &mut Session, twin: &Twin, moment: Moment) -> Result<Control> {
-    let judged_by: Vec<Invariant> = context.invariants.iter().filter(|i| OF_COUNTERS.contains(&i.name.as_str())).cloned().collect();
-    let Some(place) = turn::control_place(context, twin.strategy) else {
+    let judges = |i: &&Invariant| OF_COUNTERS.contains(&i.name.as_str()) || twin.invariants.contains(&i.name.as_str());
+    let judged_by: Vec<Invariant> = context.invariants.iter().filter(judges).cloned().collect();
+    let Some(place) = turn::control_place(context, twin.name()) else {
         return Err(Error::inconclusive("a control of bookings needs a clinic: this is a bug in dbstress"));
     };
-    let subject = Subject::Booking(twin.strategy, place);
+    let subject = Subject::Booking(twin.strategy, twin.bug, place);
     let prepares = async |session: &mut Session| prepare(session).await;
     let finds = |judged: &Judged| caught(twin, judged);
-    let control = Control { name: twin.strategy.name().into(), expected: twin.breach.words().into(), ..blank(moment) };
+    let control = Control { name: twin.name().into(), expected: twin.breach.words().into(), ..blank(moment) };
     until_caught(context, session, control, &subject, &judged_by, prepares, finds).await
 }
 

@@ -3,12 +3,14 @@
 use super::Judged;
 use super::figures::Figures;
 use crate::audit::Audit;
+use crate::history::Asking;
 use crate::invariant::{self, Finding};
 use crate::metrics::{Counts, grouped, percent};
 use crate::outcome::{Abort, OutcomeClass, Refusal};
 use crate::plan::Plan;
 use crate::probe::Sessions;
 use crate::record::{Gate, Live};
+use crate::scenario::{Booking, InFlight, Keys};
 use crate::strategy::{Mechanism, Strategy};
 use crate::threshold::{Counter, Figure, Judgement, State, Threshold};
 use crate::verdict::Verdict;
@@ -72,6 +74,11 @@ pub(super) fn gates(
             cure: cure.into(),
         });
     }
+    if let Some(booking) = plan.booking()
+        && let Some(keys) = booking.keys
+    {
+        gates.extend(keyed(booking, keys, counts, figures, audit, &longer));
+    }
     if evidence.live {
         gates.push(Gate {
             name: "the rules were checked during the load".into(),
@@ -125,6 +132,46 @@ fn no_surprises(plan: &Plan, counts: &Counts) -> Option<Gate> {
                (--threshold 'aborted.rate<1%')"
             .into(),
     })
+}
+
+/// Each way of asking with a key must have come to what it is for.
+fn keyed(booking: &Booking, keys: Keys, counts: &Counts, figures: &Figures<'_>, audit: &Audit, longer: &str) -> Vec<Gate> {
+    let gate = |name: &str, seen: u64, of: String| Gate {
+        name: name.to_owned(),
+        met: seen > 0,
+        measured: format!("{} {of}", grouped(seen)),
+        cure: longer.to_owned(),
+    };
+    let requests = format!("of {} requests", grouped(counts.iterations()));
+    let mut gates =
+        vec![gate("known keys were answered with the stored response", counts.of(OutcomeClass::Replayed), requests.clone())];
+    if keys.in_flight == InFlight::Refuse {
+        let seen = counts.failed(Abort::KeyInFlight);
+        gates.push(gate(
+            "requests were told that their key is in flight",
+            seen,
+            format!("of {} attempts", grouped(counts.attempts_made())),
+        ));
+    }
+    let is_asked = |asking| booking.operations.iter().any(|o| o.request == Some(asking) && o.weight > 0.0);
+    if is_asked(Asking::HangUp) {
+        let name = "a COMMIT that was not answered had taken effect, and the next request was told so";
+        gates.push(gate(name, audit.classes.replayed_own, format!("of {} unanswered COMMITs", grouped(counts.unanswered))));
+    }
+    if is_asked(Asking::OtherBody) {
+        let refused = counts.refused.get(&Refusal::KeyMismatch).copied().unwrap_or(0);
+        gates.push(gate("another body under the same key was refused", refused, requests));
+    }
+    if is_asked(Asking::OtherTenant) {
+        let of_other = booking.operations.iter().filter(|o| o.request == Some(Asking::OtherTenant));
+        let committed = of_other.map(|o| figures.committed(&o.name)).sum();
+        gates.push(gate("another organisation had it done under the same key", committed, "times".into()));
+    }
+    if is_asked(Asking::Late) {
+        let renewed = audit.key_lifetimes.saturating_sub(audit.keys);
+        gates.push(gate("keys were begun anew after their lifetime", renewed, format!("of {}", grouped(audit.keys))));
+    }
+    gates
 }
 
 /// Did operations really meet? A ledger shows where; without one, what the server said of conflicts and locks must do.
@@ -192,6 +239,16 @@ pub(super) fn judge(
     let mut open: Vec<String> = judged.driven.failure.iter().map(ToString::to_string).collect();
     for (breach, count) in &judged.audit.breaches {
         violated.push(format!("{} ({count})", breach.words()));
+    }
+    match (&judged.cleanup, plan.keys()) {
+        (Some(cleanup), _) => {
+            violated.extend(cleanup.wrongs());
+            if cleanup.expired > 0 && cleanup.batches_beside == 0 {
+                open.push("no expired key was deleted while the load ran: run longer".into());
+            }
+        }
+        (None, Some(_)) => open.push("the clean-up of expired keys did not come to its end".into()),
+        (None, None) => {}
     }
     let (verdict, reasons) = invariant::judge(&judged.invariants, &plan.claims);
     match verdict {

@@ -40,12 +40,12 @@ impl<'a> Figures<'a> {
         self.iterations(Some(operation), Some(OutcomeClass::Committed))
     }
 
-    /// The operations that were tried, and neither done nor refused a single time.
+    /// The operations that were tried, and neither done nor answered nor refused a single time.
     pub fn never_done(&self) -> Vec<&'a str> {
         let is_never = |name: &&str| {
             let count = |class| self.iterations(Some(name), class);
-            let [committed, refused] = [OutcomeClass::Committed, OutcomeClass::Refused].map(|class| count(Some(class)));
-            count(None) > 0 && committed + refused == 0
+            let answers = [OutcomeClass::Committed, OutcomeClass::Replayed, OutcomeClass::Refused].map(|class| count(Some(class)));
+            count(None) > 0 && answers.iter().sum::<u64>() == 0
         };
         self.plan.operations().into_iter().filter(is_never).collect()
     }

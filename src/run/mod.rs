@@ -1,6 +1,7 @@
 //! One run, from plan to record: invariants before, controls, the strategies' turns, controls again, verdict.
 
 mod alarm;
+mod cleanup;
 mod collect;
 pub mod control;
 pub mod drive;
@@ -33,13 +34,14 @@ use self::stock::Clinic;
 use self::work::{Opener, Work};
 use crate::audit::Audit;
 use crate::fault::{self, Reach};
+use crate::history::Asking;
 use crate::invariant::{self, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, When, run_all};
 use crate::pg::ConnectOptions;
 use crate::pg::admin::{self, Lease, Session};
 use crate::pg::cluster::Running;
 use crate::plan::{Load, Plan, Workload};
 use crate::proxy::Proxy;
-use crate::record::{Control, Dataset, Moment, NotRun, RunRecord, SCHEMA_VERSION, Server, TurnRecord};
+use crate::record::{Cleanup, Control, Dataset, Moment, NotRun, RunRecord, SCHEMA_VERSION, Server, TurnRecord};
 use crate::scenario::{self, Sql};
 use crate::strategy::Strategy;
 use crate::threshold::State;
@@ -150,6 +152,8 @@ pub struct Judged {
     invariants: Vec<Checked>,
     /// What was still going on when it was judged.
     restless: Option<String>,
+    /// The clean-up of expired keys.
+    cleanup: Option<Cleanup>,
 }
 
 /// Runs the plan.
@@ -233,6 +237,9 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
     if !invariants.is_empty() {
         show(Event::Phase("invariants before"));
     }
+    if let Ground::Clinic { .. } = &ground {
+        cleanup::sweep_leftovers(&mut session).await?;
+    }
     record.before = run_all(&mut session, &invariants, &path, When::Quiesced, turn::CHECK_TIMEOUT).await;
     if let Some(broken) = record.before.iter().find(|c| matches!(c.finding, Finding::Violated { .. } | Finding::Errored(_))) {
         let cure = match ground {
@@ -253,6 +260,13 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
                 Error::usage("the dataset has no organisation with patients and practitioners").cure("dbstress seed --reset")
             );
         }
+    }
+    if let Ground::Clinic { clinics, .. } = &ground
+        && let [_] = &clinics[..]
+        && plan.booking().is_some_and(|b| b.operations.iter().any(|o| o.request == Some(Asking::OtherTenant)))
+    {
+        return Err(Error::usage("the dataset has one organisation: no other can ask with its key")
+            .cure("leave out the operation with request = \"other-tenant\", or dbstress seed --reset with the clinic"));
     }
     let directory = state.join("runs").join(&id);
     std::fs::create_dir_all(&directory).map_err(|e| {
@@ -361,7 +375,7 @@ fn twins(context: &Context<'_>) -> Vec<String> {
         return Vec::new();
     }
     match &context.ground {
-        Ground::Clinic { .. } => control::TWINS.iter().map(|twin| twin.strategy.name().to_owned()).collect(),
+        Ground::Clinic { .. } => control::twins(context.plan).iter().map(|twin| twin.name().to_owned()).collect(),
         Ground::Own(sql) => match &sql.control {
             Some(scenario::Control::Twin(twin)) => vec![twin.name.clone()],
             Some(scenario::Control::Renounced) | None => Vec::new(),
@@ -389,7 +403,7 @@ async fn controls(
     };
     match &context.ground {
         Ground::Clinic { .. } => {
-            for twin in &control::TWINS {
+            for twin in control::twins(context.plan) {
                 seen(control::run(context, session, twin, moment).await?);
             }
         }

@@ -54,8 +54,8 @@ fn sessions(run: i32) -> String {
     )
 }
 
-/// Resolves every unknown of the histories by claiming its marker: a fence with the key of the unanswered attempt. If the key is taken, the
-/// attempt committed; if the fence goes in, it did not and never can. How many remain unresolved is found by the audit.
+/// Resolves every unknown of the histories by claiming its marker: a fence with the key of each attempt that may have gone unanswered. If the key
+/// is taken, the attempt committed; if the fence goes in, it did not and never can. How many remain unresolved is found by the audit.
 ///
 /// # Errors
 /// When the server cannot be asked. A history that cannot be read has no unknowns here; the audit says so.
@@ -68,13 +68,16 @@ pub async fn resolve(session: &mut Session, schema: &str, run: i32, strategy: &s
                 continue;
             }
             let op = OpId::new(run, record.vu, record.n);
+            // Who has a key goes on after a COMMIT that is not answered: any of its attempts may have been the one.
+            let first = if record.asking.is_some() { 1 } else { record.attempts };
             let fence = format!(
                 "INSERT INTO {schema}.unit_ledger (op_id, attempt, line, run_id, vu, strategy, kind, authorisation_id, organisation_id, actor_id, units) \
-                 SELECT {}, {}, 0, {run}, {}, {}, 'fence', a.id, a.organisation_id, 0, 0 FROM {schema}.authorisation a WHERE a.id = {}",
+                 SELECT {}, n, 0, {run}, {}, {}, 'fence', a.id, a.organisation_id, 0, 0 \
+                 FROM {schema}.authorisation a, generate_series({first}, {}) n WHERE a.id = {} ON CONFLICT DO NOTHING",
                 op.0,
-                record.attempts,
                 record.vu,
                 literal(strategy),
+                record.attempts,
                 record.authorisation
             );
             claim(session, &fence, run).await?;
@@ -90,7 +93,6 @@ async fn claim(session: &mut Session, fence: &str, run: i32) -> Result<(), SqlEr
         let Err(error) = claimed else { return Ok(()) };
         session.execute("ROLLBACK").await?;
         match error.code.as_deref() {
-            Some("23505") => return Ok(()),
             Some("55P03") => {
                 session.rows(&format!("SELECT pg_terminate_backend(pid) {}", sessions(run))).await?;
             }

@@ -8,8 +8,9 @@ use tokio::sync::watch;
 use super::drive::Everyone;
 use super::pacing::CHOICES;
 use super::vu::Vu;
-use super::work::Work;
+use super::work::{Intention, Work};
 use crate::Result;
+use crate::history::Asking;
 use crate::outcome::Outcome;
 use crate::plan::{Limit, Load};
 use crate::random::Random;
@@ -57,6 +58,15 @@ impl Rounds {
         self.round.send_replace(OVER);
     }
 
+    /// More winners than there is room for are a breach, even if the row looks right: an update was lost, or a key applied twice.
+    fn judge(&self, everyone: &Everyone, intention: &Intention, outcome: Outcome, most: u32) {
+        // Another organisation's key, and the next lifetime of this one, may have another winner.
+        let is_apart = matches!(intention.asking(), Some(Asking::OtherTenant | Asking::Late));
+        if outcome == Outcome::Committed && !is_apart && self.winners.fetch_add(1, Ordering::Relaxed) >= most {
+            everyone.breach();
+        }
+    }
+
     /// Before the first round, those who are ready would wait for others who will not come.
     pub fn over_unless_begun(&self) {
         self.round.send_if_modified(|r| {
@@ -75,6 +85,7 @@ pub(super) async fn play(everyone: &Everyone, vu: &mut Vu) -> Result<()> {
     let mut round = rounds.round.subscribe();
     let mut played = BEFORE;
     let winners = everyone.turn.plan.round().map_or(0, |(_, winners)| winners);
+    let per_round = work.plan.per_round();
     loop {
         let Ok(now) = round.wait_for(|r| *r != played).await.map(|r| *r) else { return Ok(()) };
         if now == OVER {
@@ -82,20 +93,22 @@ pub(super) async fn play(everyone: &Everyone, vu: &mut Vu) -> Result<()> {
         }
         played = now;
         let position = now - 1;
-        if !everyone.is_stocked(position).await {
+        if !everyone.is_stocked((position + 1) * per_round - 1).await {
             return Ok(());
         }
         let mut random = Random::of(everyone.turn.plan.rng_seed, CHOICES + u64::from(vu.number), u64::from(vu.issued()));
         let intention = work.propose(&mut random, position);
         let released = everyone.instant(rounds.released.load(Ordering::Acquire));
-        let (outcome, _) = vu.perform(everyone, &intention, released, Instant::now()).await?;
-        if outcome == Outcome::Committed && rounds.winners.fetch_add(1, Ordering::Relaxed) >= winners {
-            // Even if the row looks right: an update was lost.
-            everyone.breach();
+        let first = intention.at_first();
+        let (outcome, ended) = vu.perform(everyone, &first, released, Instant::now()).await?;
+        rounds.judge(everyone, &first, outcome, winners);
+        if let Some(again) = intention.then(outcome) {
+            let (outcome, _) = vu.perform(everyone, &again, ended, ended).await?;
+            rounds.judge(everyone, &again, outcome, winners);
         }
         if rounds.playing.fetch_sub(1, Ordering::AcqRel) == 1 {
             let limit = matches!(everyone.turn.load, Load::Rounds { limit: Limit::Rounds(most), .. } if now >= most);
-            if limit || everyone.is_over() || !everyone.is_stocked(position + 1).await {
+            if limit || everyone.is_over() || !everyone.is_stocked((position + 2) * per_round - 1).await {
                 everyone.stop();
                 return Ok(());
             }

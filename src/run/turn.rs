@@ -7,13 +7,15 @@ use std::time::Duration;
 use tokio::sync::watch::channel;
 use tokio::task::JoinHandle;
 
+use super::cleanup::{self, Swept};
 use super::drive::{Driven, Progress, Turn, application_name, drive};
 use super::figures::Figures;
 use super::own::OwnWork;
 use super::stock::{Size, Stock};
 use super::work::{BookingWork, Opener, Weights, Work};
 use super::{Context, Ground, Judged, collect, control, evidence, faults, live, quiesce};
-use crate::audit::{Audit, Expectation};
+use crate::audit::{Audit, Expectation, Lifetimes};
+use crate::bug::Bug;
 use crate::fault::{Arena, Injector};
 use crate::invariant::{DEFAULT_SEARCH_PATH, Invariant, When, run_all};
 use crate::metrics::Percentiles;
@@ -36,8 +38,8 @@ const WATCHERS_END: Duration = Duration::from_secs(15);
 /// What a turn tests.
 #[derive(Clone)]
 pub(super) enum Subject {
-    /// Bookings under one strategy, in a schema.
-    Booking(Strategy, Place),
+    /// Bookings under one strategy, with a bug if one is made, in a schema.
+    Booking(Strategy, Option<Bug>, Place),
     /// Operations of the user's own, whose unqualified names are looked for in a schema.
     Own(Sql, String),
 }
@@ -55,7 +57,7 @@ pub(super) struct Leg {
 async fn load(context: &Context<'_>, leg: &Leg, mut watch: impl FnMut(&Progress)) -> Result<Driven> {
     let plan = context.plan;
     let (work, stock) = match &leg.subject {
-        Subject::Booking(strategy, place) => {
+        Subject::Booking(strategy, bug, place) => {
             let (Workload::Booking(booking), Ground::Clinic { clinics, .. }) = (&plan.workload, &context.ground) else {
                 return Err(Error::inconclusive("a booking needs a clinic: this is a bug in dbstress"));
             };
@@ -68,8 +70,7 @@ async fn load(context: &Context<'_>, leg: &Leg, mut watch: impl FnMut(&Progress)
                 clinics: clinics.clone(),
                 base: stock.base(),
                 weights: Weights::new(booking.operations.iter().map(|o| o.weight)),
-                // A control shows what the checks find of the right plan under an unsafe strategy.
-                plan: Booking { bug: booking.bug.filter(|_| !leg.until_breach), ..booking.clone() },
+                plan: Booking { bug: *bug, ..booking.clone() },
             };
             (Work::Booking(work), Some(stock))
         }
@@ -126,7 +127,7 @@ fn injector(context: &Context<'_>, leg: &Leg) -> Option<Injector> {
 fn size(booking: &Booking, load: &Load) -> Size {
     let one_by_one = Size { most: u64::MAX, is_whole: false, total: booking.total, hot: 0, hot_total: 0 };
     match (booking.targets, load) {
-        (Targets::Rounds, Load::Rounds { limit: Limit::Rounds(n), .. }) => Size { most: *n, ..one_by_one },
+        (Targets::Rounds, Load::Rounds { limit: Limit::Rounds(n), .. }) => Size { most: *n * booking.per_round(), ..one_by_one },
         (Targets::Rounds | Targets::OneByOne, _) => one_by_one,
         (Targets::Spread { authorisations, hot }, _) => {
             let (hot, hot_total) = hot.map_or((0, 0), |h| (u64::from(h.authorisations), h.total));
@@ -141,15 +142,21 @@ async fn judge(
     session: &mut Session,
     leg: &Leg,
     driven: Driven,
+    swept: Option<Swept>,
     invariants: &[Invariant],
 ) -> Result<Judged> {
     let restless = quiesce::quiesce(session, leg.run).await?;
+    let cleanup = match (&leg.subject, context.plan.keys(), swept) {
+        (Subject::Booking(_, _, place), Some(keys), Some(swept)) => Some(cleanup::finish(session, place, keys, swept).await?),
+        _ => None,
+    };
     let (audit, search_path) = match &leg.subject {
-        Subject::Booking(_, place) => {
+        Subject::Booking(_, _, place) => {
             quiesce::resolve(session, place.schema, place.run, place.strategy, &driven.histories).await?;
             let expectation = Expectation {
                 contest_units: context.plan.round().map(|(units, _)| units),
                 vus: leg.load.vus(),
+                lifetimes: context.plan.keys().map(|keys| Lifetimes { lifetime: keys.late() - 1, late: keys.late() }),
                 issued: driven.issued.clone(),
                 truths: faults::truths(&driven),
                 outages: faults::outages(context.plan, &driven),
@@ -165,13 +172,13 @@ async fn judge(
     };
     let path: Vec<&str> = search_path.iter().map(String::as_str).collect();
     let invariants = run_all(session, invariants, &path, When::Quiesced, CHECK_TIMEOUT).await;
-    Ok(Judged { driven, audit, invariants, restless })
+    Ok(Judged { driven, audit, invariants, restless, cleanup })
 }
 
 /// The turn of a control, until it is caught.
 pub(super) async fn control(context: &Context<'_>, session: &mut Session, leg: &Leg, judged_by: &[Invariant]) -> Result<Judged> {
     let driven = load(context, leg, |_| {}).await?;
-    judge(context, session, leg, driven, judged_by).await
+    judge(context, session, leg, driven, None, judged_by).await
 }
 
 /// The turn of what is tested: a strategy, or the user's own operations.
@@ -185,7 +192,8 @@ pub(super) async fn tested(
     let run = register(context, session, name).await?;
     let subject = match (&context.ground, strategy) {
         (Ground::Clinic { as_of, .. }, Some(strategy)) => {
-            Subject::Booking(strategy, Place { schema: "dbstress", run, strategy: strategy.name(), as_of: as_of.clone() })
+            let bug = context.plan.booking().and_then(|booking| booking.bug);
+            Subject::Booking(strategy, bug, Place { schema: "dbstress", run, strategy: strategy.name(), as_of: as_of.clone() })
         }
         (Ground::Own(sql), _) => Subject::Own((**sql).clone(), sql.schema.clone()),
         (Ground::Clinic { .. }, None) => return Err(Error::inconclusive("a booking needs a strategy: this is a bug in dbstress")),
@@ -205,6 +213,15 @@ pub(super) async fn tested(
         let path = context.search_path();
         tokio::spawn(async move { live::watch(&options, &invariants, &path, so_far, stopped).await })
     });
+    let sweeping = match (&leg.subject, context.plan.keys()) {
+        (Subject::Booking(_, _, place), Some(keys)) => {
+            cleanup::plant(session, place, keys).await?;
+            let (options, place, stopped) = (context.options.clone(), place.clone(), stop.subscribe());
+            Some(tokio::spawn(async move { cleanup::sweep(&options, &place, stopped).await }))
+        }
+        _ => None,
+    };
+    let has_keys = sweeping.is_some();
     let driven = load(context, &leg, |progress| {
         watch(&Progress { rules: is_live.then(|| rules.borrow().clone()), ..progress.clone() });
     })
@@ -212,15 +229,17 @@ pub(super) async fn tested(
     stop.send_replace(true);
     let sessions: Sessions = ended(sessions).await.unwrap_or_default();
     let live: Live = ended(live).await.unwrap_or_default();
+    // A clean-up that broke off is finished before anything is judged.
+    let swept = ended(sweeping).await.or_else(|| has_keys.then(Swept::default));
     let driven = driven?;
     // A server that is gone cannot be asked; what the clients measured is kept.
     let judged = match reconnected(context, session, driven.failure.is_some()).await {
-        Ok(()) => judge(context, session, &leg, driven, context.invariants).await?,
+        Ok(()) => judge(context, session, &leg, driven, swept, context.invariants).await?,
         Err(error) => {
             let mut audit = Audit::default();
             audit.incomplete("the server was lost before anything could be reconciled".into());
             let driven = Driven { failure: driven.failure.or(Some(error)), ..driven };
-            Judged { driven, audit, invariants: Vec::new(), restless: None }
+            Judged { driven, audit, invariants: Vec::new(), restless: None, cleanup: None }
         }
     };
     let record = record(context, strategy, &leg, judged, sessions, live);
@@ -314,7 +333,7 @@ fn record(
         reasons,
         seconds,
         committed_per_second: if seconds > 0.0 { counts.of(OutcomeClass::Committed) as f64 / seconds } else { 0.0 },
-        used: judged.driven.used,
+        used: judged.driven.used / plan.booking().map_or(1, Booking::per_round),
         timing: timing(None),
         operations: operations.collect(),
         lag: Some(Percentiles::of(recorder.lags())),
@@ -330,6 +349,7 @@ fn record(
         live,
         bound: judged.audit.exposure.bound().filter(|_| verdict == Verdict::Pass && !plan.claims.is_empty()),
         audit: judged.audit,
+        cleanup: judged.cleanup,
         invariants: judged.invariants,
         gates,
         histories: judged.driven.histories.iter().map(|p| p.display().to_string()).collect(),
@@ -358,7 +378,7 @@ fn isolation(plan: &Plan, strategy: Option<Strategy>) -> String {
 }
 
 /// The rows of a control stand in a schema of its own.
-pub(super) fn control_place(context: &Context<'_>, strategy: Strategy) -> Option<Place> {
+pub(super) fn control_place(context: &Context<'_>, name: &'static str) -> Option<Place> {
     let Ground::Clinic { as_of, .. } = &context.ground else { return None };
-    Some(Place { schema: control::SCHEMA, run: control::RUN, strategy: strategy.name(), as_of: as_of.clone() })
+    Some(Place { schema: control::SCHEMA, run: control::RUN, strategy: name, as_of: as_of.clone() })
 }

@@ -9,7 +9,7 @@ use super::alarm::{Alarm, Alarms};
 use super::drive::Everyone;
 use super::own::Scratch;
 use super::pool::Checkout;
-use super::work::{Attempt, Intention, Session, What, Who};
+use super::work::{Attempt, Intention, Session, Who};
 use crate::history::{Applied, OpId, Record, Writer};
 use crate::metrics::{Iteration, Recorder};
 use crate::outcome::{Abort, Certainty, Outcome, Signal, certainty};
@@ -95,36 +95,53 @@ impl Vu {
         let retry = everyone.turn.plan.retry;
         let op_id = OpId::new(everyone.turn.run, self.number, n);
         let is_measured = everyone.is_measured(scheduled);
+        let is_keyed = intention.proposal().is_some_and(|proposal| proposal.key.is_some());
         let mut attempts: u16 = 0;
         let mut conflicts: u8 = 0;
+        let mut unanswered: u16 = 0;
+        let mut first_commit = None;
         let mut now = started;
         let (outcome, applied, phase) = loop {
             attempts = attempts.saturating_add(1);
             let phase = Phase::beginning(now);
             let deadline = (started + retry.deadline).max(now + LEAST_ATTEMPT);
-            let who = Who { op_id, attempt: attempts };
+            let who = Who { op_id, attempt: attempts, unanswered };
             let attempt = self.attempt(everyone, intention, who, &phase, deadline, is_measured).await;
             let (failure, may_retry) = match attempt {
                 Attempt::Committed(applied) => break (Outcome::Committed, applied, phase),
+                Attempt::Replayed { applied, met } => {
+                    conflicts = conflicts.saturating_add(u8::from(met));
+                    break (Outcome::Replayed, applied, phase);
+                }
                 Attempt::Refused(refusal) => break (Outcome::Refused(refusal), Applied::default(), phase),
+                // Who has a key asks again; what was lost is then told.
+                Attempt::Unknown if is_keyed => {
+                    self.session = None;
+                    unanswered += 1;
+                    first_commit = first_commit.or(phase.commit_sent());
+                    if is_measured {
+                        self.thread.recorder.borrow_mut().unanswered();
+                    }
+                    (None, true)
+                }
                 Attempt::Unknown => {
                     self.session = None;
                     break (Outcome::Unknown, Applied::default(), phase);
                 }
                 Attempt::Failed(failure) => {
                     let may = failure.abort.is_retryable();
-                    (failure, may)
+                    (Some(failure), may)
                 }
-                Attempt::Again(failure) => (failure, true),
+                Attempt::Again(failure) => (Some(failure), true),
                 Attempt::GivenUp(failure, words) => {
                     if let Some(words) = words.filter(|_| is_measured) {
                         self.thread.recorder.borrow_mut().remark(failure.abort.words(), || words);
                     }
-                    (failure, false)
+                    (Some(failure), false)
                 }
             };
-            conflicts = conflicts.saturating_add(u8::from(failure.abort.is_conflict()));
-            if is_measured {
+            conflicts = conflicts.saturating_add(u8::from(failure.as_ref().is_some_and(|f| f.abort.is_conflict())));
+            if let Some(failure) = failure.as_ref().filter(|_| is_measured) {
                 let server = failure.server.as_ref().map(|e| (e.code, e.routine.as_str(), e.message.as_str()));
                 self.thread.recorder.borrow_mut().failed_attempt(failure.abort, server);
             }
@@ -146,24 +163,32 @@ impl Vu {
                     tokio::time::sleep(pause).await;
                     now = Instant::now();
                 }
-                None => break (Outcome::Aborted(failure.abort), Applied::default(), phase),
+                None => {
+                    let outcome = match failure {
+                        // An attempt that was not answered may have committed, whatever became of those after it.
+                        Some(failure) if unanswered == 0 => Outcome::Aborted(failure.abort),
+                        _ => Outcome::Unknown,
+                    };
+                    break (outcome, Applied::default(), phase);
+                }
             }
         };
         self.thread.busy.update(|n| n - 1);
         let ended = Instant::now();
         let finished = everyone.nanos(ended);
-        let is_attack = matches!(&intention.what, What::Booking(proposal) if proposal.is_attack);
+        let is_attack = intention.proposal().is_some_and(|proposal| proposal.is_attack);
         let iteration = Iteration { outcome, attempts, is_attack, scheduled, started: started_at, finished };
         if is_measured {
             self.thread.recorder.borrow_mut().record(intention.operation, iteration);
         } else {
             self.thread.recorder.borrow_mut().warm_up();
         }
-        if let (What::Booking(proposal), Some(history)) = (&intention.what, self.thread.history.borrow_mut().as_mut()) {
+        if let (Some(proposal), Some(history)) = (intention.proposal(), self.thread.history.borrow_mut().as_mut()) {
             let record = Record {
                 n,
                 vu: self.number,
                 kind: proposal.kind,
+                asking: proposal.key.map(|(asking, _)| asking),
                 outcome,
                 attempts,
                 conflicts,
@@ -173,7 +198,11 @@ impl Vu {
                 scheduled,
                 started: started_at,
                 last_attempt: phase.first_statement().map_or(started_at, |t| everyone.nanos(t)),
-                commit_sent: phase.commit_sent().map_or(0, |t| everyone.nanos(t)),
+                // What was never answered may have been in force since the first of its COMMITs.
+                commit_sent: first_commit
+                    .filter(|_| outcome == Outcome::Unknown)
+                    .or(phase.commit_sent())
+                    .map_or(0, |t| everyone.nanos(t)),
                 finished,
                 applied,
             };

@@ -6,7 +6,8 @@ use super::own::{self, OwnWork};
 use super::stock::Clinic;
 use crate::Result;
 use crate::bug::Bug;
-use crate::history::{Applied, OpId, OperationKind};
+use crate::history::{Applied, Asking, OpId, OperationKind};
+use crate::outcome::Outcome;
 use crate::outcome::{Abort, Refusal};
 use crate::pg::load::{Connection, Ending, Failure, Isolation, Phase, Tx};
 use crate::random::Random;
@@ -14,6 +15,7 @@ use crate::scenario::{Booking as BookingPlan, Targets};
 use crate::strategy::Operation as _;
 use crate::strategy::{Decision, RowLock, Strategy};
 use crate::workload::booking::{Booking, Place, Proposal, Statements};
+use crate::workload::keyed::{Claim, Key, KeyedStatements};
 use crate::workload::twin::{self, Nested};
 
 /// What the virtual users of a turn do.
@@ -96,6 +98,8 @@ pub enum Prepared {
     Booking(Box<Statements>),
     /// Those of bookings on a second connection: a mistake that is made on purpose.
     Nested(Box<Nested>),
+    /// Those of bookings that are asked for with a key.
+    Keyed(Box<KeyedStatements>),
     /// Those of each operation of the user's own.
     Own(Vec<own::Prepared>),
 }
@@ -104,6 +108,13 @@ pub enum Prepared {
 pub enum Attempt {
     /// Applied and acknowledged.
     Committed(Applied),
+    /// The key was known: the stored response.
+    Replayed {
+        /// What it says.
+        applied: Applied,
+        /// The one whose response it is was under way when this one asked.
+        met: bool,
+    },
     /// A business rule said no.
     Refused(Refusal),
     /// Certainly not applied; tried again if its reason is one for that.
@@ -123,6 +134,8 @@ pub struct Who {
     pub op_id: OpId,
     /// Which attempt this is, from 1.
     pub attempt: u16,
+    /// How many of those before it sent COMMIT and were not answered.
+    pub unanswered: u16,
 }
 
 impl Work {
@@ -144,11 +157,14 @@ impl Work {
                 if let Some(setting) = twin::session_setting(plan.bug) {
                     connection.ask(setting).await?;
                 }
-                if plan.bug == Some(Bug::NestedTransaction) {
-                    let nested = Nested::open(&opener.options, application_name, connection, place, *strategy, plan.hold);
-                    return Ok(Prepared::Nested(Box::new(nested.await?)));
+                match plan.keys {
+                    Some(keys) => Prepared::Keyed(Box::new(KeyedStatements::prepare(connection, place, keys, plan.bug).await?)),
+                    None if plan.bug == Some(Bug::NestedTransaction) => {
+                        let nested = Nested::open(&opener.options, application_name, connection, place, *strategy, plan.hold);
+                        Prepared::Nested(Box::new(nested.await?))
+                    }
+                    None => Prepared::Booking(Box::new(Statements::prepare(connection, place, plan.bug, None).await?)),
                 }
-                Prepared::Booking(Box::new(Statements::prepare(connection, place, plan.bug).await?))
             }
             Self::Own(work) => Prepared::Own(work.prepare(connection).await?),
         })
@@ -164,23 +180,23 @@ impl Work {
         scratch: &mut own::Scratch,
         phase: &Phase,
     ) -> Attempt {
-        // The ledger's column; a deadline of seconds allows far fewer.
-        let number = i16::try_from(who.attempt).unwrap_or(i16::MAX);
         match (self, prepared, &intention.what) {
             (Self::Booking(work), Prepared::Booking(statements), What::Booking(proposal)) => {
-                let booking = Booking { proposal: *proposal, op_id: who.op_id, attempt: number, statements };
+                let booking = booking(proposal, who, None, statements);
                 let attempt = work.book(connection, &booking, phase).await;
                 twin::afterwards(connection, &booking, matches!(attempt, Attempt::Committed(_))).await;
                 attempt
             }
             (Self::Booking(_), Prepared::Nested(nested), What::Booking(proposal)) => {
-                let booking = |statements| Booking { proposal: *proposal, op_id: who.op_id, attempt: number, statements };
-                match nested.book(connection, booking, phase).await {
+                match nested.book(connection, |statements| booking(proposal, who, None, statements), phase).await {
                     Ok(Decision::Applied(applied)) => Attempt::Committed(applied),
                     Ok(Decision::Refused(refusal)) => Attempt::Refused(refusal),
                     Err(Ending::NotCommitted(failure)) => Attempt::Failed(failure),
                     Err(Ending::Committed | Ending::Unknown) => Attempt::Unknown,
                 }
+            }
+            (Self::Booking(work), Prepared::Keyed(statements), What::Booking(proposal)) => {
+                work.ask(connection, statements, proposal, who, phase).await
             }
             (Self::Own(work), Prepared::Own(prepared), What::Own(random)) => {
                 work.perform(connection, intention.operation, prepared, who, random.clone(), scratch, phase).await
@@ -191,11 +207,51 @@ impl Work {
     }
 }
 
+fn booking<'s>(proposal: &Proposal, who: Who, key: Option<&'s Key>, statements: &'s Statements) -> Booking<'s> {
+    // The ledger's column; a deadline of seconds allows far fewer attempts.
+    let attempt = i16::try_from(who.attempt).unwrap_or(i16::MAX);
+    Booking { proposal: *proposal, op_id: who.op_id, attempt, key, statements }
+}
+
+impl Intention {
+    /// The booking that is intended, if it is one.
+    pub fn proposal(&self) -> Option<&Proposal> {
+        match &self.what {
+            What::Booking(proposal) => Some(proposal),
+            What::Own(_) => None,
+        }
+    }
+
+    /// How it is asked for, if with a key.
+    pub fn asking(&self) -> Option<Asking> {
+        self.proposal()?.key.map(|(asking, _)| asking)
+    }
+
+    /// The same as it is asked for at first: who asks twice asks as everybody does, and then again.
+    #[must_use]
+    pub fn at_first(&self) -> Self {
+        let mut first = self.clone();
+        if let What::Booking(Proposal { key: Some((asking @ (Asking::Again | Asking::Late), _)), .. }) = &mut first.what {
+            *asking = Asking::First;
+        }
+        first
+    }
+
+    /// What is asked after an answer, by who asks twice.
+    pub fn then(&self, outcome: Outcome) -> Option<Self> {
+        let is_answer = matches!(outcome, Outcome::Committed | Outcome::Replayed | Outcome::Refused(_));
+        (is_answer && matches!(self.asking(), Some(Asking::Again | Asking::Late))).then(|| self.clone())
+    }
+}
+
 impl BookingWork {
     /// What is done next: one of the operations, on the authorisation at `position` of the stock, if they are taken one by one.
     pub fn propose(&self, random: &mut Random, position: u64) -> Intention {
         let operation = self.weights.choose(random);
         let chosen = &self.plan.operations[operation];
+        // In a round of requests with keys the second authorisation is that of the other organisation.
+        let key = chosen.request.map(|asking| (asking, position));
+        let position = position * self.plan.per_round() + u64::from(chosen.request == Some(Asking::OtherTenant));
         let position = match self.plan.targets {
             Targets::Rounds | Targets::OneByOne => position,
             Targets::Spread { authorisations, hot } => match hot {
@@ -214,8 +270,92 @@ impl BookingWork {
             authorisation: self.base.saturating_add_unsigned(position),
             actor: actors[random.below(actors.len() as u64) as usize],
             is_attack,
+            key,
         };
         Intention { operation, what: What::Booking(proposal) }
+    }
+
+    /// Asks with a key.
+    async fn ask(
+        &self,
+        connection: &mut Connection,
+        statements: &KeyedStatements,
+        proposal: &Proposal,
+        who: Who,
+        phase: &Phase,
+    ) -> Attempt {
+        let (Some(keys), Some((asking, _))) = (self.plan.keys, proposal.key) else {
+            return Attempt::Failed(Failure::local(Abort::Other));
+        };
+        let Some(key) = Key::of(proposal, self.place.run, keys) else { return Attempt::Failed(Failure::local(Abort::Other)) };
+        let hangs_up = asking == Asking::HangUp && who.unanswered == 0;
+        if let Some(without_key) = statements.without_key.as_ref().filter(|_| who.unanswered > 0) {
+            return self.book(connection, &booking(proposal, who, None, without_key), phase).await;
+        }
+        let level = self.strategy.isolation();
+        let mut tx = match Tx::begin(connection, level, self.plan.hold, phase).await {
+            Ok(tx) => tx,
+            Err(failure) => return Attempt::Failed(failure),
+        };
+        match statements.claim(&mut tx, proposal, &key).await {
+            Ok(Claim::New) => {}
+            Ok(Claim::Known { response, met }) => {
+                return match tx.commit().await {
+                    Ending::Committed => Attempt::Replayed { applied: response, met },
+                    Ending::NotCommitted(failure) => Attempt::Failed(failure),
+                    // It wrote nothing: whatever became of the COMMIT, it can be asked again.
+                    Ending::Unknown => Attempt::Failed(Failure::local(Abort::ConnectionLost)),
+                };
+            }
+            Ok(Claim::Mismatch) => return refused(tx, Refusal::KeyMismatch).await,
+            Err(failure) => {
+                tx.rollback().await;
+                return Attempt::Failed(failure);
+            }
+        }
+        if self.plan.bug == Some(Bug::ClaimApart) {
+            // The bug: what happens between the two transactions leaves a key without an effect.
+            tx.hold().await;
+            match tx.commit().await {
+                Ending::Committed => {}
+                Ending::NotCommitted(failure) => return Attempt::Failed(failure),
+                Ending::Unknown => return Attempt::Unknown,
+            }
+            if hangs_up {
+                connection.hang_up();
+                return Attempt::Unknown;
+            }
+            tx = match Tx::begin(connection, level, self.plan.hold, phase).await {
+                Ok(tx) => tx,
+                Err(failure) => return Attempt::Failed(failure),
+            };
+        }
+        match self.strategy.apply(&mut tx, &booking(proposal, who, Some(&key), &statements.effect)).await {
+            Ok(Decision::Applied(_)) if hangs_up => {
+                tx.commit_and_hang_up().await;
+                Attempt::Unknown
+            }
+            Ok(Decision::Applied(applied)) => match tx.commit().await {
+                Ending::Committed => Attempt::Committed(applied),
+                Ending::NotCommitted(failure) => Attempt::Failed(failure),
+                Ending::Unknown => Attempt::Unknown,
+            },
+            Ok(Decision::Refused(refusal)) if tx.has_failed() => {
+                tx.rollback().await;
+                Attempt::Refused(refusal)
+            }
+            Ok(Decision::Refused(refusal)) => match statements.give_up(&mut tx, proposal, &key).await {
+                Ok(()) => refused(tx, refusal).await,
+                Err(failure) => {
+                    tx.rollback().await;
+                    Attempt::Failed(failure)
+                }
+            },
+            Err(failure) => {
+                tx.rollback().await;
+                Attempt::Failed(failure)
+            }
+        }
     }
 
     async fn book(&self, connection: &mut Connection, booking: &Booking<'_>, phase: &Phase) -> Attempt {
@@ -238,18 +378,22 @@ impl BookingWork {
                 tx.rollback().await;
                 Attempt::Refused(refusal)
             }
-            // A refusal counts once its COMMIT succeeded: at SERIALIZABLE, a reader that is rolled back may have seen a state that never was.
-            Ok(Decision::Refused(refusal)) => match tx.commit().await {
-                Ending::Committed => Attempt::Refused(refusal),
-                Ending::NotCommitted(failure) => Attempt::Failed(failure),
-                // It wrote nothing, so whatever became of the COMMIT, nothing was applied.
-                Ending::Unknown => Attempt::Failed(Failure::local(Abort::ConnectionLost)),
-            },
+            Ok(Decision::Refused(refusal)) => refused(tx, refusal).await,
             Err(failure) => {
                 tx.rollback().await;
                 Attempt::Failed(failure)
             }
         }
+    }
+}
+
+/// A refusal counts once its COMMIT succeeded: at SERIALIZABLE, a reader that is rolled back may have seen a state that never was.
+async fn refused(tx: Tx<'_>, refusal: Refusal) -> Attempt {
+    match tx.commit().await {
+        Ending::Committed => Attempt::Refused(refusal),
+        Ending::NotCommitted(failure) => Attempt::Failed(failure),
+        // It wrote nothing, so whatever became of the COMMIT, nothing was applied.
+        Ending::Unknown => Attempt::Failed(Failure::local(Abort::ConnectionLost)),
     }
 }
 

@@ -7,15 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::file::{
-    BookingFile, ControlFile, DistributionFile, EvidenceFile, File, IsolationName, LoadFile, Names, OperationFile, RetryFile,
-    Scalar, StatementFile, TargetsName, WorkloadName,
+    BookingFile, ControlFile, DistributionFile, EvidenceFile, File, IdempotencyFile, IsolationName, LoadFile, Names, OperationFile,
+    RetryFile, Scalar, StatementFile, TargetsName, WorkloadName,
 };
 use super::place::{Document, Mistake};
 use super::{
-    Booking, BookingOperation, Control, Evidence, Extent, Hot, Kind, Load, Scenario, Script, Sql, SqlOperation, Targets, Workload,
+    Booking, BookingOperation, Control, Evidence, Extent, Hot, Keys, Kind, Load, Scenario, Script, Sql, SqlOperation, Targets,
+    Workload,
 };
 use crate::error::nearest;
-use crate::history::OperationKind;
+use crate::history::{Asking, OperationKind};
 use crate::invariant::{self, Invariant};
 use crate::outcome::Sqlstate;
 use crate::pace::{Arrival, Think, parse_duration};
@@ -26,6 +27,9 @@ use crate::seed::Spec;
 use crate::strategy::{Hazard, Strategy};
 use crate::threshold::Threshold;
 use crate::{Error, Result};
+
+/// How long a key lives unless the file says otherwise.
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// What a scenario is read for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +127,7 @@ impl Reader<'_> {
             faults,
             load,
             booking,
+            idempotency,
             operation,
             parameters,
             evidence,
@@ -144,10 +149,15 @@ impl Reader<'_> {
                 ];
                 self.refuse(&foreign, "", "it belongs to workload = \"sql\"", "leave it out, or change the workload");
                 known = self.good("", invariant::built_in()).unwrap_or_default();
-                Workload::Booking(self.booking(dataset, strategy, booking.unwrap_or_default(), operation))
+                Workload::Booking(self.booking(dataset, strategy, booking.unwrap_or_default(), idempotency, operation))
             }
             WorkloadName::Sql => {
-                let foreign = [("dataset", dataset.is_some()), ("strategy", strategy.is_some()), ("booking", booking.is_some())];
+                let foreign = [
+                    ("dataset", dataset.is_some()),
+                    ("strategy", strategy.is_some()),
+                    ("booking", booking.is_some()),
+                    ("idempotency", idempotency.is_some()),
+                ];
                 self.refuse(&foreign, "", "it belongs to workload = \"booking\"", "leave it out, or change the workload");
                 known = invariants.map(|directory| self.invariants(&directory)).unwrap_or_default();
                 let parameters = self.parameters(parameters);
@@ -260,6 +270,7 @@ impl Reader<'_> {
         dataset: Option<String>,
         strategy: Option<Names>,
         booking: BookingFile,
+        idempotency: Option<IdempotencyFile>,
         operations: Vec<OperationFile>,
     ) -> Booking {
         let dataset = dataset.unwrap_or_else(|| "clinic".into());
@@ -299,21 +310,41 @@ impl Reader<'_> {
             strangers: strangers.unwrap_or(0.0),
             hold: self.duration("booking.hold", hold.as_deref()).unwrap_or_default(),
             bug: bug.and_then(|name| self.parsed("booking.bug", &name)),
-            operations: self.booking_operations(operations),
+            operations: self.booking_operations(operations, idempotency.is_some()),
+            keys: idempotency.map(|IdempotencyFile { in_flight, lifetime, cleanup }| Keys {
+                in_flight,
+                lifetime: self.duration("idempotency.lifetime", lifetime.as_deref()).unwrap_or(DAY),
+                cleanup: cleanup.unwrap_or(10_000),
+            }),
         }
     }
 
-    fn booking_operations(&mut self, operations: Vec<OperationFile>) -> Vec<BookingOperation> {
+    fn booking_operations(&mut self, operations: Vec<OperationFile>, have_keys: bool) -> Vec<BookingOperation> {
         if operations.is_empty() {
-            return vec![BookingOperation { name: "reserve".into(), kind: OperationKind::Reserve, units: 10, weight: 1.0 }];
+            let request = have_keys.then_some(Asking::First);
+            let name = "reserve".into();
+            return vec![BookingOperation { name, kind: OperationKind::Reserve, units: 10, request, weight: 1.0 }];
         }
         self.weights(&operations);
         let mut names = BTreeSet::new();
         let mut read = Vec::new();
         for (n, operation) in operations.into_iter().enumerate() {
             let at = format!("operation.{n}");
-            let OperationFile { name, weight, kind, units, isolation, sql, statements, script, expect, refused, retry, outcomes } =
-                operation;
+            let OperationFile {
+                name,
+                weight,
+                kind,
+                units,
+                request,
+                isolation,
+                sql,
+                statements,
+                script,
+                expect,
+                refused,
+                retry,
+                outcomes,
+            } = operation;
             let foreign = [
                 ("isolation", isolation.is_some()),
                 ("sql", sql.is_some()),
@@ -333,10 +364,16 @@ impl Reader<'_> {
                 let why = "browse only looks";
                 self.refuse(&[("units", units.is_some())], &format!("{at}."), why, "leave it out");
             }
-            let name = name.unwrap_or_else(|| kind.word().into());
+            if !have_keys {
+                let why = "requests carry no key";
+                let cure = "add the table [idempotency], or leave it out";
+                self.refuse(&[("request", request.is_some())], &format!("{at}."), why, cure);
+            }
+            let request: Option<Asking> = have_keys.then(|| request.map_or(Asking::First, Into::into));
+            let name = name.unwrap_or_else(|| request.map_or(kind.word(), Asking::word).into());
             self.name(&at, &name, &mut names);
             let units = if kind == Kind::Browse { 0 } else { units.unwrap_or(10) };
-            read.push(BookingOperation { name, kind: kind.into(), units, weight: weight.unwrap_or(1.0) });
+            read.push(BookingOperation { name, kind: kind.into(), units, request, weight: weight.unwrap_or(1.0) });
         }
         read
     }

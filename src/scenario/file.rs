@@ -12,7 +12,8 @@ use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value as Json;
 
-use crate::history::OperationKind;
+use super::InFlight;
+use crate::history::{Asking, OperationKind};
 use crate::pace::Arrival;
 use crate::pg::retry::Backoff;
 
@@ -54,6 +55,9 @@ pub struct File {
     pub load: LoadFile,
     /// booking: the authorisations that the virtual users meet at.
     pub booking: Option<BookingFile>,
+    /// booking: requests carry a key, and whoever asks again with the same key is told what the first time came to. In each round everybody asks
+    /// with the same key.
+    pub idempotency: Option<IdempotencyFile>,
     /// What virtual users choose from, by weight. booking: default one that reserves.
     #[serde(default)]
     pub operation: Vec<OperationFile>,
@@ -151,6 +155,20 @@ pub struct BookingFile {
     pub bug: Option<String>,
 }
 
+/// What becomes of the keys that requests carry.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IdempotencyFile {
+    /// What is said to a request whose key is in flight: at once that it is, so that the client tries again; or nothing, until the one that is
+    /// under way has ended. Default: refuse.
+    #[serde(default)]
+    pub in_flight: InFlight,
+    /// How long a key is known, by the clock of the dataset, as "24h". Default: 24h.
+    pub lifetime: Option<String>,
+    /// So many expired keys are cleaned up while the load runs; a tenth as many that are not expired must stay. Default: 10000.
+    pub cleanup: Option<u32>,
+}
+
 /// How the virtual users meet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -175,6 +193,8 @@ pub struct OperationFile {
     pub kind: Option<Kind>,
     /// booking: units that it asks for. Default: 10; browse has none.
     pub units: Option<i32>,
+    /// booking, with [idempotency]: how it asks. Default: first.
+    pub request: Option<Request>,
     /// sql: the isolation level of its transaction. Default: read committed.
     pub isolation: Option<IsolationName>,
     /// sql: one statement, which is the whole transaction.
@@ -205,6 +225,37 @@ pub enum Kind {
     Consume,
     /// Only look.
     Browse,
+}
+
+/// How a virtual user asks with the key of the round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// With the body that everybody has.
+    First,
+    /// The same, and after the answer once more: it must be the same answer.
+    Again,
+    /// Sends COMMIT and closes the connection before the answer; then asks with the same key.
+    HangUp,
+    /// With another body (other units): one of the two bodies is refused.
+    OtherBody,
+    /// As another organisation, for an authorisation of its own: that is another key.
+    OtherTenant,
+    /// The same, and once more after the lifetime of the key: that is a new request.
+    Late,
+}
+
+impl From<Request> for Asking {
+    fn from(request: Request) -> Self {
+        match request {
+            Request::First => Self::First,
+            Request::Again => Self::Again,
+            Request::HangUp => Self::HangUp,
+            Request::OtherBody => Self::OtherBody,
+            Request::OtherTenant => Self::OtherTenant,
+            Request::Late => Self::Late,
+        }
+    }
 }
 
 impl From<Kind> for OperationKind {

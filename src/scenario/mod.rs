@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::bug::Bug;
 use crate::error::nearest;
 use crate::fault::Planned;
-use crate::history::OperationKind;
+use crate::history::{Asking, OperationKind};
 use crate::invariant::Invariant;
 use crate::outcome::Sqlstate;
 use crate::pace::{Arrival, Ramp, Stage, Think};
@@ -36,6 +36,8 @@ pub use check::strategies;
 pub use file::{Kind, Meaning};
 pub use origin::{Origin, Source};
 pub use place::{Mistake, together};
+
+pub use crate::workload::keyed::{InFlight, Keys};
 
 /// A scenario, complete and checked.
 #[derive(Debug, Clone)]
@@ -161,8 +163,18 @@ pub struct Booking {
     /// A mistake that the operations make on purpose.
     #[serde(default)]
     pub bug: Option<Bug>,
+    /// What becomes of the keys that requests carry; `None` = they carry none.
+    #[serde(default)]
+    pub keys: Option<Keys>,
     /// What is chosen from, by weight.
     pub operations: Vec<BookingOperation>,
+}
+
+impl Booking {
+    /// Authorisations that are fresh in each round: with keys also the one that another organisation asks for with the same key.
+    pub fn per_round(&self) -> u64 {
+        if self.keys.is_some() { 2 } else { 1 }
+    }
 }
 
 /// How the virtual users meet.
@@ -202,6 +214,9 @@ pub struct BookingOperation {
     pub kind: OperationKind,
     /// Units that it asks for; 0 for browse.
     pub units: i32,
+    /// How it asks, where requests carry keys.
+    #[serde(default)]
+    pub request: Option<Asking>,
     /// How often it is chosen, relative to the others.
     pub weight: f64,
 }
@@ -282,13 +297,14 @@ pub struct Evidence {
 }
 
 /// The files that come with the program: name and text. A test keeps the list equal to the directory.
-pub const BUILT_IN: [(&str, &str); 6] = [
+pub const BUILT_IN: [(&str, &str); 7] = [
     ("contention", include_str!("../../scenarios/contention.toml")),
     ("churn", include_str!("../../scenarios/churn.toml")),
     ("throughput", include_str!("../../scenarios/throughput.toml")),
     ("mixed", include_str!("../../scenarios/mixed.toml")),
     ("flash-sale", include_str!("../../scenarios/flash-sale.toml")),
     ("database-stress", include_str!("../../scenarios/database-stress.toml")),
+    ("idempotency", include_str!("../../scenarios/idempotency.toml")),
 ];
 
 /// The text of the built-in scenario called `name`.

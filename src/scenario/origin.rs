@@ -92,7 +92,7 @@ impl Values {
     }
 
     fn booking(&mut self, booking: &Booking) {
-        let Booking { dataset, strategies, targets, total, strangers, hold, bug, operations } = booking;
+        let Booking { dataset, strategies, targets, total, strangers, hold, bug, keys, operations } = booking;
         self.put("workload", "booking");
         self.put("dataset", dataset);
         self.put("strategy", list(strategies.iter().map(|s| s.name())));
@@ -113,10 +113,18 @@ impl Values {
         self.put("booking.strangers", strangers);
         self.put("booking.hold", duration_text(*hold));
         self.maybe("booking.bug", *bug);
+        if let Some(keys) = keys {
+            self.put("idempotency.in_flight", keys.in_flight.word());
+            self.put("idempotency.lifetime", duration_text(keys.lifetime));
+            self.put("idempotency.cleanup", keys.cleanup);
+        }
         for (n, operation) in operations.iter().enumerate() {
             self.put(format!("operation.{n}.name"), &operation.name);
             self.put(format!("operation.{n}.kind"), operation.kind.word());
             self.put(format!("operation.{n}.units"), operation.units);
+            if let Some(request) = operation.request {
+                self.put(format!("operation.{n}.request"), request.word());
+            }
             self.put(format!("operation.{n}.weight"), operation.weight);
         }
     }

@@ -1,12 +1,14 @@
 //! Do the values go together? These rules hold for a file, and again when flags have changed it.
 
+use std::time::Duration;
+
 use super::place::Mistake;
-use super::{Booking, Extent, Load, Scenario, Targets, Workload};
+use super::{Booking, BookingOperation, Extent, Keys, Load, Scenario, Targets, Workload};
 use crate::bug::Bug;
 use crate::demand::{Demand, Known, Share, Unreachable, unreachable};
 use crate::error::nearest;
 use crate::fault::{Fault, Planned};
-use crate::history::{OpId, OperationKind};
+use crate::history::{Asking, OpId, OperationKind};
 use crate::pace::duration_text;
 
 impl Scenario {
@@ -34,6 +36,10 @@ impl Scenario {
         mistakes.0
     }
 }
+
+/// Authorisations end half a year after the dataset's date; a request after the lifetime of its key must find them in force.
+const MOST_LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
+const LEAST_LIFETIME: Duration = Duration::from_secs(60);
 
 struct Mistakes(Vec<Mistake>);
 
@@ -122,7 +128,7 @@ impl Mistakes {
     }
 
     fn booking(&mut self, booking: &Booking, load: &Load) {
-        let Booking { dataset: _, strategies, targets, total, strangers, hold, bug: _, operations } = booking;
+        let Booking { dataset: _, strategies, targets, total, strangers, hold, bug, keys, operations } = booking;
         if strategies.is_empty() {
             self.add("strategy", "no strategy", "name one, or \"all\"");
         }
@@ -137,10 +143,21 @@ impl Mistakes {
                 "make it shorter",
             );
         }
+        match keys {
+            Some(keys) => self.keys(*keys, booking),
+            None => {
+                if let Some(bug) = bug.filter(|bug| bug.is_about_keys()) {
+                    let message = format!("`{bug}` is a mistake with keys, and no request here carries one");
+                    self.add("booking.bug", message, "dbstress idempotency --bug NAME, or a bug of bookings");
+                }
+            }
+        }
         let mut smallest = *total;
         match targets {
             Targets::Rounds => {
-                if !matches!(&**operations, [only] if only.kind == OperationKind::Reserve) {
+                if keys.is_some() {
+                    // What is asked for with keys has rules of its own.
+                } else if !matches!(&**operations, [only] if only.kind == OperationKind::Reserve) {
                     self.add("operation", "in rounds everybody reserves, and nothing else", "one operation, of kind = \"reserve\"");
                 }
                 if *strangers > 0.0 {
@@ -199,10 +216,8 @@ impl Mistakes {
     /// A mistake can be made only where there is something to do wrong, and is seen only where it matters.
     fn bug(&mut self, bug: Bug, booking: &Booking, faults: &[Planned]) {
         let at = "booking.bug";
-        let Some(entry) = bug.entry() else {
-            self.add(at, format!("{bug} is about requests that carry a key"), "`dbstress bugs list` shows the others");
-            return;
-        };
+        // Of requests with a key, whether there are keys is all that matters, and is asked elsewhere.
+        let Some(entry) = bug.entry() else { return };
         if let Some(strategy) = booking.strategies.iter().find(|strategy| !entry.strategies.contains(strategy)) {
             let names: Vec<&str> = entry.strategies.iter().map(|strategy| strategy.name()).collect();
             let message = format!("{bug} is no mistake that can be made with the strategy {}", strategy.name());
@@ -221,6 +236,50 @@ impl Mistakes {
         if entry.needs_crash && !faults.iter().any(crashes) {
             let cure = format!("faults = {:?}, or --fault", entry.alone.faults);
             self.add(at, format!("{bug} shows only when the server crashes"), cure);
+        }
+    }
+
+    /// What goes with keys, and what does not.
+    fn keys(&mut self, keys: Keys, booking: &Booking) {
+        let Booking { targets, bug, total, operations, .. } = booking;
+        if *targets != Targets::Rounds {
+            self.add(
+                "idempotency",
+                "keys are asked with in rounds, in which everybody has the same",
+                "targets = \"rounds\" in [booking]",
+            );
+        }
+        if let Some(bug) = bug.filter(|bug| !bug.is_about_keys()) {
+            let known: Vec<&str> = Bug::ALL.into_iter().filter(|bug| bug.is_about_keys()).map(Bug::name).collect();
+            let message = format!("`{bug}` is a mistake with bookings, and here one with keys is looked for");
+            self.add("booking.bug", message, format!("one of: {}", known.join(", ")));
+        }
+        if keys.lifetime.subsec_nanos() > 0 || keys.lifetime < LEAST_LIFETIME || keys.lifetime > MOST_LIFETIME {
+            let message = format!("a key that lives for {}", duration_text(keys.lifetime));
+            self.add("idempotency.lifetime", message, "whole seconds, from 1m to 90 days (2160h)");
+        }
+        if operations.iter().any(|o| o.kind != OperationKind::Reserve) {
+            self.add("operation", "with keys everybody reserves, and nothing else", "kind = \"reserve\"");
+        }
+        let is_other = |o: &&BookingOperation| o.request == Some(Asking::OtherBody);
+        let Some(body) = operations.iter().find(|o| !is_other(o)).map(|o| o.units) else {
+            self.add("operation", "everybody has another body", "an operation that has not request = \"other-body\"");
+            return;
+        };
+        for (n, operation) in operations.iter().enumerate() {
+            let at = format!("operation.{n}.units");
+            if is_other(&operation) && operation.units == body {
+                self.add(at, format!("another body, and it asks for {body} units as all do"), "another number of units");
+            } else if !is_other(&operation) && operation.units != body {
+                let message = format!("the same body, and it asks for {} units, not {body}", operation.units);
+                self.add(at, message, "as many units as the others; or request = \"other-body\"");
+            }
+        }
+        // An effect in each of two lifetimes.
+        let most = operations.iter().map(|o| i64::from(o.units)).max().unwrap_or_default();
+        if i64::from(*total) < 2 * most {
+            let message = format!("an authorisation of {total} units has no room for two effects of {most}");
+            self.add("booking.total", message, format!("{} or more: nobody is to be refused for lack of units", 2 * most));
         }
     }
 

@@ -281,6 +281,7 @@ mod tests {
         fn iterations(&self, _: Option<&str>, class: Option<OutcomeClass>) -> u64 {
             match class {
                 Some(OutcomeClass::Committed) => self.committed_ms.len() as u64,
+                Some(OutcomeClass::Replayed) => 0,
                 Some(OutcomeClass::Refused) => self.refused,
                 Some(OutcomeClass::Aborted) => self.aborted,
                 Some(OutcomeClass::Unknown) => self.unknown,

@@ -6,9 +6,9 @@
 //! | metric | means | figures | limit |
 //! |---|---|---|---|
 //! | `response`, `service` | response and service time of iterations that **committed**; never of refusals or errors, which may be fast | `p(N)`, `avg`, `med`, `min`, `max` | `200ms`, `1.5s`; a plain number is milliseconds |
-//! | `refused.response`, … | the same of another class of outcome: `committed`, `refused`, `aborted`, `unknown` | as above | as above |
+//! | `refused.response`, … | the same of another class of outcome: `committed`, `replayed`, `refused`, `aborted`, `unknown` | as above | as above |
 //! | `wait`, `lag` | waiting for a connection of the pool; being later than scheduled | as above | as above |
-//! | `committed`, `refused`, `aborted`, `unknown` | iterations by outcome | `count`, `rate` | `rate<1%` or `rate<0.01` is a share of iterations, `rate>=100/s` is per second |
+//! | `committed`, `replayed`, `refused`, `aborted`, `unknown` | iterations by outcome | `count`, `rate` | `rate<1%` or `rate<0.01` is a share of iterations, `rate>=100/s` is per second |
 //! | `failed` | aborted or unknown | as above | as above |
 //! | `iterations` | all of them | as above | `rate` only with `/s` |
 //! | `dropped` | scheduled arrivals that found nobody free | as above | a share is one of all arrivals, those that were served and those that were dropped |
@@ -184,6 +184,7 @@ impl Threshold {
 fn class_name(class: OutcomeClass) -> &'static str {
     match class {
         OutcomeClass::Committed => "committed",
+        OutcomeClass::Replayed => "replayed",
         OutcomeClass::Refused => "refused",
         OutcomeClass::Aborted => "aborted",
         OutcomeClass::Unknown => "unknown",

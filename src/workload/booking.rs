@@ -4,10 +4,11 @@
 //! not ended by the clock of the domain; then capacity: reserve needs units free, release and consume need units scheduled.
 //! The status becomes EXHAUSTED with the update that makes used = total, and only then.
 
+use super::keyed::{self, Key};
 use super::twin::{self, Extra};
 use crate::Result;
 use crate::bug::Bug;
-use crate::history::{Applied, OpId, OperationKind};
+use crate::history::{Applied, Asking, OpId, OperationKind};
 use crate::outcome::{Abort, Refusal};
 use crate::pg::load::{Connection, Failure, Row, Statement, Tx};
 use crate::strategy::{Operation, RowLock, Write};
@@ -23,6 +24,14 @@ pub struct Place {
     pub strategy: &'static str,
     /// The clock of the domain, UTC, as PostgreSQL prints it.
     pub as_of: String,
+}
+
+impl Place {
+    /// The clock of the domain, as SQL; `later` is the parameter that says by how many seconds a request is later than the dataset.
+    pub fn now(&self, later: Option<&str>) -> String {
+        let later = later.map_or(String::new(), |seconds| format!(" + interval '1 second' * {seconds}::bigint"));
+        format!("(TIMESTAMPTZ '{}+00'{later})", self.as_of)
+    }
 }
 
 /// The statements, prepared on one connection.
@@ -43,11 +52,12 @@ pub struct Statements {
 }
 
 impl Statements {
-    /// Prepares them, for the right thing or for a known-bad twin of it.
+    /// Prepares them, for the right thing or for a known-bad twin of it; `key` if they are to be those of requests with a key, whose effect
+    /// completes its record.
     ///
     /// # Errors
     /// The server's answer.
-    pub async fn prepare(connection: &mut Connection, place: &Place, bug: Option<Bug>) -> Result<Self> {
+    pub async fn prepare(connection: &mut Connection, place: &Place, bug: Option<Bug>, key: Option<&keyed::Scope>) -> Result<Self> {
         let Place { schema, as_of, .. } = place;
         let select = format!(
             "SELECT organisation_id, total, used, scheduled, status = 'ACTIVE', end_date >= (TIMESTAMP '{as_of}')::date, version \
@@ -67,16 +77,17 @@ impl Statements {
                 OperationKind::Release => String::new(),
                 _ => format!(" AND status = 'ACTIVE' AND end_date >= (TIMESTAMP '{as_of}')::date"),
             };
-            write_sql(place, &relative, &format!(" AND organisation_id = $7{usable} AND {rule}"))
+            write_sql(place, key, &relative, &format!(" AND organisation_id = $7{usable} AND {rule}"))
         };
+        let version = if key.is_some() { 14 } else { 11 };
         Ok(Self {
             read: connection.prepare(&select).await?,
             read_for_update: connection.prepare(&format!("{select} FOR UPDATE")).await?,
             read_for_update_nowait: connection.prepare(&format!("{select} FOR UPDATE NOWAIT")).await?,
             lock: connection.prepare("SELECT pg_advisory_xact_lock($1)").await?,
-            write_relative: connection.prepare(&write_sql(place, &relative, "")).await?,
-            write_absolute: connection.prepare(&write_sql(place, absolute, "")).await?,
-            write_if_version: connection.prepare(&write_sql(place, &relative, " AND version = $11")).await?,
+            write_relative: connection.prepare(&write_sql(place, key, &relative, "")).await?,
+            write_absolute: connection.prepare(&write_sql(place, key, absolute, "")).await?,
+            write_if_version: connection.prepare(&write_sql(place, key, &relative, &format!(" AND version = ${version}"))).await?,
             write_if_allowed: [
                 connection.prepare(&write_if_allowed(OperationKind::Reserve)).await?,
                 connection.prepare(&write_if_allowed(OperationKind::Release)).await?,
@@ -88,19 +99,32 @@ impl Statements {
     }
 }
 
-/// Counters, version and ledger line in one statement, the line last: it is written once the row is locked and changed.
-fn write_sql(place: &Place, set: &str, condition: &str) -> String {
-    let Place { schema, run, strategy, as_of } = place;
+/// Counters, version and ledger line in one statement, the line last: it is written once the row is locked and changed. With a key the line
+/// carries it, and its record is completed by the same statement.
+fn write_sql(place: &Place, key: Option<&keyed::Scope>, set: &str, condition: &str) -> String {
+    let Place { schema, run, strategy, .. } = place;
+    let (column, value) = if key.is_some() { (", key", ", $11::text") } else { ("", "") };
+    let now = place.now(key.map(|_| "$12"));
+    let completed = key.map_or(String::new(), |scope| {
+        let record = scope.record("$7::bigint", "$9::text", "$11::text", "$13::text");
+        format!(
+            ", completed AS ( \
+               UPDATE {schema}.idempotency_key SET state = 'completed', response = ARRAY[changed.version, changed.total, changed.used, \
+                 changed.scheduled], result_op = $4::bigint, result_attempt = $5::smallint \
+               FROM changed WHERE {record} AND fingerprint = $13::text \
+             )"
+        )
+    });
     format!(
         "WITH changed AS ( \
            UPDATE {schema}.authorisation SET {set}, version = version + 1 WHERE id = $1{condition} \
            RETURNING version, total, used, scheduled \
          ), entry AS ( \
            INSERT INTO {schema}.unit_ledger (op_id, attempt, line, run_id, vu, strategy, kind, authorisation_id, organisation_id, \
-             actor_id, units, version, total, used, scheduled, decided_at) \
-           SELECT $4::bigint, $5::smallint, 0, {run}, $8::integer, '{strategy}', $9::text, $1::bigint, $7::bigint, $10::bigint, $6::integer, version, total, used, scheduled, TIMESTAMPTZ '{as_of}+00' \
+             actor_id, units, version, total, used, scheduled, decided_at{column}) \
+           SELECT $4::bigint, $5::smallint, 0, {run}, $8::integer, '{strategy}', $9::text, $1::bigint, $7::bigint, $10::bigint, $6::integer, version, total, used, scheduled, {now}{value} \
            FROM changed \
-         ) SELECT version, total, used, scheduled FROM changed"
+         ){completed} SELECT version, total, used, scheduled FROM changed"
     )
 }
 
@@ -126,6 +150,8 @@ pub struct Proposal {
     pub actor: Actor,
     /// The actor belongs to another organisation: must be refused.
     pub is_attack: bool,
+    /// How it is asked for, if with a key, and the number of the key among those of the run.
+    pub key: Option<(Asking, u64)>,
 }
 
 /// One attempt at a proposal.
@@ -136,6 +162,8 @@ pub struct Booking<'s> {
     pub op_id: OpId,
     /// Which attempt this is, from 1.
     pub attempt: i16,
+    /// The key that it was asked for with, if with one; the statements are then those of such requests.
+    pub key: Option<&'s Key>,
     /// The statements of the connection it runs on.
     pub statements: &'s Statements,
 }
@@ -253,6 +281,11 @@ impl Operation for Booking<'_> {
             p.integer(self.op_id.vu());
             p.text(kind.word());
             p.integer(actor.id);
+            if let Some(key) = self.key {
+                p.text(&key.text);
+                p.integer(key.later);
+                p.text(&key.fingerprint);
+            }
             if write == Write::IfVersionUnchanged {
                 p.integer(version);
             }
@@ -262,7 +295,7 @@ impl Operation for Booking<'_> {
     }
 }
 
-fn applied(row: Row<'_>) -> Option<Applied> {
+pub(super) fn applied(row: Row<'_>) -> Option<Applied> {
     let mut values = row.values();
     let mut next = || values.next().flatten();
     Some(Applied {
@@ -274,6 +307,6 @@ fn applied(row: Row<'_>) -> Option<Applied> {
 }
 
 /// A row that is not of the shape the statement returns.
-fn unreadable() -> Failure {
+pub(super) fn unreadable() -> Failure {
     Failure::local(Abort::Other)
 }

@@ -72,7 +72,7 @@ pub async fn inspect(session: &mut Session) -> Result<Sentinel> {
         return Ok(Sentinel::Absent { foreign_relations });
     }
     let known = newest_migration();
-    let found = session.integer("SELECT coalesce(max(version), 0) FROM dbstress._migrations").await?;
+    let found = version(session).await?;
     if found > known {
         return Ok(Sentinel::Newer { found, known });
     }
@@ -111,7 +111,19 @@ pub async fn inspect(session: &mut Session) -> Result<Sentinel> {
 pub async fn require_loaded(session: &mut Session, options: &ConnectOptions) -> Result<(Meta, Loaded)> {
     match inspect(session).await? {
         Sentinel::Ours(meta) => match meta.loaded.clone() {
-            Some(loaded) => Ok((meta, loaded)),
+            Some(loaded) => {
+                let (found, known) = (version(session).await?, newest_migration());
+                match found < known {
+                    false => Ok((meta, loaded)),
+                    true => Err(Error::usage(format!(
+                        "the schema in {options} is version {found}; this dbstress works on version {known}"
+                    ))
+                    .cure(format!(
+                        "dbstress seed --dataset {} --scale {} --rng-seed {}, which brings it up to date and leaves the data as it is",
+                        loaded.dataset, loaded.scale, loaded.rng_seed
+                    ))),
+                }
+            }
             None => {
                 Err(Error::usage(format!("{options} holds no complete dataset: it was never seeded, or a seed did not finish"))
                     .cure("dbstress seed --reset"))
@@ -202,6 +214,11 @@ fn refusal(state: &Sentinel, options: &ConnectOptions, cure: &str) -> Error {
 
 fn clone_migrator() -> sqlx::migrate::Migrator {
     sqlx::migrate::Migrator { migrations: MIGRATOR.migrations.clone(), ..sqlx::migrate::Migrator::DEFAULT }
+}
+
+/// The newest migration that the database carries.
+async fn version(session: &mut Session) -> Result<i64> {
+    Ok(session.integer("SELECT coalesce(max(version), 0) FROM dbstress._migrations").await?)
 }
 
 fn newest_migration() -> i64 {

@@ -124,6 +124,16 @@ impl Connection {
         self.ending(Stage::Commit, answer)
     }
 
+    /// Sends COMMIT and closes the connection before the answer: what a client that crashes then, or a network that fails, leaves behind.
+    pub async fn commit_and_hang_up(&mut self) {
+        self.wire.send_and_close(&self.commit).await;
+    }
+
+    /// Closes the connection, between two transactions.
+    pub fn hang_up(&mut self) {
+        self.wire.terminate();
+    }
+
     /// As [`Self::commit`], with a COMMIT of the user's own wording.
     pub async fn commit_with(&mut self, statement: &Statement) -> Ending {
         let answer = self.wire.execute(statement, |_| {}).await;

@@ -49,6 +49,16 @@ impl Stream {
         }
     }
 
+    /// Says that nothing more will be written, once everything has been.
+    pub async fn close(&mut self) {
+        // Who has gone already need not be told.
+        let _ = match self {
+            Self::Unix(stream) => stream.shutdown().await,
+            Self::Tcp(stream) => stream.shutdown().await,
+            Self::Tls(stream) => stream.shutdown().await,
+        };
+    }
+
     /// Writes what can be written at once, for a goodbye that nobody waits for.
     pub fn write_now(&self, bytes: &[u8]) {
         // Whether it arrives makes no difference: the end of the stream says the same.

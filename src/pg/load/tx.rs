@@ -147,6 +147,12 @@ impl<'c> Tx<'c> {
         self.connection.commit().await
     }
 
+    /// Sends COMMIT and closes the connection before the answer, so that whether it committed is unknown.
+    pub async fn commit_and_hang_up(self) {
+        self.phase.commits();
+        self.connection.commit_and_hang_up().await;
+    }
+
     /// Rolls back.
     pub async fn rollback(self) {
         self.connection.roll_back().await;

@@ -234,6 +234,24 @@ impl Wire {
 
     /// Runs a prepared statement; `fill` gives its parameters.
     pub async fn execute(&mut self, statement: &Statement, fill: impl FnOnce(&mut Parameters<'_>)) -> Result<Reply, Failure> {
+        self.put(statement, fill);
+        self.exchange().await
+    }
+
+    /// Sends a prepared statement without parameters and closes the connection, whatever the answer will be.
+    pub async fn send_and_close(&mut self, statement: &Statement) {
+        if self.is_broken {
+            return;
+        }
+        self.put(statement, |_| {});
+        self.is_broken = true;
+        // If it does not arrive, it was lost on the way: nobody here can tell.
+        let _ = self.stream.write(&self.output).await;
+        self.stream.close().await;
+    }
+
+    /// Writes a prepared statement with its parameters into the output.
+    fn put(&mut self, statement: &Statement, fill: impl FnOnce(&mut Parameters<'_>)) {
         let out = &mut self.output;
         out.clear();
         out.put_slice(&statement.bind);
@@ -247,7 +265,6 @@ impl Wire {
         out[1..5].copy_from_slice(&length.to_be_bytes());
         // Execute the unnamed portal without a limit, then Sync.
         out.put_slice(b"E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04");
-        self.exchange().await
     }
 
     /// Says goodbye; nobody answers.

@@ -41,7 +41,7 @@ impl Nested {
             format!("UPDATE {}.patient SET medical_record_number = medical_record_number WHERE id = ({patient})", place.schema);
         let (look, note) = (first.prepare(&patient).await?, first.prepare(&note).await?);
         let mut second = Connection::open(options, application_name, &[strategy.isolation()]).await?;
-        let statements = Statements::prepare(&mut second, place, Some(Bug::NestedTransaction)).await?;
+        let statements = Statements::prepare(&mut second, place, Some(Bug::NestedTransaction), None).await?;
         Ok(Self { second, statements, look, note, strategy, hold })
     }
 
