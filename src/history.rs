@@ -202,6 +202,8 @@ pub struct Mark {
     pub planned: u32,
     /// When it was done.
     pub at: u64,
+    /// From when on it had its effect.
+    pub effective: u64,
     /// When it was over.
     pub healed: u64,
     /// Whether it struck.
@@ -234,6 +236,7 @@ impl Mark {
         bytes[24..32].copy_from_slice(&self.healed.to_le_bytes());
         bytes[32..36].copy_from_slice(&self.planned.to_le_bytes());
         bytes[36] = u8::from(self.struck);
+        bytes[40..48].copy_from_slice(&self.effective.to_le_bytes());
         bytes[78] = MARK;
         bytes
     }
@@ -244,6 +247,7 @@ impl Mark {
             name: String::from_utf8(name.to_vec()).ok()?,
             planned: u32::from_le_bytes(*bytes[32..].first_chunk()?),
             at: u64::from_le_bytes(*bytes[16..].first_chunk()?),
+            effective: u64::from_le_bytes(*bytes[40..].first_chunk()?),
             healed: u64::from_le_bytes(*bytes[24..].first_chunk()?),
             struck: bytes[36] == 1,
         })
@@ -509,7 +513,7 @@ mod tests {
         ];
         let records: Vec<_> = (0..10).map(|n| record(n, outcomes[n as usize % outcomes.len()])).collect();
         let mut writer = Writer::create(&path).unwrap();
-        let mark = Mark { name: "response-lost".into(), planned: 3, at: 7, healed: u64::MAX, struck: true };
+        let mark = Mark { name: "response-lost".into(), planned: 3, at: 7, effective: 8, healed: u64::MAX, struck: true };
         writer.mark(&mark).unwrap();
         for record in &records {
             writer.append(record).unwrap();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bug::Bug;
 use crate::fault::Planned;
 use crate::history::Asking;
 use crate::pace::{Arrival, Ramp, Stage, Think, duration_text};
@@ -307,8 +308,20 @@ impl Plan {
         })
     }
 
+    /// The known mistake that is made on purpose, if one is.
+    pub fn bug(&self) -> Option<Bug> {
+        self.booking()?.bug
+    }
+
     /// What a pass of this plan would mean, in words, and no more than that: only what a control has shown that the run could have found.
     pub fn claim(&self) -> String {
+        match self.bug() {
+            Some(bug) => format!("nothing: a known mistake is made on purpose ({bug})"),
+            None => self.claim_of_the_right_thing(),
+        }
+    }
+
+    fn claim_of_the_right_thing(&self) -> String {
         let load = self.load.words();
         let kept = match self.thresholds.len() {
             0 => String::new(),

@@ -1,15 +1,16 @@
 //! What is kept of a run? Everything that its verdict rests on, and what it takes to run it again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::audit::Audit;
-use crate::fault::{Planned, Truth};
-use crate::invariant::Checked;
+use crate::audit::{Audit, Truth};
+use crate::bug::Check;
+use crate::fault::Planned;
+use crate::invariant::{Checked, Finding};
 use crate::metrics::{Counts, Percentiles, Tick, Timing};
 use crate::outcome::OutcomeClass;
 use crate::pace::Ramp;
@@ -322,6 +323,19 @@ pub struct TurnRecord {
     pub bound: Option<f64>,
     /// History files.
     pub histories: Vec<String>,
+}
+
+impl TurnRecord {
+    /// The checks that found something, while the load ran or after it.
+    pub fn fired(&self) -> BTreeSet<Check> {
+        let broken = self.invariants.iter().filter(|checked| matches!(checked.finding, Finding::Violated { .. }));
+        let live = self.live.first_breach.iter().map(|(_, name)| name);
+        let names = broken.map(|checked| &checked.name).chain(live);
+        names
+            .map(|name| Check::Invariant(name.clone().into()))
+            .chain(self.audit.breaches.keys().copied().map(Check::Audit))
+            .collect()
+    }
 }
 
 /// What one scenario of a suite came to.

@@ -28,8 +28,13 @@ fn plenty(load: Load, change: impl FnOnce(&mut Plan, &mut Booking)) -> Plan {
         plan.thresholds.clear();
         plan.evidence.committed.clear();
         booking.strategies = vec![Strategy::Atomic];
-        let operation =
-            |name: &str, units| BookingOperation { name: name.into(), kind: OperationKind::Reserve, units, weight: 1.0 };
+        let operation = |name: &str, units| BookingOperation {
+            name: name.into(),
+            kind: OperationKind::Reserve,
+            units,
+            weight: 1.0,
+            request: None,
+        };
         booking.operations = vec![operation("few", 1), operation("many", 7)];
         change(plan, booking);
     })

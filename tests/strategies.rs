@@ -171,7 +171,8 @@ impl Desk {
         let mut session = database.session().await;
         let clinics = clinics(&mut session).await.unwrap();
         let size = Size { most: 1, is_whole: true, total, hot: 0, hot_total: 0 };
-        let stock = Stock::open(database.session().await, &place, &clinics[..1], size, strategy.needs_guard()).await;
+        let stock =
+            Stock::open(database.session().await, &database.options, &place, &clinics[..1], size, strategy.needs_guard()).await;
         let authorisation = stock.unwrap().base();
         Self { options: database.options.clone(), session, clinics, place, strategy, authorisation, issued: AtomicU32::new(0) }
     }
@@ -196,13 +197,13 @@ impl Desk {
 
     async fn perform(&self, vu: u16, ready: &Barrier, kind: OperationKind, units: i32, actor: Actor) -> Told {
         let mut connection = Connection::open(&self.options, "dbstress/test", &[self.strategy.isolation()]).await.unwrap();
-        let statements = Statements::prepare(&mut connection, &self.place).await.unwrap();
+        let statements = Statements::prepare(&mut connection, &self.place, None, None).await.unwrap();
         let op_id = OpId::new(self.place.run, vu, self.issued.fetch_add(1, Ordering::Relaxed));
         let is_attack = actor.organisation != self.clinics[0].organisation;
-        let proposal = Proposal { kind, units, authorisation: self.authorisation, actor, is_attack };
+        let proposal = Proposal { kind, units, authorisation: self.authorisation, actor, is_attack, key: None };
         ready.wait().await;
         for attempt in 1.. {
-            let booking = Booking { proposal, op_id, attempt, statements: &statements };
+            let booking = Booking { proposal, op_id, attempt, key: None, statements: &statements };
             let phase = Phase::default();
             let mut tx = Tx::begin(&mut connection, self.strategy.isolation(), Duration::ZERO, &phase).await.unwrap();
             let failure = match self.strategy.apply(&mut tx, &booking).await {

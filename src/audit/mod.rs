@@ -5,12 +5,14 @@
 
 mod exposure;
 mod keys;
+mod lost;
 mod reconcile;
 mod recovery;
 mod refusals;
 mod replay;
 #[cfg(test)]
 mod tests;
+mod truth;
 mod winners;
 
 use std::collections::{BTreeMap, HashMap};
@@ -21,8 +23,10 @@ use crate::history::{Applied, OpId, OperationKind, Record};
 
 pub use exposure::Exposure;
 pub use keys::Lifetimes;
+pub use lost::{Lost, Outage};
 pub use reconcile::Classes;
 pub use recovery::Recovery;
+pub use truth::{Truth, Truths};
 
 /// One line of the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,8 +175,14 @@ pub struct Audit {
     pub key_effects: u64,
     /// Refusals and rounds not judged, because acknowledged commits were lost on their authorisation.
     pub skipped: u64,
+    /// Operations that were never answered, and of which the database holds what was seen on the wire.
+    #[serde(default)]
+    pub truths_met: u64,
     /// Contention that the server saw.
     pub exposure: Exposure,
+    /// What was lost of what was acknowledged, if anything was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<Lost>,
     /// Why the audit itself is not complete: no evidence, not a finding.
     pub incomplete: Vec<String>,
 }
@@ -188,6 +198,10 @@ pub struct Expectation {
     pub lifetimes: Option<Lifetimes>,
     /// Operations issued, by VU.
     pub issued: HashMap<u16, u32>,
+    /// What was seen of COMMITs on the wire.
+    pub truths: Truths,
+    /// When the server was down, in order of time.
+    pub outages: Vec<Outage>,
 }
 
 impl Audit {
@@ -206,6 +220,7 @@ impl Audit {
         if verdicts.acknowledged_lost {
             // Lost versions are reused, and refusals that were right look wrong: those rules have no ground to stand on here.
             self.skipped += 1;
+            lost::measure(self, expectation, &subject);
             return;
         }
         replay::real_time_order(self, &subject, &verdicts);

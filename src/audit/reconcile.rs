@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Audit, Breach, Entry, Expectation, Subject, op_of};
+use super::{Audit, Breach, Entry, Expectation, Subject, op_of, truth};
 use crate::history::{OpId, Record};
 use crate::outcome::{Outcome, Refusal};
 
@@ -113,6 +113,9 @@ pub(super) fn reconcile(audit: &mut Audit, expectation: &Expectation, subject: &
                 classes.unknown_unresolved += 1;
                 audit.incomplete(format!("operation {op} was never answered and could not be resolved"));
             }
+        }
+        if record.outcome == Outcome::Unknown {
+            truth::compare(audit, &expectation.truths, subject, record, entry.is_some());
         }
         if record.is_attack {
             let let_in = entry.is_some() || matches!(record.outcome, Outcome::Committed | Outcome::Replayed);

@@ -45,7 +45,8 @@ fn round() -> (Expectation, Subject) {
         decided: 0,
     };
     let ledger = vec![entry(1, 2), entry(0, 1)];
-    let expectation = Expectation { contest_units: Some(20), vus: 4, lifetimes: None, issued: (0..4).map(|vu| (vu, 1)).collect() };
+    let expectation =
+        Expectation { contest_units: Some(20), vus: 4, issued: (0..4).map(|vu| (vu, 1)).collect(), ..Expectation::default() };
     (expectation, Subject { authorisation: AUTHORISATION, run: RUN, last: applied(2), ledger, records })
 }
 
@@ -183,6 +184,39 @@ fn an_unknown_is_committed_absent_or_unresolved_but_never_guessed() {
 }
 
 #[test]
+fn what_was_seen_on_the_wire_must_be_what_the_database_holds() {
+    let present = |truth: Truth, at: u64| {
+        let audit = examine(|e, s| {
+            s.records[1].outcome = Outcome::Unknown;
+            e.truths.add(1, at, truth);
+        });
+        (kinds(&audit), audit.truths_met)
+    };
+    assert_eq!(present(Truth::Committed, 205), (vec![], 1));
+    assert_eq!(present(Truth::NeverSent, 205), (vec![Breach::AbortedPresent], 0));
+    assert_eq!(present(Truth::NotCommitted, 205), (vec![Breach::AbortedPresent], 0));
+    assert_eq!(present(Truth::Unanswered, 205), (vec![], 0));
+    assert_eq!(present(Truth::NeverSent, 199), (vec![], 0), "that was another COMMIT of the same virtual user");
+
+    let absent = |truth: Truth| {
+        let audit = examine(|e, s| {
+            s.records[1].outcome = Outcome::Unknown;
+            s.records[1].applied = Applied::default();
+            let mut line = s.ledger.remove(0);
+            s.last = s.ledger[0].applied;
+            (line.kind, line.applied) = (None, Applied::default());
+            s.ledger.push(line);
+            s.records[2].outcome = Outcome::Aborted(Abort::Deadline);
+            s.records[3].outcome = Outcome::Aborted(Abort::Deadline);
+            e.truths.add(1, 205, truth);
+        });
+        (kinds(&audit), audit.truths_met)
+    };
+    assert_eq!(absent(Truth::NeverSent), (vec![], 1));
+    assert_eq!(absent(Truth::Committed), (vec![Breach::AcknowledgedLost], 0), "the server had said so");
+}
+
+#[test]
 fn one_operation_applied_by_two_attempts_is_found() {
     let audit = examine(|_, s| {
         let mut again = s.ledger[0];
@@ -283,4 +317,56 @@ fn only_the_first_findings_are_kept_and_all_are_counted() {
     }
     assert_eq!(audit.findings.len(), KEPT);
     assert_eq!(audit.breaches[&Breach::WriteOutsideLedger], 30);
+}
+
+/// Five reservations, one after the other, versions 1 to 5, answered at 110, 210 and so on; those of `lost` are gone from the ledger.
+fn after_a_crash(lost: &[i64], outages: &[(u64, u64)]) -> Audit {
+    let (mut expectation, mut subject) = round();
+    expectation.contest_units = None;
+    expectation.outages = outages.iter().map(|(from, until)| Outage { from: *from, until: *until }).collect();
+    let applied = |version: i64| Applied { version, total: 500, used: 0, scheduled: 20 * version as i32 };
+    let (record, entry) = (subject.records[0], subject.ledger[0]);
+    subject.records.clear();
+    subject.ledger.clear();
+    for version in 1..=5 {
+        let (n, at) = (version as u32, 100 * version as u64);
+        subject.records.push(Record { n, commit_sent: at, finished: at + 10, applied: applied(version), ..record });
+        if !lost.contains(&version) {
+            subject.ledger.push(Entry { op: OpId::new(RUN, 0, n), applied: applied(version), ..entry });
+        }
+    }
+    expectation.issued = [(0, 6)].into();
+    subject.last = subject.ledger.last().unwrap().applied;
+    let mut audit = Audit::default();
+    audit.examine(&expectation, subject);
+    audit
+}
+
+#[test]
+fn what_a_crash_took_is_the_end_of_the_history() {
+    let lost = after_a_crash(&[4, 5], &[(600, 900)]).lost.unwrap();
+    assert_eq!(lost, Lost { operations: 2, authorisations: 1, unexplained: 0, span_ms: 190e-6, survivors: 0 });
+    assert_eq!(after_a_crash(&[], &[(600, 900)]).lost, None);
+}
+
+#[test]
+fn what_survived_a_lost_operation_makes_it_a_hole() {
+    let lost = after_a_crash(&[3], &[(600, 900)]).lost.unwrap();
+    assert_eq!((lost.operations, lost.survivors), (1, 2));
+}
+
+#[test]
+fn versions_that_were_lost_are_given_again_after_the_crash() {
+    // Versions 4 and 5 were answered after the server was back; 3 was lost before.
+    let lost = after_a_crash(&[3], &[(350, 390)]).lost.unwrap();
+    assert_eq!((lost.operations, lost.unexplained, lost.survivors), (1, 0, 0));
+    let lost = after_a_crash(&[3, 5], &[(350, 390), (550, 560)]).lost.unwrap();
+    assert_eq!((lost.operations, lost.unexplained, lost.survivors), (2, 0, 0));
+}
+
+#[test]
+fn what_is_lost_without_a_crash_is_not_explained_by_one() {
+    let lost = after_a_crash(&[2, 5], &[(350, 390)]).lost.unwrap();
+    // 2 is followed by 3, which was answered before the crash; 5 was answered after it.
+    assert_eq!((lost.operations, lost.unexplained, lost.survivors), (2, 1, 1));
 }

@@ -1,5 +1,6 @@
 //! One file per subcommand: arguments in, an exit code out. This file knows them all and what they share.
 
+pub mod bugs;
 pub mod capacity;
 pub mod config;
 pub mod db;
@@ -180,6 +181,9 @@ pub enum Command {
     /// Ask the database whether the rules hold: every invariant in one snapshot, with the operations that broke them
     #[command(after_help = "Example:\n  dbstress verify --invariant units-within-total")]
     Verify(verify::Args),
+    /// Would it find the mistakes that people make? A catalogue of them, and a run of each
+    #[command(after_help = "Example:\n  dbstress bugs run lock-and-read")]
+    Bugs(bugs::Bugs),
     /// Show the scenarios that come with the program, start a file of your own from one, check it
     #[command(after_help = "Example:\n  dbstress scenarios show mixed > mine.toml")]
     Scenarios(scenarios::Scenarios),
@@ -248,6 +252,7 @@ impl Cli {
                     verify::run(&args, &target.options, screen).await
                 }))
             }
+            Command::Bugs(args) => bugs::run(&args, global, screen),
             Command::Scenarios(scenarios) => scenarios::run(&scenarios, screen),
             Command::Config(args) => config::run(&args, matches, screen),
             Command::Schema => schema::run(screen),

@@ -38,11 +38,12 @@ pub(super) async fn strike(arena: &Arena, fault: Fault, hold: Duration, mut over
     }
     let at = Instant::now();
     let stopped = server.hold(processes).await?;
+    let effective = Instant::now();
     let is_struck = stopped.count > 0;
     tokio::select! {
         () = tokio::time::sleep(hold) => {}
         _ = over.wait_for(|over| *over) => {}
     }
     stopped.go_on().await;
-    Ok(if is_struck { Effect { at, ..Effect::on(what) } } else { Effect::none("its processes had gone") })
+    Ok(if is_struck { Effect { at, effective, ..Effect::on(what) } } else { Effect::none("its processes had gone") })
 }

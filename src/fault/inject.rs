@@ -6,7 +6,8 @@ use std::time::Instant;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::{Arena, Effect, Fault, Planned, Reach, Truth, freeze, outage, sessions, wire};
+use super::{Arena, Effect, Fault, Planned, Reach, freeze, outage, sessions, wire};
+use crate::audit::Truth;
 use crate::{Error, Result};
 
 /// Lets faults happen.
@@ -22,6 +23,8 @@ pub struct Strike {
     pub planned: usize,
     /// When it was done.
     pub at: Instant,
+    /// From when on it had its effect: what began later was met by it.
+    pub effective: Instant,
     /// When it was over: healed, or the server back.
     pub healed: Instant,
     /// To what, or why not.
@@ -82,7 +85,9 @@ async fn follow(
             () = tokio::time::sleep_until((began + occasion).into()) => {}
         }
         match strike(arena, planned, over.clone()).await {
-            Ok(Effect { at, what, truth }) => strikes.push(Strike { planned: number, at, healed: Instant::now(), what, truth }),
+            Ok(Effect { at, effective, what, truth }) => {
+                strikes.push(Strike { planned: number, at, effective, healed: Instant::now(), what, truth });
+            }
             Err(error) => return (strikes, Some(error)),
         }
     }

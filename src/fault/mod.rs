@@ -15,6 +15,8 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use crate::audit::Truth;
+
 pub use arena::Arena;
 pub use inject::{Injector, Strike, check};
 pub use schedule::Planned;
@@ -152,6 +154,8 @@ impl Fault {
 struct Effect {
     /// When it was done.
     at: Instant,
+    /// From when on it had its effect: what began later was met by it.
+    effective: Instant,
     /// To what it was done, or why it was not.
     what: Result<String, String>,
     /// What became of the COMMIT that it met, if it met one.
@@ -160,26 +164,13 @@ struct Effect {
 
 impl Effect {
     fn on(target: String) -> Self {
-        Self { at: Instant::now(), what: Ok(target), truth: None }
+        let now = Instant::now();
+        Self { at: now, effective: now, what: Ok(target), truth: None }
     }
 
     fn none(why: &str) -> Self {
-        Self { at: Instant::now(), what: Err(why.to_owned()), truth: None }
+        Self { what: Err(why.to_owned()), ..Self::on(String::new()) }
     }
-}
-
-/// What is known of a COMMIT that never got to where it was sent, or whose answer did not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Truth {
-    /// The server never saw it.
-    NeverSent,
-    /// The server acknowledged it.
-    Committed,
-    /// The server refused it.
-    NotCommitted,
-    /// The server did not answer either.
-    Unanswered,
 }
 
 #[cfg(test)]

@@ -38,9 +38,10 @@ pub(super) async fn strike(arena: &Arena, fault: Fault) -> Result<Effect> {
     }
     let pid = postmaster.pid;
     ended(&postmaster).await?;
+    let effective = Instant::now();
     server.start_again().await?;
     arena.comes_back().await?;
-    Ok(Effect { at, ..Effect::on(format!("{signal} to postmaster {pid}, started again")) })
+    Ok(Effect { at, effective, ..Effect::on(format!("{signal} to postmaster {pid}, started again")) })
 }
 
 async fn kill_backend(arena: &Arena) -> Result<Effect> {
@@ -59,9 +60,10 @@ async fn kill_backend(arena: &Arena) -> Result<Effect> {
     if struck {
         ended(&backend).await?;
     }
+    let effective = Instant::now();
     arena.comes_back().await?;
     Ok(if struck {
-        Effect { at, ..Effect::on(format!("SIGKILL to session {pid}, {name}")) }
+        Effect { at, effective, ..Effect::on(format!("SIGKILL to session {pid}, {name}")) }
     } else {
         Effect::none("the session had gone")
     })

@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::arena::Arena;
-use super::{Effect, Fault, Planned, Truth};
+use super::{Effect, Fault, Planned};
+use crate::audit::Truth;
 use crate::proxy::{self, Disturbance};
 use crate::{Error, Result};
 
@@ -48,5 +49,5 @@ pub(super) async fn strike(arena: &Arena, planned: Planned, mut over: watch::Rec
         proxy::Truth::Unanswered => Some(Truth::Unanswered),
         proxy::Truth::Elsewhere => None,
     };
-    Ok(Effect { at: strike.at, what: Ok(strike.application_name), truth })
+    Ok(Effect { at: strike.at, effective: strike.at, what: Ok(strike.application_name), truth })
 }

@@ -365,3 +365,187 @@ impl Link {
         self.doom(Fate::Close);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot::{Receiver, channel};
+    use tokio::task::LocalSet;
+
+    use super::super::Strike;
+    use super::super::frames::tests::message;
+    use super::*;
+    use crate::pg::{ConnectOptions, Host, SslMode};
+
+    /// A session in a transaction that wrote, and a disturbance that waits for its COMMIT.
+    struct Scene {
+        hub: Rc<Hub>,
+        link: Rc<Link>,
+        up: Frames,
+        down: Frames,
+        strike: Receiver<Strike>,
+    }
+
+    impl Scene {
+        /// `is_within`: the cut that will be made is one within a message.
+        fn new(what: Disturbance, is_within: bool) -> Self {
+            let upstream = ConnectOptions {
+                host: Host::Tcp("127.0.0.1".into()),
+                port: 1,
+                user: String::new(),
+                password: None,
+                database: String::new(),
+                ssl_mode: SslMode::Disable,
+                ssl_root_cert: None,
+            };
+            let hub = Rc::new(Hub::new(upstream));
+            if is_within {
+                // Every other one is.
+                assert!(matches!(Self::with(&hub, what).asks(&request()), Passage::Until(..)));
+            }
+            Self::with(&hub, what)
+        }
+
+        fn with(hub: &Rc<Hub>, what: Disturbance) -> Self {
+            let link = Rc::new(Link {
+                application_name: "vu0".into(),
+                session: RefCell::default(),
+                is_struck: Cell::new(false),
+                fate: Cell::new(None),
+                fate_is_known: Notify::new(),
+                losing: RefCell::default(),
+            });
+            let (reply, strike) = channel();
+            hub.take(Order { what, prefix: "vu".into(), patience: Duration::from_secs(3600), reply, number: 0 });
+            let mut scene = Self { hub: hub.clone(), link, up: Frames::default(), down: Frames::default(), strike };
+            scene.hears(&message(b'Z', b"I"));
+            assert!(matches!(scene.asks(&message(b'P', b"s0\0COMMIT\0\0\0")), Passage::Whole));
+            assert!(matches!(scene.asks(&message(b'Q', b"BEGIN\0")), Passage::Whole));
+            scene.hears(&[message(b'C', b"BEGIN\0"), message(b'Z', b"T")].concat());
+            assert!(matches!(scene.asks(&message(b'Q', b"DELETE FROM t\0")), Passage::Whole));
+            scene.hears(&[message(b'C', b"DELETE 1\0"), message(b'Z', b"T")].concat());
+            scene
+        }
+
+        fn asks(&mut self, piece: &[u8]) -> Passage {
+            self.link.look_at_request(&self.hub, &mut self.up, piece)
+        }
+
+        fn hears(&mut self, piece: &[u8]) {
+            self.down.read(piece, |m| self.link.session.borrow_mut().answers(m.kind, m.body));
+        }
+    }
+
+    fn request() -> Vec<u8> {
+        [message(b'B', b"\0s0\0\0\0\0\0\0\0"), message(b'E', b"\0\0\0\0\0"), message(b'S', b"")].concat()
+    }
+
+    /// Both pieces of something, cut in every place.
+    fn cuts(bytes: &[u8]) -> impl Iterator<Item = [&[u8]; 2]> {
+        (0..=bytes.len()).map(|at| [&bytes[..at], &bytes[at..]])
+    }
+
+    async fn locally(test: impl Future<Output = ()>) {
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn of_a_request_that_is_lost_no_whole_execution_passes() {
+        locally(async {
+            let extended = request();
+            let simple = message(b'Q', b"/* op */ COMMIT;\0");
+            let behind = message(b'Q', b"SELECT 1\0");
+            for (bytes, commit) in [(&extended, extended.len() - HEADER), (&simple, simple.len())] {
+                let bytes = [&bytes[..], &behind].concat();
+                for is_within in [false, true] {
+                    for pieces in cuts(&bytes) {
+                        let mut scene = Scene::new(Disturbance::RequestLost, is_within);
+                        let (mut passed, mut lost) = (Vec::new(), None);
+                        for piece in pieces {
+                            match scene.asks(piece) {
+                                Passage::Whole => passed.extend_from_slice(piece),
+                                Passage::Until(end, order) => {
+                                    passed.extend_from_slice(&piece[..end]);
+                                    lost = order;
+                                    break;
+                                }
+                            }
+                        }
+                        assert!(lost.is_some() && !scene.link.is_free());
+                        assert!(bytes.starts_with(&passed) && passed.len() < commit, "{} of {commit}", passed.len());
+                        if pieces[0].is_empty() {
+                            assert_eq!(
+                                !passed.is_empty(),
+                                is_within,
+                                "where it comes in one piece, either nothing or half a message passes"
+                            );
+                        }
+                    }
+                }
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn of_a_response_that_is_lost_no_whole_verdict_passes() {
+        locally(async {
+            let request = request();
+            let [committed, refused, bound, ready] =
+                [message(b'C', b"COMMIT\0"), message(b'E', b"SERROR\0C23505\0\0"), message(b'2', b""), message(b'Z', b"I")];
+            let rolled_back = message(b'C', b"ROLLBACK\0");
+            let notice = message(b'N', &[b'x'; 200]);
+            let table = [
+                ([&bound[..], &committed, &ready], Truth::Committed),
+                ([&bound[..], &refused, &ready], Truth::NotCommitted),
+                ([&notice[..], &rolled_back, &ready], Truth::NotCommitted),
+            ];
+            for (messages, truth) in table {
+                let answer = messages.concat();
+                for is_within in [false, true] {
+                    for pieces in cuts(&answer) {
+                        let mut scene = Scene::new(Disturbance::ResponseLost, is_within);
+                        // What comes behind the request does not pass.
+                        let asked = [&request[..], b"Q\0\0\0\x04"].concat();
+                        assert!(matches!(scene.asks(&asked), Passage::Until(end, None) if end == request.len()));
+                        let first = scene.link.look_at_lost_answer(&mut scene.down, pieces[0]);
+                        let whole = pieces[1].is_empty();
+                        assert_eq!(first, whole.then_some(truth));
+                        if !whole {
+                            assert_eq!(scene.link.look_at_lost_answer(&mut scene.down, pieces[1]), Some(truth));
+                        }
+                        let leak = scene.link.losing.take().unwrap().leak;
+                        assert_eq!(leak.is_some(), is_within);
+                        if let Some(leak) = leak {
+                            let verdict = messages[0].len() + messages[1].len();
+                            assert!(answer.starts_with(&leak) && !leak.is_empty() && leak.len() < verdict && leak.len() <= LEAK);
+                        }
+                    }
+                }
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_request_whose_answer_is_lost_passes_to_its_end_however_it_comes() {
+        locally(async {
+            let request = request();
+            for pieces in cuts(&request) {
+                let mut scene = Scene::new(Disturbance::ResponseLost, false);
+                let mut passed = 0;
+                for piece in pieces {
+                    passed += match scene.asks(piece) {
+                        Passage::Whole => piece.len(),
+                        Passage::Until(end, order) => {
+                            assert!(order.is_none() && scene.link.losing.borrow().as_ref().unwrap().is_sent);
+                            end
+                        }
+                    };
+                }
+                assert_eq!(passed, request.len());
+                assert!(scene.strike.try_recv().is_err(), "it is not struck before the truth is known");
+            }
+        })
+        .await;
+    }
+}

@@ -42,7 +42,7 @@ pub struct Proxy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disturbance {
     /// Both sides of a session are closed at once with a reset, in the middle of whatever goes on. A session in a transaction is chosen at
-    /// random; if none comes by in time, any.
+    /// random; if none comes by in time, any. A server on a Unix socket, which knows no reset, sees the end instead.
     Reset,
     /// Of a session, chosen as for a reset, nothing is passed on in either direction any more, and nobody is told: the server's side may
     /// hold its locks until both sides are closed after `hold`.
@@ -173,5 +173,96 @@ async fn serve(hub: Rc<Hub>, listener: TcpListener, mut orders: UnboundedReceive
                 None => return,
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    const STARTUP: &[u8] = b"\0\0\0\x11\0\x03\0\0user\0bob\0";
+
+    /// A proxy, and both ends of a connection through it after the client's first words: the client's, the server's.
+    async fn ends() -> (Proxy, TcpStream, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let upstream = ConnectOptions {
+            host: Host::Tcp(Ipv4Addr::LOCALHOST.to_string()),
+            port: listener.local_addr().unwrap().port(),
+            user: "bob".into(),
+            password: None,
+            database: String::new(),
+            ssl_mode: SslMode::Prefer,
+            ssl_root_cert: None,
+        };
+        let proxy = Proxy::start(&upstream).await.unwrap();
+        let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, proxy.options().port)).await.unwrap();
+        // As it comes, in pieces, and with a question before it.
+        for byte in [b"\0\0\0\x08\x04\xd2\x16\x2f", STARTUP].concat() {
+            client.write_all(&[byte]).await.unwrap();
+        }
+        assert_eq!(client.read_u8().await.unwrap(), b'N');
+        let mut server = listener.accept().await.unwrap().0;
+        let mut heard = [0; STARTUP.len()];
+        server.read_exact(&mut heard).await.unwrap();
+        assert_eq!(heard, STARTUP);
+        (proxy, client, server)
+    }
+
+    #[tokio::test]
+    async fn what_a_client_says_before_it_ends_arrives_and_so_does_the_answer() {
+        let (_proxy, mut client, mut server) = ends().await;
+        let long = vec![7; 1 << 20];
+        let said = async {
+            client.write_all(&long).await.unwrap();
+            client.shutdown().await.unwrap();
+        };
+        let mut heard = Vec::new();
+        tokio::join!(said, async { server.read_to_end(&mut heard).await.unwrap() });
+        assert_eq!(heard, long);
+        server.write_all(&long).await.unwrap();
+        drop(server);
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer, long);
+    }
+
+    #[tokio::test]
+    async fn what_the_server_says_last_is_not_lost_to_what_the_client_still_says() {
+        let (_proxy, client, mut server) = ends().await;
+        let (mut reader, mut writer) = client.into_split();
+        // More than fits anywhere, and nobody reads it.
+        let talker = tokio::spawn(async move { while writer.write_all(&[7; 1 << 16]).await.is_ok() {} });
+        server.write_all(b"last words").await.unwrap();
+        server.shutdown().await.unwrap();
+        let mut heard = Vec::new();
+        reader.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, b"last words");
+        talker.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_makes_no_sense_is_closed_and_the_proxy_goes_on() {
+        let (proxy, _client, _server) = ends().await;
+        let to = (Ipv4Addr::LOCALHOST, proxy.options().port);
+        let mut stranger = TcpStream::connect(to).await.unwrap();
+        stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        assert_eq!(stranger.read(&mut [0]).await.unwrap_or(0), 0);
+        let mut client = TcpStream::connect(to).await.unwrap();
+        client.write_all(b"\0\0\0\x08\x04\xd2\x16\x30").await.unwrap();
+        assert_eq!(client.read_u8().await.unwrap(), b'N');
+    }
+
+    #[tokio::test]
+    async fn a_session_that_has_not_begun_is_not_struck() {
+        let (proxy, _client, mut server) = ends().await;
+        assert_eq!(proxy.disturb(Disturbance::Reset, "", Duration::ZERO).await, None);
+        server.write_all(b"Z\0\0\0\x05T").await.unwrap();
+        let strike = proxy.disturb(Disturbance::Reset, "", Duration::from_secs(60)).await.unwrap();
+        assert_eq!(strike.truth, Truth::Elsewhere);
+        let reset = server.read(&mut [0]).await.unwrap_err();
+        assert_eq!(reset.kind(), std::io::ErrorKind::ConnectionReset);
     }
 }

@@ -48,7 +48,7 @@ impl Meaning {
     }
 }
 
-/// COMMIT or END, then WORK or TRANSACTION, then AND [NO] CHAIN; all but the first may be missing.
+/// COMMIT or END, then WORK or TRANSACTION, then AND CHAIN or AND NO CHAIN; all but the first may be missing.
 fn is_commit(words: &[&[u8]]) -> bool {
     let Some((verb, rest)) = words.split_first() else { return false };
     let rest = match rest.split_first() {

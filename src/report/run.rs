@@ -4,6 +4,7 @@ use comfy_table::{Cell, CellAlignment, Color};
 
 use super::faults::{classes, faults};
 use super::text::{Paint, finish, grid, grouped, mark, shorten, wrap};
+use crate::audit::Lost;
 use crate::invariant::{Checked, Finding};
 use crate::metrics::{Percentiles, percent};
 use crate::outcome::{Abort, OutcomeClass, Refusal};
@@ -389,6 +390,7 @@ fn findings(record: &RunRecord, width: u16) -> String {
     for turn in record.turns.iter().filter(|t| t.audit.is_violated()) {
         let total: u64 = turn.audit.breaches.values().sum();
         let mut lines = vec![format!("what {} broke: {} findings", turn.name, grouped(total))];
+        lines.extend(turn.audit.lost.as_ref().map(|lost| wrap(&lost_in_words(lost), width, "  ")));
         let mut shown = Vec::new();
         for finding in &turn.audit.findings {
             // A few of each kind: the first kind alone would hide what followed from it.
@@ -411,6 +413,23 @@ fn findings(record: &RunRecord, width: u16) -> String {
         parts.push(lines.join("\n"));
     }
     parts.join("\n\n")
+}
+
+/// How much was lost of what was acknowledged, from when, and whether it was the end of each history.
+fn lost_in_words(lost: &Lost) -> String {
+    let of = |n: u64, noun: &str| format!("{} {noun}{}", grouped(n), if n == 1 { "" } else { "s" });
+    let mut said =
+        format!("{} lost, of {}", of(lost.operations, "acknowledged operation"), of(lost.authorisations, "authorisation"));
+    if lost.unexplained < lost.operations {
+        said += &format!("; from the last {} ms before the server went down", milliseconds(lost.span_ms));
+    }
+    if lost.unexplained > 0 {
+        said += &format!("; {} of them without any crash", grouped(lost.unexplained));
+    }
+    match lost.survivors {
+        0 => said + "; of each authorisation exactly the last ones",
+        n => format!("{said}; not only the last ones: {} came after a lost one and is there", of(n, "operation")),
+    }
 }
 
 /// The rows that break one rule.

@@ -473,6 +473,7 @@ fn mark(everyone: &Everyone, strike: &Strike) -> Mark {
         name: planned.map_or("fault", |planned| planned.fault.name()).to_owned(),
         planned: strike.planned as u32,
         at: everyone.nanos(strike.at),
+        effective: everyone.nanos(strike.effective),
         healed: everyone.nanos(strike.healed),
         struck: strike.what.is_ok(),
     }

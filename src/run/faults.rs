@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::drive::Driven;
-use crate::audit::{Audit, Recovery};
+use crate::audit::{Audit, Outage, Recovery, Truths};
 use crate::fault::{Fault, Planned, Reach};
 use crate::history::{Mark, Reader};
 use crate::outcome::Outcome;
@@ -52,7 +52,7 @@ pub(super) fn records(plan: &Plan, driven: &Driven) -> Result<Vec<FaultRecord>> 
     let struck: Vec<&Mark> = driven.marks.iter().map(|(mark, _)| mark).filter(|mark| mark.struck).collect();
     let recovery = match struck.is_empty() {
         true => Recovery::after(Vec::new()),
-        false => recovery(struck.iter().map(|mark| mark.at).collect(), &driven.histories)
+        false => recovery(struck.iter().map(|mark| mark.effective).collect(), &driven.histories)
             .map_err(|e| Error::inconclusive("a history cannot be read").because(e))?,
     };
     let began = driven.began;
@@ -73,7 +73,7 @@ pub(super) fn records(plan: &Plan, driven: &Driven) -> Result<Vec<FaultRecord>> 
                         at_ms: ms(mark.at.saturating_sub(began)),
                         lasted_ms: ms(mark.healed.saturating_sub(mark.at)),
                         target: target.clone(),
-                        recovery_ms: recovery.time(mark.at).map(ms),
+                        recovery_ms: recovery.time(mark.effective).map(|time| ms(time + mark.effective.saturating_sub(mark.at))),
                         truth: strike.truth,
                     });
                 }
@@ -83,6 +83,28 @@ pub(super) fn records(plan: &Plan, driven: &Driven) -> Result<Vec<FaultRecord>> 
         record
     };
     Ok(plan.faults.iter().enumerate().map(record).collect())
+}
+
+/// What the proxy saw of COMMITs, by the virtual user whose session it was; sessions of a pool are nobody's.
+pub(super) fn truths(driven: &Driven) -> Truths {
+    let mut truths = Truths::default();
+    for (mark, strike) in &driven.marks {
+        let (Ok(session), Some(truth)) = (&strike.what, strike.truth) else { continue };
+        if let Some(vu) = session.rsplit_once("/vu").and_then(|(_, vu)| vu.parse().ok()) {
+            truths.add(vu, mark.at, truth);
+        }
+    }
+    truths
+}
+
+/// When the server was down and came back with whatever was durable.
+pub(super) fn outages(plan: &Plan, driven: &Driven) -> Vec<Outage> {
+    let is_outage =
+        |mark: &&Mark| mark.struck && plan.faults.get(mark.planned as usize).is_some_and(|p| p.fault.ends_all_sessions());
+    let marks = driven.marks.iter().map(|(mark, _)| mark).filter(is_outage);
+    let mut outages: Vec<Outage> = marks.map(|mark| Outage { from: mark.at, until: mark.healed }).collect();
+    outages.sort_unstable_by_key(|outage| outage.from);
+    outages
 }
 
 fn recovery(moments: Vec<u64>, histories: &[PathBuf]) -> std::io::Result<Recovery> {

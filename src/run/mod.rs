@@ -46,6 +46,7 @@ use crate::scenario::{self, Sql};
 use crate::strategy::Strategy;
 use crate::threshold::State;
 use crate::verdict::{Decision, Verdict};
+use crate::workload::twin;
 use crate::{Error, Result};
 
 /// Connections besides those of the virtual users: administration, lease, stock, probe, live invariants.
@@ -454,6 +455,14 @@ fn conclude(record: &mut RunRecord, context: &Context<'_>, open: Vec<String>, ac
             }
         }
     }
+    // Whatever else it says of itself: what was made to fail and did not is no evidence of anything but that.
+    if let Some(bug) = record.plan.bug()
+        && !record.turns.iter().any(|turn| turn.verdict == Verdict::Violated)
+    {
+        inconclusive(format!(
+            "the bug was not caught: {bug} was made on purpose, and nothing was found (run longer, or raise --vus)"
+        ));
+    }
     if let Some(why) = uncontrolled(&record.plan).filter(|_| !has_failed) {
         if accepts_uncontrolled {
             record.claim.push_str(&format!(" ({why}; accepted)"));
@@ -471,6 +480,9 @@ fn conclude(record: &mut RunRecord, context: &Context<'_>, open: Vec<String>, ac
     }
     open.into_iter().for_each(&mut inconclusive);
     record.verdict = Verdict::worst(verdicts);
+    if let Some(bug) = record.plan.bug().filter(|_| record.verdict == Verdict::Violated) {
+        reasons.insert(0, (Verdict::Violated, format!("a known mistake was made on purpose: {bug}")));
+    }
     let missed = record.turns.iter().flat_map(|t| &t.thresholds).filter(|t| t.state == State::Missed);
     record.decision = Decision::of(record.verdict, missed.map(|t| t.excess));
     // What decided it comes first; a run that did not pass says nothing about what would have.
@@ -521,7 +533,7 @@ async fn check_connections(session: &mut Session, plan: &Plan) -> Result<()> {
         )
         .await?;
     let left = most - reserved - taken - OTHER_CONNECTIONS;
-    let wanted = plan.pool_size.unwrap_or(plan.load.vus());
+    let wanted = plan.pool_size.unwrap_or(plan.load.vus()) * twin::connections(plan.bug());
     if i64::from(wanted) <= left {
         return Ok(());
     }

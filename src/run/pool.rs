@@ -55,7 +55,7 @@ impl managed::Manager for Manager {
     }
 
     async fn recycle(&self, session: &mut Box<Session>, _: &Metrics) -> RecycleResult<Error> {
-        if session.connection.is_open() { Ok(()) } else { Err(RecycleError::message("closed")) }
+        if session.is_open() { Ok(()) } else { Err(RecycleError::message("closed")) }
     }
 }
 

@@ -158,6 +158,8 @@ async fn judge(
                 vus: leg.load.vus(),
                 lifetimes: context.plan.keys().map(|keys| Lifetimes { lifetime: keys.late() - 1, late: keys.late() }),
                 issued: driven.issued.clone(),
+                truths: faults::truths(&driven),
+                outages: faults::outages(context.plan, &driven),
             };
             let audit = collect::audit(session, place.schema, place.run, &driven.histories, expectation).await?;
             let mut path = DEFAULT_SEARCH_PATH.map(str::to_owned).to_vec();

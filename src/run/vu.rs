@@ -145,7 +145,7 @@ impl Vu {
                 let server = failure.server.as_ref().map(|e| (e.code, e.routine.as_str(), e.message.as_str()));
                 self.thread.recorder.borrow_mut().failed_attempt(failure.abort, server);
             }
-            if self.session.as_ref().is_some_and(|s| !s.connection.is_open()) {
+            if self.session.as_ref().is_some_and(|s| !s.is_open()) {
                 self.session = None;
             }
             now = Instant::now();

@@ -16,6 +16,7 @@ use crate::strategy::Operation as _;
 use crate::strategy::{Decision, RowLock, Strategy};
 use crate::workload::booking::{Booking, Place, Proposal, Statements};
 use crate::workload::keyed::{Claim, Key, KeyedStatements};
+use crate::workload::twin::{self, Nested};
 
 /// What the virtual users of a turn do.
 pub enum Work {
@@ -95,6 +96,8 @@ pub enum What {
 pub enum Prepared {
     /// The statements of bookings.
     Booking(Box<Statements>),
+    /// Those of bookings on a second connection: a mistake that is made on purpose.
+    Nested(Box<Nested>),
     /// Those of bookings that are asked for with a key.
     Keyed(Box<KeyedStatements>),
     /// Those of each operation of the user's own.
@@ -139,23 +142,30 @@ impl Work {
     /// The isolation levels that its transactions name.
     pub fn levels(&self) -> Vec<Isolation> {
         match self {
-            Self::Booking(work) => vec![work.strategy.isolation()],
+            Self::Booking(work) => twin::levels(work.plan.bug, work.strategy),
             Self::Own(work) => work.levels(),
         }
     }
 
-    /// Prepares everything on a new connection.
+    /// Prepares everything on a new connection; `opener` has opened it, and may have to open another.
     ///
     /// # Errors
     /// The server's answer.
-    pub async fn prepare(&self, connection: &mut Connection) -> Result<Prepared> {
+    async fn prepare(&self, connection: &mut Connection, opener: &Opener, application_name: &str) -> Result<Prepared> {
         Ok(match self {
-            Self::Booking(work) => match work.plan.keys {
-                None => Prepared::Booking(Box::new(Statements::prepare(connection, &work.place, None).await?)),
-                Some(keys) => {
-                    Prepared::Keyed(Box::new(KeyedStatements::prepare(connection, &work.place, keys, work.plan.bug).await?))
+            Self::Booking(BookingWork { plan, place, strategy, .. }) => {
+                if let Some(setting) = twin::session_setting(plan.bug) {
+                    connection.ask(setting).await?;
                 }
-            },
+                match plan.keys {
+                    Some(keys) => Prepared::Keyed(Box::new(KeyedStatements::prepare(connection, place, keys, plan.bug).await?)),
+                    None if plan.bug == Some(Bug::NestedTransaction) => {
+                        let nested = Nested::open(&opener.options, application_name, connection, place, *strategy, plan.hold);
+                        Prepared::Nested(Box::new(nested.await?))
+                    }
+                    None => Prepared::Booking(Box::new(Statements::prepare(connection, place, plan.bug, None).await?)),
+                }
+            }
             Self::Own(work) => Prepared::Own(work.prepare(connection).await?),
         })
     }
@@ -164,7 +174,7 @@ impl Work {
     pub async fn attempt(
         &self,
         connection: &mut Connection,
-        prepared: &Prepared,
+        prepared: &mut Prepared,
         intention: &Intention,
         who: Who,
         scratch: &mut own::Scratch,
@@ -172,7 +182,18 @@ impl Work {
     ) -> Attempt {
         match (self, prepared, &intention.what) {
             (Self::Booking(work), Prepared::Booking(statements), What::Booking(proposal)) => {
-                work.book(connection, &booking(proposal, who, None, statements), phase).await
+                let booking = booking(proposal, who, None, statements);
+                let attempt = work.book(connection, &booking, phase).await;
+                twin::afterwards(connection, &booking, matches!(attempt, Attempt::Committed(_))).await;
+                attempt
+            }
+            (Self::Booking(_), Prepared::Nested(nested), What::Booking(proposal)) => {
+                match nested.book(connection, |statements| booking(proposal, who, None, statements), phase).await {
+                    Ok(Decision::Applied(applied)) => Attempt::Committed(applied),
+                    Ok(Decision::Refused(refusal)) => Attempt::Refused(refusal),
+                    Err(Ending::NotCommitted(failure)) => Attempt::Failed(failure),
+                    Err(Ending::Committed | Ending::Unknown) => Attempt::Unknown,
+                }
             }
             (Self::Booking(work), Prepared::Keyed(statements), What::Booking(proposal)) => {
                 work.ask(connection, statements, proposal, who, phase).await
@@ -338,14 +359,15 @@ impl BookingWork {
     }
 
     async fn book(&self, connection: &mut Connection, booking: &Booking<'_>, phase: &Phase) -> Attempt {
-        let mut tx = match Tx::begin(connection, self.strategy.isolation(), self.plan.hold, phase).await {
+        let isolation = twin::isolation(self.plan.bug, self.strategy, booking.op_id.vu());
+        let mut tx = match Tx::begin(connection, isolation, self.plan.hold, phase).await {
             Ok(tx) => tx,
             Err(failure) => return Attempt::Failed(failure),
         };
         if booking.proposal.kind == OperationKind::Browse {
             return browse(tx, booking).await;
         }
-        match self.strategy.apply(&mut tx, booking).await {
+        match twin::apply(self.plan.bug, self.strategy, &mut tx, booking).await {
             Ok(Decision::Applied(applied)) => match tx.commit().await {
                 Ending::Committed => Attempt::Committed(applied),
                 Ending::NotCommitted(failure) => Attempt::Failed(failure),
@@ -399,6 +421,13 @@ pub struct Session {
     pub prepared: Prepared,
 }
 
+impl Session {
+    /// Whether it can be used again.
+    pub fn is_open(&self) -> bool {
+        self.connection.is_open() && !matches!(&self.prepared, Prepared::Nested(nested) if !nested.is_open())
+    }
+}
+
 /// How a turn's connections are opened.
 #[derive(Clone)]
 pub struct Opener {
@@ -415,7 +444,7 @@ impl Opener {
     /// When it fails, or the server refuses a statement.
     pub async fn open(&self, application_name: &str) -> Result<Session> {
         let mut connection = Connection::open(&self.options, application_name, &self.work.levels()).await?;
-        let prepared = self.work.prepare(&mut connection).await?;
+        let prepared = self.work.prepare(&mut connection, self, application_name).await?;
         Ok(Session { connection, prepared })
     }
 }

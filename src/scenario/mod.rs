@@ -1,8 +1,9 @@
 //! What is to be run, as its author wrote it? A file in TOML: dataset, workload, load, thresholds, and what a pass must rest on.
 //!
 //! [`mod@file`] has the keys, `place` says where in the file something is wrong, `check` makes a [`Scenario`] of it, `rules` says whether its
-//! values go together, `origin` which value each setting has. The scenarios that come with the program are files like any other.
+//! values go together, `alone` how a known mistake is run, `origin` which value each setting has. The scenarios that come with the program are files like any other.
 
+mod alone;
 mod check;
 pub mod file;
 mod origin;
@@ -30,6 +31,7 @@ use crate::strategy::Strategy;
 use crate::threshold::{Figure, Threshold};
 use crate::{Error, Result};
 
+pub use alone::typed as typed_for_bug;
 pub use check::strategies;
 pub use file::{Kind, Meaning};
 pub use origin::{Origin, Source};

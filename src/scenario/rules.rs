@@ -7,7 +7,7 @@ use super::{Booking, BookingOperation, Extent, Keys, Load, Scenario, Targets, Wo
 use crate::bug::Bug;
 use crate::demand::{Demand, Known, Share, Unreachable, unreachable};
 use crate::error::nearest;
-use crate::fault::Planned;
+use crate::fault::{Fault, Planned};
 use crate::history::{Asking, OpId, OperationKind};
 use crate::pace::duration_text;
 
@@ -19,6 +19,9 @@ impl Scenario {
         mistakes.planned(&self.faults, &self.load);
         if let Workload::Booking(booking) = &self.workload {
             mistakes.booking(booking, &self.load);
+            if let Some(bug) = booking.bug {
+                mistakes.bug(bug, booking, &self.faults);
+            }
             if mistakes.0.is_empty() {
                 mistakes.demand(self, booking);
             }
@@ -207,6 +210,32 @@ impl Mistakes {
                 let message = format!("`{}` of {} units, of an authorisation of {smallest}", operation.name, operation.units);
                 self.add(at, message, "ask for fewer, or raise the total");
             }
+        }
+    }
+
+    /// A mistake can be made only where there is something to do wrong, and is seen only where it matters.
+    fn bug(&mut self, bug: Bug, booking: &Booking, faults: &[Planned]) {
+        let at = "booking.bug";
+        // Of requests with a key, whether there are keys is all that matters, and is asked elsewhere.
+        let Some(entry) = bug.entry() else { return };
+        if let Some(strategy) = booking.strategies.iter().find(|strategy| !entry.strategies.contains(strategy)) {
+            let names: Vec<&str> = entry.strategies.iter().map(|strategy| strategy.name()).collect();
+            let message = format!("{bug} is no mistake that can be made with the strategy {}", strategy.name());
+            self.add(at, message, format!("strategy = \"{}\", or --strategy; it goes with {}", names[0], names.join(", ")));
+        }
+        if !booking.operations.iter().any(|operation| operation.kind == entry.operation) {
+            let word = entry.operation.word();
+            let message = format!("{bug} is a mistake of who wants to {word}, and nobody does here");
+            self.add(at, message, format!("an operation of kind = \"{word}\", or the scenario {}", entry.alone.scenario));
+        }
+        if entry.needs_hold && booking.hold.is_zero() {
+            let cure = format!("hold = \"{}\", or --hold", duration_text(entry.alone.hold));
+            self.add(at, format!("{bug} shows only where the application pauses before it commits"), cure);
+        }
+        let crashes = |planned: &Planned| matches!(planned.fault, Fault::KillBackend | Fault::Crash | Fault::Kill);
+        if entry.needs_crash && !faults.iter().any(crashes) {
+            let cure = format!("faults = {:?}, or --fault", entry.alone.faults);
+            self.add(at, format!("{bug} shows only when the server crashes"), cure);
         }
     }
 

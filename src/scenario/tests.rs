@@ -358,3 +358,25 @@ fn what_is_wrong_in_a_scenario_of_sql_has_its_place_too() {
     let said = Scenario::from_toml("stdin", RACY, None).unwrap_err().to_string();
     assert!(said.contains("no directory to look for it in"), "{said}");
 }
+
+#[test]
+fn a_mistake_is_made_where_it_can_be_and_seen_or_refused_with_what_it_goes_with() {
+    let cases = [
+        (
+            "strategy = [\"for-update\"]\n[booking]\nbug = \"lock-and-read\"",
+            "with the strategy for-update",
+            "it goes with advisory",
+        ),
+        ("[booking]\nbug = \"exhausted-latch\"", "who wants to consume", "the scenario churn"),
+        ("strategy = [\"advisory\"]\n[booking]\nbug = \"early-unlock\"", "pauses before it commits", "--hold"),
+        ("[booking]\nbug = \"async-commit\"", "when the server crashes", "crash@1s..7s/2s"),
+        ("strategy = [\"naive\"]\n[booking]\nbug = \"spurious-refusal\"", "with the strategy naive", "serializable"),
+        ("[booking]\nbug = \"lock-and-raed\"", "there is no bug", "did you mean `lock-and-read`?"),
+    ];
+    for (text, message, cure) in cases {
+        let error = refused(text);
+        assert!(error.contains(message) && error.contains(cure), "{text}: {error}");
+    }
+    let fine = "strategy = [\"advisory\"]\n[booking]\nbug = \"early-unlock\"\nhold = \"1ms\"";
+    assert_eq!(read(&format!("{BOOKING}{fine}")).unwrap().booking().unwrap().bug, Some(Bug::EarlyUnlock));
+}

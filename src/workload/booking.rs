@@ -5,7 +5,9 @@
 //! The status becomes EXHAUSTED with the update that makes used = total, and only then.
 
 use super::keyed::{self, Key};
+use super::twin::{self, Extra};
 use crate::Result;
+use crate::bug::Bug;
 use crate::history::{Applied, Asking, OpId, OperationKind};
 use crate::outcome::{Abort, Refusal};
 use crate::pg::load::{Connection, Failure, Row, Statement, Tx};
@@ -43,19 +45,29 @@ pub struct Statements {
     write_if_version: Statement,
     /// By operation kind.
     write_if_allowed: [Statement; 3],
+    /// The mistake that is made on purpose, if one is.
+    pub(super) bug: Option<Bug>,
+    /// What the mistake needs besides.
+    pub(super) extra: Extra,
 }
 
 impl Statements {
-    /// Prepares them; `key` if they are to be those of requests with a key, whose effect completes its record.
+    /// Prepares them, for the right thing or for a known-bad twin of it; `key` if they are to be those of requests with a key, whose effect
+    /// completes its record.
     ///
     /// # Errors
     /// The server's answer.
-    pub async fn prepare(connection: &mut Connection, place: &Place, key: Option<&keyed::Scope>) -> Result<Self> {
+    pub async fn prepare(connection: &mut Connection, place: &Place, bug: Option<Bug>, key: Option<&keyed::Scope>) -> Result<Self> {
         let Place { schema, as_of, .. } = place;
         let select = format!(
             "SELECT organisation_id, total, used, scheduled, status = 'ACTIVE', end_date >= (TIMESTAMP '{as_of}')::date, version \
              FROM {schema}.authorisation WHERE id = $1"
         );
+        let relative = format!(
+            "used = used + $2, scheduled = scheduled + $3, status = CASE WHEN {} THEN 'EXHAUSTED' ELSE status END",
+            twin::exhausted(bug)
+        );
+        let absolute = "used = $2, scheduled = $3, status = CASE WHEN $2 = total THEN 'EXHAUSTED' ELSE status END";
         let write_if_allowed = |kind: OperationKind| {
             let rule = match kind {
                 OperationKind::Reserve => "total - used - scheduled >= $6",
@@ -65,7 +77,7 @@ impl Statements {
                 OperationKind::Release => String::new(),
                 _ => format!(" AND status = 'ACTIVE' AND end_date >= (TIMESTAMP '{as_of}')::date"),
             };
-            write_sql(place, key, RELATIVE, &format!(" AND organisation_id = $7{usable} AND {rule}"))
+            write_sql(place, key, &relative, &format!(" AND organisation_id = $7{usable} AND {rule}"))
         };
         let version = if key.is_some() { 14 } else { 11 };
         Ok(Self {
@@ -73,21 +85,19 @@ impl Statements {
             read_for_update: connection.prepare(&format!("{select} FOR UPDATE")).await?,
             read_for_update_nowait: connection.prepare(&format!("{select} FOR UPDATE NOWAIT")).await?,
             lock: connection.prepare("SELECT pg_advisory_xact_lock($1)").await?,
-            write_relative: connection.prepare(&write_sql(place, key, RELATIVE, "")).await?,
-            write_absolute: connection.prepare(&write_sql(place, key, ABSOLUTE, "")).await?,
-            write_if_version: connection.prepare(&write_sql(place, key, RELATIVE, &format!(" AND version = ${version}"))).await?,
+            write_relative: connection.prepare(&write_sql(place, key, &relative, "")).await?,
+            write_absolute: connection.prepare(&write_sql(place, key, absolute, "")).await?,
+            write_if_version: connection.prepare(&write_sql(place, key, &relative, &format!(" AND version = ${version}"))).await?,
             write_if_allowed: [
                 connection.prepare(&write_if_allowed(OperationKind::Reserve)).await?,
                 connection.prepare(&write_if_allowed(OperationKind::Release)).await?,
                 connection.prepare(&write_if_allowed(OperationKind::Consume)).await?,
             ],
+            bug,
+            extra: Extra::prepare(connection, place, bug, &select).await?,
         })
     }
 }
-
-const RELATIVE: &str =
-    "used = used + $2, scheduled = scheduled + $3, status = CASE WHEN used + $2 = total THEN 'EXHAUSTED' ELSE status END";
-const ABSOLUTE: &str = "used = $2, scheduled = $3, status = CASE WHEN $2 = total THEN 'EXHAUSTED' ELSE status END";
 
 /// Counters, version and ledger line in one statement, the line last: it is written once the row is locked and changed. With a key the line
 /// carries it, and its record is completed by the same statement.
@@ -186,6 +196,20 @@ impl State {
     }
 }
 
+impl Booking<'_> {
+    /// Reads the row with `statement`, which begins with the columns of a [`State`].
+    pub(super) async fn read_with(&self, tx: &mut Tx<'_>, statement: &Statement) -> Result<Option<State>, Failure> {
+        tx.execute(statement, |p| p.integer(self.proposal.authorisation)).await?;
+        tx.row().map(|row| State::of(row).ok_or_else(unreadable)).transpose()
+    }
+
+    /// The counters that it would leave, done in this state.
+    pub(super) fn would_leave(&self, state: &State) -> Applied {
+        let (used, scheduled) = self.proposal.kind.deltas(self.proposal.units);
+        Applied { version: state.version + 1, total: state.total, used: state.used + used, scheduled: state.scheduled + scheduled }
+    }
+}
+
 impl Operation for Booking<'_> {
     type State = State;
 
@@ -199,8 +223,7 @@ impl Operation for Booking<'_> {
             RowLock::ForUpdate => &self.statements.read_for_update,
             RowLock::ForUpdateNowait => &self.statements.read_for_update_nowait,
         };
-        tx.execute(statement, |p| p.integer(self.proposal.authorisation)).await?;
-        tx.row().map(|row| State::of(row).ok_or_else(unreadable)).transpose()
+        self.read_with(tx, statement).await
     }
 
     fn decide(&self, state: &State) -> Result<(), Refusal> {
@@ -232,7 +255,7 @@ impl Operation for Booking<'_> {
 
     async fn write(&self, tx: &mut Tx<'_>, state: Option<&State>, write: Write) -> Result<Option<Applied>, Failure> {
         let Proposal { kind, units, authorisation, actor, .. } = self.proposal;
-        let (mut used, mut scheduled) = kind.deltas(units);
+        let (mut used, mut scheduled) = kind.deltas(twin::counted(self));
         let mut version = 0;
         if let Some(state) = state {
             version = state.version;

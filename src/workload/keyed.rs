@@ -199,11 +199,11 @@ impl KeyedStatements {
              WHERE {record} AND expires_at <= {now}"
         );
         let without_key = match bug {
-            Some(Bug::NoKey) => Some(Statements::prepare(connection, place, None).await?),
+            Some(Bug::NoKey) => Some(Statements::prepare(connection, place, None, None).await?),
             _ => None,
         };
         Ok(Self {
-            effect: Statements::prepare(connection, place, Some(&scope)).await?,
+            effect: Statements::prepare(connection, place, None, Some(&scope)).await?,
             without_key,
             claim: connection.prepare(&claim).await?,
             look: connection.prepare(&format!("WITH {ASKED}, known AS ({known}) SELECT {found} FROM known")).await?,

@@ -2,3 +2,4 @@
 
 pub mod booking;
 pub mod keyed;
+pub mod twin;

@@ -197,7 +197,24 @@ pub async fn run_plan(options: &ConnectOptions, place: &Place, plan: Plan) -> Ru
 
 /// Runs a plan until `interrupt` turns true.
 pub async fn run_until(options: &ConnectOptions, place: &Place, plan: Plan, interrupt: watch::Receiver<bool>) -> RunRecord {
+    run_with(options, place, plan, None, interrupt).await
+}
+
+/// Runs a plan on a server of one's own, which may be brought down for it.
+pub async fn run_on_own(server: Arc<Running>, options: &ConnectOptions, place: &Place, plan: Plan) -> RunRecord {
+    let (_stop, interrupt) = watch::channel(false);
+    run_with(options, place, plan, Some(server), interrupt).await
+}
+
+async fn run_with(
+    options: &ConnectOptions,
+    place: &Place,
+    plan: Plan,
+    server: Option<Arc<Running>>,
+    interrupt: watch::Receiver<bool>,
+) -> RunRecord {
     let request = Request {
+        server,
         plan,
         options: options.clone(),
         command_name: "contention",
@@ -205,7 +222,6 @@ pub async fn run_until(options: &ConnectOptions, place: &Place, plan: Plan, inte
         verify: "dbstress verify".into(),
         disposable: None,
         accepts_uncontrolled: false,
-        server: None,
         state: place.0.clone(),
         interrupt,
     };

@@ -1,6 +1,10 @@
 //! Which mistakes does the tool know by name, so that it can show that it would find them? Each is a known-bad twin of something right.
 
+mod catalogue;
+
 use serde::{Deserialize, Serialize};
+
+pub use catalogue::{Alone, Check, Entry};
 
 /// A mistake that people make, done on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
