@@ -97,6 +97,31 @@ impl Tick {
     }
 }
 
+/// Iterations so far, by how they ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SoFar {
+    /// Committed.
+    pub committed: u64,
+    /// Answered with a stored response.
+    pub replayed: u64,
+    /// Refused.
+    pub refused: u64,
+    /// Given up, or never answered.
+    pub failed: u64,
+}
+
+impl SoFar {
+    /// What has been counted.
+    pub fn of(counts: &Counts) -> Self {
+        Self {
+            committed: counts.of(OutcomeClass::Committed),
+            replayed: counts.of(OutcomeClass::Replayed),
+            refused: counts.of(OutcomeClass::Refused),
+            failed: counts.of(OutcomeClass::Aborted) + counts.of(OutcomeClass::Unknown),
+        }
+    }
+}
+
 /// Which of the two times of an iteration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Time {

@@ -464,7 +464,7 @@ fn entries(place: &Place) -> Vec<(String, String, bool)> {
     entries.as_array().unwrap().iter().map(|e| (text(&e["name"]), text(&e["decision"]), e["was_run"].as_bool().unwrap())).collect()
 }
 
-const SUITE: [&str; 5] = ["contention", "throughput", "mixed", "flash-sale", "database-stress"];
+const SUITE: [&str; 6] = ["contention", "throughput", "mixed", "flash-sale", "database-stress", "idempotency"];
 
 #[test]
 fn a_suite_says_go_when_all_of_it_does() {

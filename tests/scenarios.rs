@@ -52,7 +52,7 @@ impl Drop for Written {
 #[test]
 fn what_is_shown_is_the_file_as_it_is_and_can_be_checked() {
     let list = printed(&["scenarios", "list"]);
-    for name in ["contention", "throughput", "mixed", "flash-sale", "database-stress"] {
+    for name in ["contention", "throughput", "mixed", "flash-sale", "database-stress", "idempotency"] {
         assert!(list.lines().any(|line| line.starts_with(name)), "{list}");
         let shown = printed(&["scenarios", "show", name]);
         let file = std::fs::read_to_string(format!("{}/scenarios/{name}.toml", env!("CARGO_MANIFEST_DIR"))).unwrap();
@@ -118,7 +118,7 @@ fn a_flag_wins_over_its_variable_a_variable_over_the_file() {
 
 #[test]
 fn every_scenario_takes_every_profile() {
-    for scenario in ["contention", "churn", "throughput", "mixed", "flash-sale", "database-stress"] {
+    for scenario in ["contention", "churn", "throughput", "mixed", "flash-sale", "database-stress", "idempotency"] {
         for profile in ["smoke", "load", "stress", "spike", "soak", "breaking-point"] {
             let lines = settings(&["config", scenario, "--profile", profile, "--time-scale", "0.1"]);
             let length = if scenario == "contention" { "load.duration" } else { "load.stages" };

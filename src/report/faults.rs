@@ -87,7 +87,8 @@ pub fn classes(record: &RunRecord, width: u16, colour: bool) -> String {
         names.push("the database");
         names.extend(turns.iter().map(|turn| &*turn.name));
         let mut table = grid(&names, width, colour);
-        for (told, found, pick) in ROWS {
+        let has_keys = record.plan.keys().is_some();
+        for (told, found, pick) in ROWS.iter().filter(|(told, ..)| has_keys || *told != STORED) {
             let mut row = vec![(*told).to_owned(), (*found).to_owned()];
             row.extend(turns.iter().map(|turn| grouped(pick(&turn.audit.classes))));
             table.add_row(row);
@@ -106,9 +107,14 @@ pub fn classes(record: &RunRecord, width: u16, colour: bool) -> String {
 /// A class of operations: what the client was told, what the database holds, and how many.
 type Row = (&'static str, &'static str, fn(&Classes) -> u64);
 
+/// What who asks with a known key is told.
+const STORED: &str = "the stored answer";
+
 const ROWS: &[Row] = &[
     ("committed", "holds it", |c| c.acknowledged_present),
     ("committed", "has lost it", |c| c.acknowledged_lost),
+    (STORED, "has another's effect", |c| c.replayed),
+    (STORED, "holds it", |c| c.replayed_own),
     ("refused", "has nothing of it", |c| c.refused),
     ("refused", "holds it", |c| c.refused_present),
     ("aborted", "has nothing of it", |c| c.aborted),

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::screen::Screen;
 use super::text::grouped;
-use crate::metrics::Tick;
+use crate::metrics::{SoFar, Tick};
 use crate::plan::Load;
 use crate::record::Rules;
 
@@ -45,6 +45,7 @@ struct Line<'a> {
     #[serde(flatten)]
     tick: &'a Tick,
     committed_so_far: u64,
+    replayed_so_far: u64,
     refused_so_far: u64,
     failed_so_far: u64,
     rules: Option<&'a Rules>,
@@ -70,8 +71,8 @@ impl Live {
         }
     }
 
-    /// A second of it is over; `so_far` is committed, refused and otherwise ended.
-    pub fn tick(&self, name: &str, tick: &Tick, so_far: (u64, u64, u64), rules: Option<&Rules>) {
+    /// A second of it is over; `so_far` is what has ended from the beginning on.
+    pub fn tick(&self, name: &str, tick: &Tick, so_far: SoFar, rules: Option<&Rules>) {
         if let Some(bar) = &self.bar {
             bar.set_position((tick.second * 1e3) as u64);
             bar.set_message(self.words(tick, so_far, rules));
@@ -79,8 +80,16 @@ impl Live {
         }
         match self.style {
             Style::Json => {
-                let (committed_so_far, refused_so_far, failed_so_far) = so_far;
-                let line = Line { name, tick, committed_so_far, refused_so_far, failed_so_far, rules };
+                let SoFar { committed, replayed, refused, failed } = so_far;
+                let line = Line {
+                    name,
+                    tick,
+                    committed_so_far: committed,
+                    replayed_so_far: replayed,
+                    refused_so_far: refused,
+                    failed_so_far: failed,
+                    rules,
+                };
                 if let Ok(json) = serde_json::to_string(&line) {
                     self.screen.line(&json);
                 }
@@ -101,12 +110,12 @@ impl Live {
     }
 
     /// `12s/30s, 50 VUs, 4,012 done, 331/s, p95 14 ms, 12 refused, rules hold (12 checks)`.
-    fn words(&self, tick: &Tick, so_far: (u64, u64, u64), rules: Option<&Rules>) -> String {
-        let (committed, refused, failed) = so_far;
+    fn words(&self, tick: &Tick, so_far: SoFar, rules: Option<&Rules>) -> String {
+        let SoFar { committed, replayed, refused, failed } = so_far;
         let elapsed = crate::pace::duration_text(Duration::from_secs(tick.second.round() as u64));
         let of = self.load.duration().map_or(String::new(), |d| format!("/{}", crate::pace::duration_text(d)));
         let p95 = tick.response.p95.map_or(String::new(), |ms| format!(", p95 {} ms", super::run::milliseconds(ms)));
-        let more = [("refused", refused), ("failed", failed), ("dropped", tick.dropped)]
+        let more = [("replayed", replayed), ("refused", refused), ("failed", failed), ("dropped", tick.dropped)]
             .into_iter()
             .filter(|(_, n)| *n > 0)
             .map(|(word, n)| format!(", {} {word}", grouped(n)))

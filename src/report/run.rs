@@ -7,7 +7,7 @@ use super::text::{Paint, finish, grid, grouped, mark, shorten, wrap};
 use crate::audit::Lost;
 use crate::invariant::{Checked, Finding};
 use crate::metrics::{Percentiles, percent};
-use crate::outcome::OutcomeClass;
+use crate::outcome::{Abort, OutcomeClass, Refusal};
 use crate::plan::Load;
 use crate::record::{Control, Moment, RunRecord, TurnRecord};
 use crate::threshold::State;
@@ -41,13 +41,20 @@ pub fn results(record: &RunRecord, width: u16, colour: bool) -> String {
             } else {
                 format!("{}\n\n{}", table(record, width, colour, &load), table(record, width, colour, &end))
             }
-        } else if width >= WIDE {
-            table(record, width, colour, &[LOAD, PROOF].concat())
         } else {
-            format!("{}\n\n{}", table(record, width, colour, LOAD), table(record, width, colour, PROOF))
+            let mut load = LOAD.to_vec();
+            if record.plan.keys().is_some() {
+                load.insert(LOAD.len() - 1, REPLAYED);
+            }
+            if width >= WIDE {
+                table(record, width, colour, &[&load[..], PROOF].concat())
+            } else {
+                format!("{}\n\n{}", table(record, width, colour, &load), table(record, width, colour, PROOF))
+            }
         });
         for section in [
             operations(record, width, colour),
+            keys(record, width),
             pace(record, width),
             faults(record, width, colour),
             classes(record, width, colour),
@@ -73,6 +80,9 @@ fn heading(record: &RunRecord, width: u16) -> String {
         None => format!("retries for up to {} s", plan.retry.deadline.as_secs()),
     };
     let load = match plan.round() {
+        Some((units, _)) if plan.keys().is_some() => {
+            format!("{} VUs, all with the same key, {units} units", plan.load.vus())
+        }
         Some((units, _)) => format!("{} VUs, {units} of {} units each", plan.load.vus(), plan.booking().map_or(0, |b| b.total)),
         None => plan.load.words(),
     };
@@ -98,6 +108,9 @@ const LOAD: &[Column] = &[
     ("committed", |t| grouped(t.counts.of(OutcomeClass::Committed))),
     ("refused", |t| grouped(t.counts.of(OutcomeClass::Refused))),
 ];
+
+/// Only requests with keys are answered with what is stored.
+const REPLAYED: Column = ("replayed", |t| grouped(t.counts.of(OutcomeClass::Replayed)));
 
 const PROOF: &[Column] = &[
     ("strategy", |t| t.name.clone()),
@@ -162,9 +175,17 @@ pub fn milliseconds(ms: f64) -> String {
     }
 }
 
+/// Where the column of stored answers is among those of an operation.
+const REPLAYED_AT: usize = 6;
+
 /// A row per operation, where there are several: response times of committed iterations, and how many samples are behind them.
 fn operations(record: &RunRecord, width: u16, colour: bool) -> String {
-    let mut table = grid(&["operation", "committed", "p50", "p95", "p99", "max", "refused", "aborted", "unknown"], width, colour);
+    let mut names = vec!["operation", "committed", "p50", "p95", "p99", "max", "refused", "aborted", "unknown"];
+    let has_keys = record.plan.keys().is_some();
+    if has_keys {
+        names.insert(REPLAYED_AT, "replayed");
+    }
+    let mut table = grid(&names, width, colour);
     let mut rows = 0;
     for turn in record.turns.iter().filter(|t| t.operations.len() > 1) {
         for operation in &turn.operations {
@@ -173,7 +194,7 @@ fn operations(record: &RunRecord, width: u16, colour: bool) -> String {
                 operation.timing.get(&OutcomeClass::Committed).and_then(|t| pick(&t.response)).map_or("-".into(), milliseconds)
             };
             let name = if record.turns.len() > 1 { format!("{}: {}", turn.name, operation.name) } else { operation.name.clone() };
-            table.add_row([
+            let mut row = vec![
                 name,
                 count(OutcomeClass::Committed),
                 time(|p| p.p50),
@@ -183,7 +204,11 @@ fn operations(record: &RunRecord, width: u16, colour: bool) -> String {
                 count(OutcomeClass::Refused),
                 count(OutcomeClass::Aborted),
                 count(OutcomeClass::Unknown),
-            ]);
+            ];
+            if has_keys {
+                row.insert(REPLAYED_AT, count(OutcomeClass::Replayed));
+            }
+            table.add_row(row);
             rows += 1;
         }
     }
@@ -197,6 +222,50 @@ fn operations(record: &RunRecord, width: u16, colour: bool) -> String {
         }
     }
     finish(&table)
+}
+
+/// What became of the keys, and of those that had expired.
+fn keys(record: &RunRecord, width: u16) -> String {
+    if record.plan.keys().is_none() {
+        return String::new();
+    }
+    let mut lines = Vec::new();
+    for turn in &record.turns {
+        let (audit, counts) = (&turn.audit, &turn.counts);
+        let prefix = if record.turns.len() > 1 { format!("{}: ", turn.name) } else { String::new() };
+        let once = if audit.key_effects == audit.key_lifetimes {
+            "one in each lifetime of a key".to_owned()
+        } else {
+            format!("{} more than there were lifetimes of keys", grouped(audit.key_effects.saturating_sub(audit.key_lifetimes)))
+        };
+        let mismatches = counts.refused.get(&Refusal::KeyMismatch).copied().unwrap_or(0);
+        let said = format!(
+            "{prefix}{} keys, {} effects, {once}; told the stored response: {}, that it is in flight: {}, that it is another body's: {}; \
+             COMMITs not answered: {}, of which {} had taken effect",
+            grouped(audit.keys),
+            grouped(audit.key_effects),
+            grouped(counts.of(OutcomeClass::Replayed)),
+            grouped(counts.failed(Abort::KeyInFlight)),
+            grouped(mismatches),
+            grouped(counts.unanswered),
+            grouped(audit.classes.replayed_own + audit.classes.unknown_committed)
+        );
+        lines.push(wrap(&said, width, "  "));
+        if let Some(cleanup) = &turn.cleanup {
+            let said = format!(
+                "{prefix}clean-up: {} of {} expired keys deleted in {} batches and {:.2} s, {} of the batches while the load ran; {} of {} others kept",
+                grouped(cleanup.expired - cleanup.expired_left.min(cleanup.expired)),
+                grouped(cleanup.expired),
+                cleanup.batches,
+                cleanup.seconds,
+                cleanup.batches_beside,
+                grouped(cleanup.alive_left),
+                grouped(cleanup.alive)
+            );
+            lines.push(wrap(&said, width, "  "));
+        }
+    }
+    lines.join("\n")
 }
 
 /// Response against service time, how late the generator was, what was dropped, how long the pool was waited for: where there is something

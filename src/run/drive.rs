@@ -24,8 +24,8 @@ use super::vu::{Thread, Vu};
 use super::work::{Opener, Work};
 use crate::fault::{Injector, Strike};
 use crate::history::{Applied, Mark, Writer};
-use crate::metrics::{Recorder, Tick};
-use crate::outcome::{Abort, Outcome, OutcomeClass};
+use crate::metrics::{Recorder, SoFar, Tick};
+use crate::outcome::{Abort, Outcome};
 use crate::pg::ConnectOptions;
 use crate::plan::{Load, Plan};
 use crate::record::Rules;
@@ -99,8 +99,8 @@ pub struct Progress {
     pub elapsed: Duration,
     /// The last second; none before the first is over.
     pub tick: Option<Tick>,
-    /// Committed, refused, otherwise, so far.
-    pub so_far: (u64, u64, u64),
+    /// What has ended, from the beginning on.
+    pub so_far: SoFar,
     /// What the rules came to so far, if they are checked.
     pub rules: Option<Rules>,
 }
@@ -388,12 +388,10 @@ pub async fn drive(
                 Some(handover) => {
                     collected.take(handover);
                     while let Some(second) = collected.complete(&everyone.turn.load) {
-                        let counts = collected.total.counts();
-                        let (committed, refused) = (counts.of(OutcomeClass::Committed), counts.of(OutcomeClass::Refused));
                         let progress = Progress {
                             elapsed: Duration::from_secs_f64(second),
                             tick: collected.ticks.last().cloned(),
-                            so_far: (committed, refused, counts.iterations() - committed - refused),
+                            so_far: SoFar::of(collected.total.counts()),
                             rules: None,
                         };
                         if let Some(why) = watch(&progress, &collected.total) {
