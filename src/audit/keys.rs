@@ -61,6 +61,13 @@ fn applied_once(audit: &mut Audit, lifetimes: Lifetimes, subject: &Subject) {
     }
 }
 
+/// Whether an attempt had this effect and was not answered, and when it was asked for again the key had come to stand for another body, in a
+/// later lifetime: then what the client was told is right, and says nothing of its effect.
+pub(super) fn outlived(lifetimes: Lifetimes, subject: &Subject, record: &Record, effect: &Entry) -> bool {
+    let is_later = |other: &Entry| other.decided >= effect.decided + lifetimes.lifetime && other.units != record.units;
+    i32::from(effect.attempt) < i32::from(record.attempts) && subject.ledger.iter().any(is_later)
+}
+
 /// An answer is what an effect of the key came to, one of the same body, and one that was still alive when it was asked for.
 fn answered(audit: &mut Audit, lifetimes: Lifetimes, subject: &Subject, record: &Record) {
     let (id, op, told) = (subject.authorisation, op_of(subject, record), record.applied);

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Audit, Breach, Entry, Expectation, Subject, op_of, truth};
+use super::{Audit, Breach, Entry, Expectation, Subject, keys, op_of, truth};
 use crate::history::{OpId, Record};
 use crate::outcome::{Outcome, Refusal};
 
@@ -93,6 +93,11 @@ pub(super) fn reconcile(audit: &mut Audit, expectation: &Expectation, subject: &
             (Outcome::Replayed, None) => classes.replayed += 1,
             (Outcome::Replayed, Some(_)) => classes.replayed_own += 1,
             (Outcome::Refused(_), None) => classes.refused += 1,
+            (Outcome::Refused(Refusal::KeyMismatch), Some(entry))
+                if expectation.lifetimes.is_some_and(|lifetimes| keys::outlived(lifetimes, subject, record, entry)) =>
+            {
+                classes.unknown_committed += 1;
+            }
             (Outcome::Refused(refusal), Some(entry)) => {
                 classes.refused_present += 1;
                 let detail = format!("refused ({}), yet applied as version {}", refusal.words(), entry.applied.version);

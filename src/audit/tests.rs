@@ -217,6 +217,35 @@ fn what_was_seen_on_the_wire_must_be_what_the_database_holds() {
     assert_eq!(absent(Truth::Committed), (vec![Breach::AcknowledgedLost], 0), "the server had said so");
 }
 
+/// Two requests with one key of which the second came after its lifetime, with another body; the first was not answered at first, asked again
+/// and was told that the key is another body's.
+#[test]
+fn who_asks_again_for_a_key_that_has_lapsed_may_meet_another_body() {
+    let refused = |change: fn(&mut Subject)| {
+        let audit = examine(|e, s| {
+            e.contest_units = None;
+            e.lifetimes = Some(Lifetimes { lifetime: 60, late: 61 });
+            s.records.truncate(2);
+            s.records[0].outcome = Outcome::Refused(Refusal::KeyMismatch);
+            s.records[0].attempts = 2;
+            s.records[0].applied = Applied::default();
+            s.records[1].asking = Some(Asking::Late);
+            s.records[1].units = 10;
+            s.ledger[0].decided = 61;
+            s.ledger[0].units = 10;
+            s.ledger[0].applied.scheduled = 30;
+            s.records[1].applied = s.ledger[0].applied;
+            s.last = s.ledger[0].applied;
+            change(s);
+        });
+        (kinds(&audit), audit.classes.unknown_committed)
+    };
+    assert_eq!(refused(|_| {}), (vec![], 1));
+    assert_eq!(refused(|s| s.records[0].attempts = 1).0, [Breach::RefusedPresent], "it was answered, and wrongly");
+    let within = refused(|s| s.ledger[0].decided = 59);
+    assert!(within.0.contains(&Breach::RefusedPresent) && within.0.contains(&Breach::KeyAppliedTwice), "{within:?}");
+}
+
 #[test]
 fn one_operation_applied_by_two_attempts_is_found() {
     let audit = examine(|_, s| {

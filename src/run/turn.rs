@@ -307,7 +307,7 @@ fn record(
         Err(error) => (Vec::new(), Some(error)),
     };
     judged.driven.failure = judged.driven.failure.or(unread);
-    gates.extend(faults::gates(&faults, &judged.audit, &judged.driven.settings));
+    gates.extend(faults::gates(plan, &faults, &judged.audit, &judged.driven.settings));
     let (verdict, reasons) = evidence::judge(plan, strategy, &counts, &judged, &live, &gates, &thresholds);
     let timing = |operation: Option<usize>| -> BTreeMap<_, _> {
         OutcomeClass::ALL
