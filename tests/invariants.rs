@@ -86,6 +86,12 @@ impl Clinic {
         let fence = "INSERT INTO unit_ledger (op_id, attempt, line, run_id, vu, strategy, kind, authorisation_id, organisation_id, actor_id, units) \
                      VALUES ((1::bigint << 47) + 999, 1, 0, 1, 0, 'atomic', 'fence', 1, 0, 0, 0)";
         clinic.run(fence).await;
+        clinic.book(6, "reserve", 10).await;
+        let keyed = "UPDATE unit_ledger SET key = 'k' WHERE authorisation_id = 6;
+            INSERT INTO idempotency_key
+                SELECT l.organisation_id, l.kind, l.key, 'body', 'completed', ARRAY[l.version, l.total, l.used, l.scheduled], l.op_id, l.attempt,
+                l.authorisation_id, l.run_id, m.as_of, m.as_of + interval '1 day' FROM unit_ledger l, meta m WHERE l.key = 'k'";
+        clinic.run(keyed).await;
         clinic
     }
 
@@ -228,7 +234,10 @@ async fn a_bare_seed_passes_on_its_structure_alone() {
     let mut clinic = Clinic::new().await;
     let vacuous: Vec<String> =
         clinic.check_all().await.into_iter().filter(|c| c.finding == Finding::Vacuous).map(|c| c.name).collect();
-    assert_eq!(vacuous, ["counters-match-ledger", "ledger-replays", "applied-once", "organisation-of-actor"]);
+    let of_use = ["counters-match-ledger", "ledger-replays", "applied-once", "organisation-of-actor"];
+    let of_keys =
+        invariant::built_in().unwrap().into_iter().map(|i| i.name).filter(|name| name.contains("key") || name == "no-stale-claim");
+    assert_eq!(vacuous, of_use.map(str::to_owned).into_iter().chain(of_keys).collect::<Vec<_>>());
     let (code, out, _) = clinic.verify(&[]);
     assert_eq!(code, 0, "{out}");
     assert!(out.contains("nothing to examine"), "{out}");
@@ -470,7 +479,7 @@ async fn missing_unvalidated_and_disabled_constraints_are_found() {
         faults(c, "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'authorisation_pkey'::regclass").await,
         ["authorisation.authorisation_pkey: invalid"]
     );
-    assert_eq!(faults(c, "ALTER TABLE meta RENAME TO atem").await.len(), 22, "with nothing to look at, everything is missing");
+    assert_eq!(faults(c, "ALTER TABLE meta RENAME TO atem").await.len(), 24, "with nothing to look at, everything is missing");
     assert_eq!(clinic.constraints().await, expected_constraints());
     clinic.run(dropped).await;
     assert_eq!(clinic.broken().await, ["constraints-in-place"]);
@@ -557,7 +566,7 @@ async fn a_check_that_cannot_be_made_is_errored_and_the_others_are_still_made() 
     assert_eq!(checked[0].finding, Finding::Errored("it did not finish within 200ms".into()));
     assert!(matches!(checked[1].finding, Finding::Holds { .. }));
     let live = run_all(&mut clinic.session, &invariant::built_in().unwrap(), &DEFAULT_SEARCH_PATH, When::Always, TIMEOUT).await;
-    assert_eq!(live.len(), 4, "under load only what holds in any snapshot");
+    assert_eq!(live.len(), 5, "under load only what holds in any snapshot");
     // A policy that hides rows from a role must not read as a pass.
     let role = format!("blind_in_{}", clinic.database.options.database);
     clinic.run(&format!("CREATE ROLE {role}; GRANT USAGE ON SCHEMA dbstress TO {role}; GRANT SELECT ON patient TO {role}")).await;

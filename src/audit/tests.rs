@@ -400,3 +400,109 @@ fn what_is_lost_without_a_crash_is_not_explained_by_one() {
     // 2 is followed by 3, which was answered before the crash; 5 was answered after it.
     assert_eq!((lost.operations, lost.unexplained, lost.survivors), (2, 1, 1));
 }
+
+const DAY: i64 = 24 * 3600;
+
+/// A key of which VU 0 had it done, VU 1 and 2 were told, VU 3 had another body, and VU 1 asked once more after the lifetime.
+fn key() -> (Expectation, Subject) {
+    let (mut expectation, mut subject) = round();
+    expectation.lifetimes = Some(Lifetimes { lifetime: DAY, late: DAY + 1 });
+    expectation.issued.insert(1, 2);
+    let first = subject.records[0].applied;
+    for record in &mut subject.records {
+        record.asking = Some(Asking::First);
+    }
+    for n in [1, 2] {
+        subject.records[n].outcome = Outcome::Replayed;
+        subject.records[n].applied = first;
+    }
+    subject.records[2].asking = Some(Asking::HangUp);
+    let mismatch = &mut subject.records[3];
+    (mismatch.asking, mismatch.units) = (Some(Asking::OtherBody), 10);
+    mismatch.outcome = Outcome::Refused(Refusal::KeyMismatch);
+    let late =
+        Record { n: 1, asking: Some(Asking::Late), outcome: Outcome::Committed, applied: subject.last, ..subject.records[1] };
+    subject.records.push(Record { last_attempt: 400, commit_sent: 410, finished: 420, ..late });
+    // In the ledger the later one comes first.
+    subject.ledger[0].op = OpId::new(RUN, 1, 1);
+    subject.ledger[0].decided = DAY + 1;
+    (expectation, subject)
+}
+
+fn examine_key(change: impl FnOnce(&mut Subject)) -> Audit {
+    let (expectation, mut subject) = key();
+    change(&mut subject);
+    let mut audit = Audit::default();
+    audit.examine(&expectation, subject);
+    audit
+}
+
+#[test]
+fn a_key_with_one_effect_in_each_lifetime_has_no_finding() {
+    let audit = examine_key(|_| {});
+    assert_eq!(kinds(&audit), [], "{:?}", audit.findings);
+    assert_eq!((audit.keys, audit.key_lifetimes, audit.key_effects, audit.rounds), (1, 2, 2, 0));
+    assert_eq!(audit.classes, Classes { acknowledged_present: 2, replayed: 2, refused: 1, ..Classes::default() });
+    // An attempt of one that was replayed in the end may be the one that did it.
+    let audit = examine_key(|s| {
+        s.ledger[1].op = OpId::new(RUN, 2, 0);
+        s.records[0].outcome = Outcome::Replayed;
+    });
+    assert_eq!((kinds(&audit), audit.classes.replayed, audit.classes.replayed_own), (vec![], 2, 1));
+}
+
+#[test]
+fn two_effects_in_a_lifetime_name_operations_and_attempts() {
+    let audit = examine_key(|s| s.ledger[0].decided = DAY - 1);
+    assert!(kinds(&audit).contains(&Breach::KeyAppliedTwice), "{:?}", audit.findings);
+    let finding = audit.findings.iter().find(|f| f.breach == Breach::KeyAppliedTwice).unwrap();
+    assert_eq!(finding.operations, ["3.0.0", "3.1.1"]);
+    assert!(finding.detail.contains("3.0.0 attempt 1 at version 1, 3.1.1 attempt 1 at version 2"), "{finding:?}");
+    assert_eq!((audit.key_lifetimes, audit.key_effects), (1, 2));
+    // Whoever comes back from a later lifetime to an earlier one has not begun a new one.
+    let back = examine_key(|s| (s.ledger[0].decided, s.ledger[1].decided) = (0, DAY + 1));
+    assert!(kinds(&back).contains(&Breach::KeyAppliedTwice), "{:?}", back.findings);
+}
+
+#[test]
+fn two_attempts_of_one_operation_are_two_effects_of_its_key() {
+    let audit = examine_key(|s| {
+        s.records.pop();
+        s.ledger[0] = Entry { op: s.ledger[1].op, attempt: 2, decided: 0, ..s.ledger[0] };
+    });
+    assert_eq!(kinds(&audit), [Breach::Duplicated, Breach::KeyAppliedTwice]);
+}
+
+#[test]
+fn an_answer_is_what_an_effect_of_the_key_came_to() {
+    let told = examine_key(|s| s.records[1].applied.scheduled = 30);
+    assert_eq!(kinds(&told), [Breach::ReplayDiffers]);
+    let of_another_body = examine_key(|s| s.records[1].units = 10);
+    assert_eq!(kinds(&of_another_body), [Breach::WrongBody]);
+    let of_the_lifetime_before = examine_key(|s| {
+        s.records[4].outcome = Outcome::Replayed;
+        s.records[4].applied = s.records[0].applied;
+        s.ledger[0].op = OpId::new(RUN, 3, 0);
+        s.records[3].outcome = Outcome::Committed;
+        (s.records[3].units, s.records[3].asking, s.records[3].applied) = (20, Some(Asking::Late), s.last);
+    });
+    assert_eq!(kinds(&of_the_lifetime_before), [Breach::ReplayDiffers], "{:?}", of_the_lifetime_before.findings);
+}
+
+#[test]
+fn an_answer_without_any_effect_is_lost() {
+    let nothing = |s: &mut Subject| {
+        s.ledger.clear();
+        s.last = Applied { version: 0, total: 50, used: 0, scheduled: 0 };
+        s.records.truncate(2);
+    };
+    let audit = examine_key(nothing);
+    assert_eq!(kinds(&audit), [Breach::AcknowledgedLost]);
+    assert_eq!(audit.breaches[&Breach::AcknowledgedLost], 2, "the one that had it done, and the one that was told so");
+}
+
+#[test]
+fn a_mismatch_needs_an_effect_of_another_body() {
+    let audit = examine_key(|s| s.records[3].units = 20);
+    assert_eq!(kinds(&audit), [Breach::UnjustifiedRefusal]);
+}

@@ -380,3 +380,49 @@ fn a_mistake_is_made_where_it_can_be_and_seen_or_refused_with_what_it_goes_with(
     let fine = "strategy = [\"advisory\"]\n[booking]\nbug = \"early-unlock\"\nhold = \"1ms\"";
     assert_eq!(read(&format!("{BOOKING}{fine}")).unwrap().booking().unwrap().bug, Some(Bug::EarlyUnlock));
 }
+
+#[test]
+fn requests_with_keys_go_with_rounds_of_reservations_and_one_body_and_another() {
+    let keys = "[booking]\ntargets = \"rounds\"\n[idempotency]\n";
+    let scenario = read(&format!("{BOOKING}{keys}")).unwrap();
+    let booking = scenario.booking().unwrap();
+    let day = Duration::from_secs(24 * 3600);
+    assert_eq!(booking.keys, Some(Keys { in_flight: InFlight::Refuse, lifetime: day, cleanup: 10_000 }));
+    assert_eq!((booking.operations[0].request, booking.per_round()), (Some(Asking::First), 2));
+    let file = format!(
+        "{BOOKING}{keys}in_flight = \"wait\"\nlifetime = \"90m\"\ncleanup = 5\n[[operation]]\nkind = \"reserve\"\nrequest = \"hang-up\"\n"
+    );
+    let scenario = read(&file).unwrap();
+    let keys_of = scenario.booking().unwrap().keys.unwrap();
+    assert_eq!(
+        (keys_of.in_flight, keys_of.lifetime, keys_of.cleanup, keys_of.late()),
+        (InFlight::Wait, Duration::from_secs(5_400), 5, 5_401)
+    );
+    assert_eq!(scenario.operations(), ["hang-up"], "named after the way it asks");
+
+    let operation = |rest: &str| format!("[[operation]]\nkind = \"reserve\"\n{rest}\n");
+    let cases = [
+        ("[idempotency]\n".to_owned(), "keys are asked with in rounds"),
+        (operation("request = \"again\""), "`request` cannot be used: requests carry no key"),
+        (format!("{keys}[[operation]]\nkind = \"consume\"\n"), "with keys everybody reserves"),
+        (format!("{keys}{}", operation("request = \"other-body\"")), "everybody has another body"),
+        (
+            format!("{keys}{}{}", operation(""), operation("request = \"other-body\"")),
+            "another body, and it asks for 10 units as all do",
+        ),
+        (
+            format!("{keys}{}{}", operation(""), operation("request = \"again\"\nunits = 20")),
+            "the same body, and it asks for 20 units, not 10",
+        ),
+        (format!("{keys}lifetime = \"1s\"\n"), "a key that lives for 1s"),
+        (format!("{keys}lifetime = \"3000h\"\n"), "from 1m to 90 days"),
+        ("[booking]\ntargets = \"rounds\"\ntotal = 15\n[idempotency]\n".to_owned(), "no room for two effects of 10"),
+        ("[booking]\ntargets = \"rounds\"\nbug = \"no-show\"\n[idempotency]\n".to_owned(), "`no-show` is a mistake with bookings"),
+        ("[booking]\nbug = \"claim-apart\"\n".to_owned(), "`claim-apart` is a mistake with keys"),
+        (format!("{keys}in_flight = \"answer\"\n"), "refuse"),
+    ];
+    for (rest, said) in cases {
+        let error = refused(&rest);
+        assert!(error.contains(said), "{rest}\n{error}");
+    }
+}

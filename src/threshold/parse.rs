@@ -171,7 +171,7 @@ fn foreign(word: &str) -> Option<&'static str> {
     match word {
         "http_req_failed" => Some("there is no HTTP here: what fails is `failed:rate<1%` (aborted or unknown)"),
         "checks" => Some(
-            "there are no checks here: invariants are always proved; how iterations ended is `committed`, `refused`, `aborted`, `unknown`",
+            "there are no checks here: invariants are always proved; how iterations ended is `committed`, `replayed`, `refused`, `aborted`, `unknown`",
         ),
         http if http.starts_with("http_req") => {
             Some("there is no HTTP here: how long an iteration takes is `response:p(95)<500ms`")
@@ -344,6 +344,8 @@ mod tests {
             ("reserve.refused.response:p(95)<50ms", "reserve.refused.response:p(95)<50ms"),
             ("book-2_x.aborted.service:max<50ms", "book-2_x.aborted.service:max<50ms"),
             ("unknown.count == 0", "unknown:count==0"),
+            ("replayed.rate > 10%", "replayed:rate>0.1"),
+            ("replayed.response:p(95) < 50", "replayed.response:p(95)<50ms"),
             ("committed.count>=1000", "committed:count>=1000"),
             ("reserve.aborted.rate<0.01", "reserve.aborted:rate<0.01"),
             ("aborted.rate<7%", "aborted:rate<0.07"),

@@ -105,6 +105,14 @@ impl Scope {
         }
     }
 
+    /// Which of several records is taken. Only the bug can find several.
+    fn latest(self) -> &'static str {
+        match self.bug {
+            Some(Bug::UnscopedKey) => " ORDER BY expires_at DESC LIMIT 1",
+            _ => "",
+        }
+    }
+
     /// What is unique, as SQL.
     fn key(self, key: &str, fingerprint: &str) -> String {
         match self.bug {
@@ -171,8 +179,10 @@ impl KeyedStatements {
         let columns = "organisation_id, endpoint, key, fingerprint, state, authorisation_id, run_id, created_at, expires_at";
         let values = format!("$1::bigint, $2::text, {unique}, $4::text, 'pending', $6::bigint, {run}, {now}, {now} + {lifetime}");
         let found = "fingerprint, is_over, response[1], response[2], response[3], response[4]";
-        let known =
-            format!("SELECT fingerprint, response, expires_at <= {now} AS is_over FROM {schema}.idempotency_key WHERE {record}");
+        let known = format!(
+            "SELECT fingerprint, response, expires_at <= {now} AS is_over FROM {schema}.idempotency_key WHERE {record}{}",
+            scope.latest()
+        );
         // The lock is taken only for what is not known, so that being told the answer stands in nobody's way. It can be had the moment that its
         // holder has ended, and the record of that one may be younger than this statement's snapshot: then nothing is inserted.
         let free = match keys.in_flight {
