@@ -317,7 +317,11 @@ impl Plan {
     pub fn claim(&self) -> String {
         match self.bug() {
             Some(bug) => format!("nothing: a known mistake is made on purpose ({bug})"),
-            None => self.claim_of_the_right_thing(),
+            None if self.faults.is_empty() => self.claim_of_the_right_thing(),
+            None => {
+                let faults: Vec<String> = self.faults.iter().map(ToString::to_string).collect();
+                format!("{}; meanwhile {}", self.claim_of_the_right_thing(), faults.join(", "))
+            }
         }
     }
 
@@ -375,7 +379,11 @@ impl Plan {
             }
         };
         let kept = if kept.is_empty() { kept } else { format!("; {kept}") };
-        format!("no overbooking and no lost update, under {pressure}{kept}")
+        let what = match self.faults.is_empty() {
+            true => "no overbooking and no lost update",
+            false => "no overbooking, no lost update, nothing acknowledged that was lost, nothing done twice",
+        };
+        format!("{what}, under {pressure}{kept}")
     }
 }
 

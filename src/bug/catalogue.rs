@@ -95,6 +95,16 @@ const OVERBOOKS: &[Check] = &[OVERBOOKED, WITHIN_TOTAL];
 /// The version over the total is in the ledger too, and who got it has won a round that had no room.
 const OVERBOOKS_TOO: &[Check] = &[REPLAYS, WINNERS];
 
+const DONE_TWICE: &[Check] = &[Check::Audit(Breach::Duplicated), APPLIED_ONCE];
+const DONE_TWICE_TOO: &[Check] = &[
+    // The second attempt found no room, the first had committed.
+    Check::Audit(Breach::RefusedPresent),
+    // No attempt was left, or no time, and the change was there.
+    Check::Audit(Breach::AbortedPresent),
+    // Who came twice took the room of those that were refused.
+    UNJUSTIFIED,
+];
+
 /// Those that claim to be safe: what the mistake breaks, the strategy does not look after.
 const ANY: &[Strategy] = &[
     Strategy::ForUpdate,
@@ -155,6 +165,23 @@ static BLIND_RETRY: Entry = Entry {
     may: OVERBOOKS_TOO,
     ..USUAL
 };
+static IMPATIENT_RETRY: Entry = Entry {
+    summary: "hangs up at COMMIT, sends it again",
+    must: DONE_TWICE,
+    may: &[
+        // Nobody asks whether there is room for the second time,
+        OVERBOOKED,
+        WITHIN_TOTAL,
+        REPLAYS,
+        // and whoever was counted twice leaves less of it to the others.
+        UNJUSTIFIED,
+        // No attempt was left, or no time, and the change was there.
+        Check::Audit(Breach::AbortedPresent),
+        // With a constraint, the second time is refused, and the first had committed.
+        Check::Audit(Breach::RefusedPresent),
+    ],
+    ..USUAL
+};
 static MIXED_ISOLATION: Entry = Entry {
     summary: "one client writes at READ COMMITTED",
     strategies: &[Strategy::Serializable],
@@ -168,7 +195,7 @@ static ASYNC_COMMIT: Entry = Entry {
     summary: "acknowledged before it is durable",
     needs_crash: true,
     // A page of the log is written as soon as it is full: a crash takes the commits of the last page, and now and then there are none.
-    alone: Alone { duration: Duration::from_secs(8), faults: &["crash@1s..7s/2s"], ..CHURN },
+    alone: Alone { duration: Duration::from_secs(5), faults: &["crash@2s"], ..CHURN },
     must: &[Check::Audit(Breach::AcknowledgedLost)],
     ..USUAL
 };
@@ -186,15 +213,8 @@ static NESTED_TRANSACTION: Entry = Entry {
     strategies: &[Strategy::Serializable],
     // Room for most of those that come, and for some of them twice.
     alone: Alone { total: Some(150), ..ROUNDS },
-    must: &[Check::Audit(Breach::Duplicated), APPLIED_ONCE],
-    may: &[
-        // The second attempt found no room, the first had committed.
-        Check::Audit(Breach::RefusedPresent),
-        // No attempt was left, or no time, and the change was there.
-        Check::Audit(Breach::AbortedPresent),
-        // Who came twice took the room of those that were refused.
-        UNJUSTIFIED,
-    ],
+    must: DONE_TWICE,
+    may: DONE_TWICE_TOO,
     ..USUAL
 };
 static OTHER_RELEASE: Entry = Entry {
@@ -266,6 +286,7 @@ impl Bug {
             Self::EarlyUnlock => &EARLY_UNLOCK,
             Self::IgnoredRowCount => &IGNORED_ROW_COUNT,
             Self::BlindRetry => &BLIND_RETRY,
+            Self::ImpatientRetry => &IMPATIENT_RETRY,
             Self::MixedIsolation => &MIXED_ISOLATION,
             Self::AsyncCommit => &ASYNC_COMMIT,
             Self::ExhaustedLatch => &EXHAUSTED_LATCH,

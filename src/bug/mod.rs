@@ -20,6 +20,8 @@ pub enum Bug {
     IgnoredRowCount,
     /// A retry replays the writes alone, without reading and deciding again.
     BlindRetry,
+    /// Who does not wait for the answer to COMMIT takes it for a failure, and does it again.
+    ImpatientRetry,
     /// Among SERIALIZABLE transactions one client writes at READ COMMITTED.
     MixedIsolation,
     /// Commits are acknowledged before they are durable.
@@ -50,12 +52,13 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::CheckThenAct,
         Self::LockAndRead,
         Self::EarlyUnlock,
         Self::IgnoredRowCount,
         Self::BlindRetry,
+        Self::ImpatientRetry,
         Self::MixedIsolation,
         Self::AsyncCommit,
         Self::ExhaustedLatch,
@@ -79,6 +82,7 @@ impl Bug {
             Self::EarlyUnlock => "early-unlock",
             Self::IgnoredRowCount => "ignored-row-count",
             Self::BlindRetry => "blind-retry",
+            Self::ImpatientRetry => "impatient-retry",
             Self::MixedIsolation => "mixed-isolation",
             Self::AsyncCommit => "async-commit",
             Self::ExhaustedLatch => "exhausted-latch",

@@ -51,6 +51,13 @@ const OF_BOOKINGS: [Twin; 2] = [
     },
 ];
 
+/// Besides, one twin for each thing that a pass under faults claims: nothing is done twice, and nothing acknowledged is lost.
+const OF_FAULTS: [Twin; 2] = [
+    Twin { strategy: Strategy::Atomic, bug: Some(Bug::ImpatientRetry), breach: Breach::Duplicated, invariants: &["applied-once"] },
+    // Only who was told knows what was promised: the rows alone look right.
+    Twin { strategy: Strategy::Optimistic, bug: Some(Bug::IgnoredRowCount), breach: Breach::AcknowledgedLost, invariants: &[] },
+];
+
 /// The twin of requests with keys. At a level at which the server turns down who lost the race, the bug would do no harm.
 const OF_KEYS: [Twin; 1] = [Twin {
     strategy: Strategy::Atomic,
@@ -60,8 +67,13 @@ const OF_KEYS: [Twin; 1] = [Twin {
 }];
 
 /// The twins that must be caught before a plan of bookings can pass.
-pub fn twins(plan: &Plan) -> &'static [Twin] {
-    if plan.keys().is_some() { &OF_KEYS } else { &OF_BOOKINGS }
+pub fn twins(plan: &Plan) -> Vec<&'static Twin> {
+    let (of_workload, of_faults): (&[Twin], &[Twin]) = match (plan.keys(), plan.faults.is_empty()) {
+        (Some(_), _) => (&OF_KEYS, &[]),
+        (None, true) => (&OF_BOOKINGS, &[]),
+        (None, false) => (&OF_BOOKINGS, &OF_FAULTS),
+    };
+    of_workload.iter().chain(of_faults).collect()
 }
 
 /// Makes the schema anew, empty.
@@ -219,7 +231,7 @@ async fn until_caught(
 
 const CAUGHT: &str = "caught";
 
-/// Both witnesses must have seen it: one alone would leave the other's detector unproven.
+/// Both witnesses must have seen it, where there are two: one alone would leave the other's detector unproven.
 fn caught(twin: &Twin, judged: &Judged) -> String {
     let found = judged.audit.findings.iter().find(|f| f.breach == twin.breach);
     let rows: i64 = judged
@@ -229,6 +241,7 @@ fn caught(twin: &Twin, judged: &Judged) -> String {
         .filter_map(|c| if let Finding::Violated { total, .. } = c.finding { Some(total) } else { None })
         .sum();
     match (found, rows) {
+        (Some(finding), _) if twin.invariants.is_empty() => format!("{CAUGHT} by the audit ({})", finding.detail),
         (Some(finding), 1..) => {
             format!("{CAUGHT} by the audit ({}) and by {} ({rows} rows)", finding.detail, twin.invariants.join(", "))
         }

@@ -368,6 +368,10 @@ impl BookingWork {
             return browse(tx, booking).await;
         }
         match twin::apply(self.plan.bug, self.strategy, &mut tx, booking).await {
+            Ok(Decision::Applied(_)) if twin::hangs_up(self.plan.bug, booking) => {
+                tx.commit_and_hang_up().await;
+                Attempt::Failed(Failure::local(Abort::ConnectionLost))
+            }
             Ok(Decision::Applied(applied)) => match tx.commit().await {
                 Ending::Committed => Attempt::Committed(applied),
                 Ending::NotCommitted(failure) => Attempt::Failed(failure),

@@ -106,10 +106,17 @@ pub async fn apply(bug: Option<Bug>, strategy: Strategy, tx: &mut Tx<'_>, bookin
         Some(Bug::EarlyUnlock) => early_unlock::apply(tx, booking).await,
         Some(Bug::IgnoredRowCount) => ignored_row_count::apply(tx, booking).await,
         Some(Bug::BlindRetry) => blind_retry::apply(strategy, tx, booking).await,
+        // What was decided once is not asked again: it is sent again.
+        Some(Bug::ImpatientRetry) if now_and_then(booking.op_id) => blind_retry::apply(strategy, tx, booking).await,
         Some(Bug::SpuriousRefusal) => spurious_refusal::apply(strategy, tx, booking).await,
         // The strategy is right; what is wrong is around it or in its statements.
         _ => strategy.apply(tx, booking).await,
     }
+}
+
+/// Whether COMMIT is sent, and nobody waits for its answer.
+pub fn hangs_up(bug: Option<Bug>, booking: &Booking<'_>) -> bool {
+    bug == Some(Bug::ImpatientRetry) && booking.attempt == 1 && now_and_then(booking.op_id)
 }
 
 /// What happens on the connection once an attempt is over.
