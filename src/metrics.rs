@@ -97,7 +97,7 @@ impl Tick {
     }
 }
 
-/// Iterations so far, by how they ended.
+/// Iterations so far, by how they ended, and what went wrong on purpose.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SoFar {
     /// Committed.
@@ -108,12 +108,15 @@ pub struct SoFar {
     pub refused: u64,
     /// Given up, or never answered.
     pub failed: u64,
+    /// Faults that struck.
+    pub faults: u64,
 }
 
 impl SoFar {
     /// What has been counted.
-    pub fn of(counts: &Counts) -> Self {
+    pub fn of(counts: &Counts, faults: u64) -> Self {
         Self {
+            faults,
             committed: counts.of(OutcomeClass::Committed),
             replayed: counts.of(OutcomeClass::Replayed),
             refused: counts.of(OutcomeClass::Refused),

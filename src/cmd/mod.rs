@@ -5,6 +5,7 @@ pub mod capacity;
 pub mod config;
 pub mod db;
 pub mod demo;
+pub mod faults;
 mod interrupt;
 pub mod run;
 pub mod scenarios;
@@ -187,6 +188,12 @@ pub enum Command {
     /// Show the scenarios that come with the program, start a file of your own from one, check it
     #[command(after_help = "Example:\n  dbstress scenarios show mixed > mine.toml")]
     Scenarios(scenarios::Scenarios),
+    /// Show what can go wrong on purpose: what --fault and `faults` in a file understand
+    ///
+    /// Second column: any = on any server; no-tls = on any server, through a proxy that dbstress puts before it; private = on the private server
+    /// only.
+    #[command(after_help = "Example:\n  dbstress contention --fault terminate@5s..25s/500ms --fault crash@15s")]
+    Faults(faults::Faults),
     /// Print which settings a scenario would run with, and who decided each: flag, environment, file or default
     #[command(after_help = "Example:\n  dbstress config throughput --profile stress --vus 40")]
     Config(Box<config::Args>),
@@ -254,6 +261,7 @@ impl Cli {
             }
             Command::Bugs(args) => bugs::run(&args, global, screen),
             Command::Scenarios(scenarios) => scenarios::run(&scenarios, screen),
+            Command::Faults(args) => Ok(faults::run(&args, screen)),
             Command::Config(args) => config::run(&args, matches, screen),
             Command::Schema => schema::run(screen),
             Command::Db(db) => db::run(db, global, &screen),

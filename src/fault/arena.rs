@@ -1,7 +1,7 @@
 //! What is at hand for a fault to be done to: the sessions of the run, the proxy, the server if it is ours.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -35,6 +35,7 @@ pub struct Arena {
     /// One after the other: a server that is down cannot be frozen.
     at_server: Mutex<()>,
     is_down: Arc<AtomicBool>,
+    struck: Arc<AtomicU64>,
     session: Mutex<Option<Session>>,
 }
 
@@ -55,6 +56,7 @@ impl Arena {
             lease,
             at_server: Mutex::new(()),
             is_down: Arc::default(),
+            struck: Arc::default(),
             session: Mutex::new(None),
         }
     }
@@ -62,6 +64,11 @@ impl Arena {
     /// Turns true while the server is down because of a fault.
     pub fn outage(&self) -> Arc<AtomicBool> {
         self.is_down.clone()
+    }
+
+    /// How often anything has struck.
+    pub fn struck(&self) -> Arc<AtomicU64> {
+        self.struck.clone()
     }
 
     /// The run's sessions, as what follows a SELECT's columns.

@@ -1,6 +1,7 @@
 //! How do faults happen while the load runs? Each by its own schedule, all at once, and each is healed before the load is judged.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use tokio::sync::watch;
@@ -86,6 +87,7 @@ async fn follow(
         }
         match strike(arena, planned, over.clone()).await {
             Ok(Effect { at, effective, what, truth }) => {
+                arena.struck().fetch_add(u64::from(what.is_ok()), Ordering::Relaxed);
                 strikes.push(Strike { planned: number, at, effective, healed: Instant::now(), what, truth });
             }
             Err(error) => return (strikes, Some(error)),

@@ -310,6 +310,7 @@ pub async fn drive(
         None => None,
     };
     let injector = turn.injector.take();
+    let struck = injector.as_ref().map(|injector| injector.arena().struck()).unwrap_or_default();
     let outage = injector.as_ref().map(|injector| injector.arena().outage()).unwrap_or_default();
     let operations = turn.plan.operations().len();
     let waits = pool.is_some();
@@ -391,7 +392,7 @@ pub async fn drive(
                         let progress = Progress {
                             elapsed: Duration::from_secs_f64(second),
                             tick: collected.ticks.last().cloned(),
-                            so_far: SoFar::of(collected.total.counts()),
+                            so_far: SoFar::of(collected.total.counts(), struck.load(Ordering::Relaxed)),
                             rules: None,
                         };
                         if let Some(why) = watch(&progress, &collected.total) {
