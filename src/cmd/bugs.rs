@@ -61,7 +61,8 @@ pub fn run(bugs: &Bugs, global: &Global, screen: Screen) -> Result<Exit> {
             Ok(Exit::Pass)
         }
         Action::Run { names } => {
-            let chosen: Vec<Bug> = known.into_iter().filter(|bug| names.is_empty() || names.contains(bug)).collect();
+            let named: Vec<Bug> = Bug::ALL.into_iter().filter(|bug| names.contains(bug)).collect();
+            let chosen = if named.is_empty() { known } else { named };
             super::block_on(matrix(&chosen, global, screen))
         }
     }

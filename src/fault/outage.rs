@@ -11,6 +11,9 @@ use crate::{Error, Result};
 
 /// How long a server may take to go down.
 const DOWN_PATIENCE: Duration = Duration::from_secs(60);
+/// How long the writer of the log has not run when a crash comes. Who acknowledges what is durable writes the log himself and does not mind; what
+/// others acknowledge is lost then, and not by chance.
+const LOG_WRITER_HELD: Duration = Duration::from_millis(150);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Brings the server down and up again.
@@ -30,14 +33,25 @@ pub(super) async fn strike(arena: &Arena, fault: Fault) -> Result<Effect> {
         // Fast shutdown: sessions are ended, what is committed is written.
         _ => Signal::SIGINT,
     };
+    let mut held = None;
+    if fault != Fault::Restart
+        && let Some(log_writer) = server.log_writer()
+    {
+        held = Some((server.hold(vec![log_writer.clone()]).await?, log_writer));
+        tokio::time::sleep(LOG_WRITER_HELD).await;
+    }
     arena.goes_down();
     let at = Instant::now();
+    if let Some((_, log_writer)) = &held {
+        log_writer.signal(Signal::SIGKILL);
+    }
     if !postmaster.signal(signal) {
         arena.comes_back().await?;
         return Ok(Effect::none("the postmaster had gone"));
     }
     let pid = postmaster.pid;
     ended(&postmaster).await?;
+    drop(held);
     let effective = Instant::now();
     server.start_again().await?;
     arena.comes_back().await?;

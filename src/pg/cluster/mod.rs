@@ -148,6 +148,11 @@ impl Running {
         process::children(&self.layout.cluster_name())
     }
 
+    /// The process that writes the log of what was committed, when nobody else has done so.
+    pub fn log_writer(&self) -> Option<Identity> {
+        process::child(&self.layout.cluster_name(), "walwriter")
+    }
+
     /// Stops processes of the server for a while.
     ///
     /// # Errors

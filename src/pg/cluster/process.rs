@@ -88,6 +88,12 @@ pub fn children(cluster_name: &str) -> Vec<Identity> {
         .collect()
 }
 
+/// The one among them whose title goes on with `what`: `walwriter`.
+pub fn child(cluster_name: &str, what: &str) -> Option<Identity> {
+    let title = format!("postgres: {cluster_name}: {what}");
+    children(cluster_name).into_iter().find(|process| system::arguments(process.pid).is_some_and(|a| a.starts_with(&title)))
+}
+
 #[cfg(target_os = "linux")]
 mod system {
     use nix::unistd::{SysconfVar, sysconf};
