@@ -121,7 +121,8 @@ fn every_scenario_takes_every_profile() {
     for scenario in ["contention", "churn", "throughput", "mixed", "flash-sale", "database-stress", "idempotency"] {
         for profile in ["smoke", "load", "stress", "spike", "soak", "breaking-point"] {
             let lines = settings(&["config", scenario, "--profile", profile, "--time-scale", "0.1"]);
-            let length = if scenario == "contention" { "load.duration" } else { "load.stages" };
+            let in_rounds = ["contention", "idempotency"].contains(&scenario);
+            let length = if in_rounds { "load.duration" } else { "load.stages" };
             assert!(
                 lines.iter().any(|line| line.starts_with(length) && line.ends_with(" flag")),
                 "{scenario} {profile}: {lines:?}"

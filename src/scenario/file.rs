@@ -193,7 +193,7 @@ pub struct OperationFile {
     pub kind: Option<Kind>,
     /// booking: units that it asks for. Default: 10; browse has none.
     pub units: Option<i32>,
-    /// booking, with [idempotency]: how it asks. Default: first.
+    /// booking, where requests carry keys: how it asks. Default: first.
     pub request: Option<Request>,
     /// sql: the isolation level of its transaction. Default: read committed.
     pub isolation: Option<IsolationName>,
