@@ -122,7 +122,8 @@ fn recovery(moments: Vec<u64>, histories: &[PathBuf]) -> std::io::Result<Recover
 
 /// Each fault that was planned must have struck; and where COMMITs were to be lost, what became of them must have been found out.
 pub(super) fn gates(plan: &Plan, faults: &[FaultRecord], audit: &Audit, settings: &BTreeMap<String, String>) -> Vec<Gate> {
-    let is_keyed = plan.booking().is_some_and(|booking| booking.keys.is_some());
+    // Who has a ledger and no key to ask again with looks up what was never answered.
+    let is_looked_up = plan.booking().is_some_and(|booking| booking.keys.is_none());
     let is_pooled = plan.pool_size.is_some();
     let mut gates = Vec::new();
     for record in faults {
@@ -135,10 +136,10 @@ pub(super) fn gates(plan: &Plan, faults: &[FaultRecord], audit: &Audit, settings
             cure: "let it strike while more goes on: later, more often (NAME@FROM..UNTIL/EVERY), with more VUs or --hold 5ms"
                 .into(),
         });
-        gates.extend(resolved(record, audit, is_keyed));
+        gates.extend(resolved(record, audit, is_looked_up));
     }
     let known = faults.iter().flat_map(|record| &record.strikes).filter(|strike| strike.truth.is_some()).count();
-    if known > 0 && !is_keyed && !is_pooled {
+    if known > 0 && is_looked_up && !is_pooled {
         gates.push(Gate {
             name: "what the wire knew of lost COMMITs was found in the database".into(),
             met: audit.truths_met > 0,
@@ -159,33 +160,23 @@ pub(super) fn gates(plan: &Plan, faults: &[FaultRecord], audit: &Audit, settings
     gates
 }
 
-/// Lost COMMITs must have ended as they end by this fault. An operation that is not asked for again is never answered, and is looked up; one that
-/// carries a key is asked for again, and what the wire saw says how it had ended.
-fn resolved(record: &FaultRecord, audit: &Audit, is_keyed: bool) -> Option<Gate> {
+/// Lost COMMITs must have ended as they end by this fault. What is looked up must have been found so; where nothing is, since it is asked for
+/// again with its key or there is no ledger, what the wire saw says how it had ended.
+fn resolved(record: &FaultRecord, audit: &Audit, is_looked_up: bool) -> Option<Gate> {
     let seen = |truth| record.strikes.iter().filter(|strike| strike.truth == Some(truth)).count() as u64;
-    let (found, name, measured) = match (record.fault.fault, is_keyed) {
-        (Fault::RequestLost, false) => (
-            audit.classes.unknown_absent,
-            "a COMMIT that never arrived was found absent",
-            "of the operations that were never answered",
-        ),
-        (Fault::ResponseLost, false) => (
-            audit.classes.unknown_committed,
-            "a COMMIT whose answer was lost was found present",
-            "of the operations that were never answered",
-        ),
-        (Fault::RequestLost, true) => {
-            (seen(Truth::NeverSent), "a COMMIT that never arrived was asked for again", "of the strikes, as the wire saw it")
-        }
-        (Fault::ResponseLost, true) => {
-            (seen(Truth::Committed), "a COMMIT whose answer was lost was asked for again", "of the strikes, as the wire saw it")
-        }
+    let (looked_up, seen, lost, found) = match record.fault.fault {
+        Fault::RequestLost => (audit.classes.unknown_absent, seen(Truth::NeverSent), "that never arrived", "absent"),
+        Fault::ResponseLost => (audit.classes.unknown_committed, seen(Truth::Committed), "whose answer was lost", "present"),
         _ => return None,
     };
+    let (count, name, measured) = match is_looked_up {
+        true => (looked_up, format!("a COMMIT {lost} was found {found}"), "of the operations that were never answered"),
+        false => (seen, format!("a COMMIT {lost} was seen on the wire"), "strikes"),
+    };
     Some(Gate {
-        name: name.into(),
-        met: found > 0,
-        measured: format!("{found} {measured}"),
+        name,
+        met: count > 0,
+        measured: format!("{count} {measured}"),
         cure: format!("let it strike more often: {}@FROM..UNTIL/100ms", record.fault.fault.name()),
     })
 }
