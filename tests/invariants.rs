@@ -697,3 +697,49 @@ async fn concurrent_commits_do_not_divide_the_snapshot() {
     }
     assert!(states.len() > 1, "nothing was committed in between: {states:?}");
 }
+
+#[tokio::test]
+async fn what_is_wrong_with_a_key_is_found_by_the_check_that_is_about_it() {
+    let mut clinic = Clinic::used().await;
+    // Each alone, from right data to right data.
+    let (result, stale, expired) = ("key-has-result", "no-stale-claim", "no-expired-keys");
+    let of_organisation = "key-of-its-organisation";
+    let pending = "UPDATE idempotency_key SET state = 'pending', response = NULL, result_op = NULL, result_attempt = NULL";
+    let wrongs: [(String, &[&str]); 9] = [
+        ("UPDATE idempotency_key SET response = ARRAY[1, 50, 0, 20]".into(), &[result]),
+        ("UPDATE idempotency_key SET result_attempt = 2".into(), &[result]),
+        ("DELETE FROM idempotency_key".into(), &[result]),
+        // Done, and nobody was told.
+        (pending.into(), &[result]),
+        (format!("{pending}, created_at = created_at - interval '11 minutes'"), &[result, stale]),
+        ("UPDATE idempotency_key SET expires_at = (SELECT as_of FROM meta)".into(), &[expired]),
+        ("UPDATE idempotency_key SET organisation_id = 3 - organisation_id".into(), &[result, of_organisation]),
+        ("UPDATE idempotency_key SET authorisation_id = 7".into(), &[of_organisation]),
+        ("UPDATE unit_ledger SET key = NULL".into(), &[result]),
+    ];
+    for (wrong, names) in wrongs {
+        clinic.run("CREATE TABLE kept AS SELECT * FROM idempotency_key").await;
+        clinic.run(&wrong).await;
+        assert_eq!(clinic.broken().await, names, "{wrong}");
+        clinic.run("DELETE FROM idempotency_key; INSERT INTO idempotency_key SELECT * FROM kept; DROP TABLE kept").await;
+        clinic.run("UPDATE unit_ledger SET key = 'k' WHERE authorisation_id = 6").await;
+        assert_eq!(clinic.broken().await, [""; 0], "after {wrong}");
+    }
+    // Who only looked has no effect to lead to.
+    let looked = "INSERT INTO idempotency_key SELECT 1, 'browse', 'b', 'body', 'completed', ARRAY[0, 0, 0, 0], NULL, NULL, NULL, 1, as_of, \
+                  as_of + interval '1 day' FROM meta";
+    clinic.run(looked).await;
+    assert_eq!(clinic.broken().await, [""; 0]);
+
+    // Once more, without the key; then with it, within its lifetime; then after it, when it has been begun anew.
+    clinic.book(6, "reserve", 10).await;
+    assert_eq!(clinic.broken().await, ["no-unkeyed-duplicate"]);
+    clinic.run("UPDATE unit_ledger SET key = 'k' WHERE authorisation_id = 6").await;
+    assert_eq!(clinic.broken().await, ["one-effect-per-key"]);
+    let anew = "UPDATE unit_ledger SET decided_at = decided_at + interval '1 day' WHERE authorisation_id = 6 AND version = 2;
+        UPDATE idempotency_key k SET created_at = l.decided_at, expires_at = l.decided_at + interval '1 day', result_op = l.op_id,
+            response = ARRAY[l.version, l.total, l.used, l.scheduled] FROM unit_ledger l
+        WHERE k.key = 'k' AND l.authorisation_id = 6 AND l.version = 2";
+    clinic.run(anew).await;
+    assert_eq!(clinic.broken().await, [""; 0]);
+}
