@@ -54,15 +54,14 @@ enum Action {
 /// # Errors
 /// Usage: a bug that is not run by itself; what kept one from being run.
 pub fn run(bugs: &Bugs, global: &Global, screen: Screen) -> Result<Exit> {
-    let known: Vec<Bug> = Bug::ALL.into_iter().filter(|bug| bug.entry().is_some()).collect();
     match &bugs.action {
         Action::List => {
-            screen.out(&report::list_text(&known));
+            screen.out(&report::list_text(&Bug::ALL));
             Ok(Exit::Pass)
         }
         Action::Run { names } => {
             let named: Vec<Bug> = Bug::ALL.into_iter().filter(|bug| names.contains(bug)).collect();
-            let chosen = if named.is_empty() { known } else { named };
+            let chosen = if named.is_empty() { Bug::ALL.to_vec() } else { named };
             super::block_on(matrix(&chosen, global, screen))
         }
     }
@@ -109,7 +108,7 @@ async fn try_all(trials: Vec<Trial>, global: &Global, running: &Arc<Running>, sc
             Err(error) => (BTreeSet::new(), Some(error.to_string())),
         };
         let again = match trial.bug {
-            Some(bug) => vec![format!("dbstress bugs run {bug}{}", global.again()), format!("{} --managed", typed_for_bug(bug)?)],
+            Some(bug) => vec![format!("dbstress bugs run {bug}{}", global.again()), format!("{} --managed", typed_for_bug(bug))],
             None => vec![format!("dbstress bugs run{}", global.again())],
         };
         let row = Row { bug: trial.bug, name, fired, open, again };

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::{Evidence, Extent, Scenario, Workload};
+use crate::Result;
 use crate::bug::{Bug, Entry};
 use crate::pace::duration_text;
-use crate::{Error, Result};
 
 /// Virtual users: enough to meet all the time, few enough for the smallest server.
 const VUS: u32 = 20;
@@ -14,9 +14,9 @@ impl Scenario {
     /// The scenario of a bug, with the bug in it. It claims nothing: what is broken needs no control to show that it can be.
     ///
     /// # Errors
-    /// Usage, for a bug that cannot be run by itself.
+    /// When the built-in scenario or the catalogue is malformed; a test keeps that from happening.
     pub fn of_bug(bug: Bug) -> Result<Self> {
-        let entry = entry(bug)?;
+        let entry = bug.entry();
         let mut scenario = alone(entry)?;
         if let Workload::Booking(booking) = &mut scenario.workload {
             booking.bug = Some(bug);
@@ -30,7 +30,7 @@ impl Scenario {
     /// # Errors
     /// As [`Self::of_bug`].
     pub fn without_bugs(bugs: &[Bug]) -> Result<Vec<Self>> {
-        let entries: Vec<&Entry> = bugs.iter().map(|bug| entry(*bug)).collect::<Result<_>>()?;
+        let entries: Vec<&Entry> = bugs.iter().map(|bug| bug.entry()).collect();
         let names: BTreeSet<&str> = entries.iter().map(|entry| entry.alone.scenario).collect();
         names
             .into_iter()
@@ -49,11 +49,8 @@ impl Scenario {
 }
 
 /// What one types to run a bug by itself, with everything that a run shows and the controls besides.
-///
-/// # Errors
-/// As [`Scenario::of_bug`].
-pub fn typed(bug: Bug) -> Result<String> {
-    let Entry { strategies, alone, .. } = entry(bug)?;
+pub fn typed(bug: Bug) -> String {
+    let Entry { strategies, alone, .. } = bug.entry();
     let mut typed = format!("dbstress {}", alone.scenario);
     for strategy in strategies.iter().take(1) {
         typed += &format!(" --strategy {}", strategy.name());
@@ -68,13 +65,7 @@ pub fn typed(bug: Bug) -> Result<String> {
     for fault in alone.faults {
         typed += &format!(" --fault {fault}");
     }
-    Ok(typed)
-}
-
-fn entry(bug: Bug) -> Result<&'static Entry> {
-    bug.entry().ok_or_else(|| {
-        Error::usage(format!("`{bug}` is about requests that carry a key")).cure("`dbstress bugs list` shows the others")
-    })
+    typed
 }
 
 fn alone(entry: &Entry) -> Result<Scenario> {
@@ -98,7 +89,7 @@ mod tests {
 
     #[test]
     fn every_bug_goes_with_what_it_is_run_under() {
-        for bug in Bug::ALL.into_iter().filter(|bug| bug.entry().is_some()) {
+        for bug in Bug::ALL {
             let mistakes = Scenario::of_bug(bug).unwrap().mistakes();
             assert!(mistakes.is_empty(), "{bug}: {mistakes:?}");
         }
@@ -106,7 +97,7 @@ mod tests {
 
     #[test]
     fn what_is_typed_can_contend_although_it_claims_something() {
-        for bug in Bug::ALL.into_iter().filter(|bug| bug.entry().is_some()) {
+        for bug in Bug::ALL {
             let mut scenario = Scenario::of_bug(bug).unwrap();
             scenario.claims = Scenario::built_in(&scenario.name).unwrap().claims;
             let plan = crate::plan::Plan::of(&scenario, Default::default());

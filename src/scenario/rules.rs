@@ -216,8 +216,11 @@ impl Mistakes {
     /// A mistake can be made only where there is something to do wrong, and is seen only where it matters.
     fn bug(&mut self, bug: Bug, booking: &Booking, faults: &[Planned]) {
         let at = "booking.bug";
-        // Of requests with a key, whether there are keys is all that matters, and is asked elsewhere.
-        let Some(entry) = bug.entry() else { return };
+        let entry = bug.entry();
+        // Said already, where keys are asked about.
+        if bug.is_about_keys() != booking.keys.is_some() {
+            return;
+        }
         if let Some(strategy) = booking.strategies.iter().find(|strategy| !entry.strategies.contains(strategy)) {
             let names: Vec<&str> = entry.strategies.iter().map(|strategy| strategy.name()).collect();
             let message = format!("{bug} is no mistake that can be made with the strategy {}", strategy.name());
