@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::work::{Attempt, Intention, Weights, What, Who};
-use crate::history::Applied;
+use crate::history::{Applied, OpId};
 use crate::outcome::{Abort, Refusal};
 use crate::pg::admin::{identifier, literal};
 use crate::pg::load::{Connection, Ending, Failure, Isolation, Parameters, Phase, Reply, Statement, Transaction};
@@ -56,6 +56,8 @@ pub struct Scratch {
     variables: Vec<Vec<Value>>,
     /// Those that the program writes, as they were when the iteration began: a retry begins with the same.
     before: Vec<Value>,
+    /// Whose iteration it is. The first attempt may never have got as far as this, if nobody let it in.
+    of: Option<OpId>,
 }
 
 impl OwnWork {
@@ -178,7 +180,7 @@ impl Scratch {
         }
         let variables = &mut self.variables[number];
         let written = &work.operations[number].written;
-        if who.attempt > 1 {
+        if self.of.replace(who.op_id) == Some(who.op_id) {
             for (slot, value) in written.iter().zip(&self.before) {
                 variables[*slot].clone_from(value);
             }
@@ -406,4 +408,28 @@ fn miscalculated(miscalculation: program::Miscalculation) -> Attempt {
 
 fn expectation(words: String) -> Attempt {
     Attempt::GivenUp(Failure::local(Abort::Expectation), Some(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::{Scenario, Workload};
+
+    /// A session that cannot be opened costs the first attempt before it has begun: the second is then the first of its iteration here.
+    #[test]
+    fn an_iteration_never_begins_with_the_values_of_the_one_before() {
+        let text = "summary = \"a test\"\nworkload = \"sql\"\n[[operation]]\nname = \"mark\"\nsql = \"INSERT INTO marker VALUES ($op_id)\"\n";
+        let scenario = Scenario::from_toml("mine.toml", text, None).unwrap();
+        let Workload::Sql(sql) = &scenario.workload else { panic!("it is SQL") };
+        let work = OwnWork::new(sql, "public", 1, 42);
+        let mut scratch = Scratch::default();
+        let mut op_id = |n: u32, attempt: u16| {
+            let who = Who { op_id: OpId::new(1, 0, n), attempt, unanswered: 0 };
+            let variables = scratch.begin(&work, 0, who);
+            variables.iter().any(|value| matches!(value, Value::Integer(i) if *i == who.op_id.0))
+        };
+        assert!(op_id(0, 1) && op_id(0, 2) && op_id(1, 1));
+        assert!(op_id(2, 2), "its first attempt was not let in");
+        assert!(op_id(2, 3));
+    }
 }
