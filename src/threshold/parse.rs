@@ -419,7 +419,7 @@ mod tests {
                 "at character 1: there is no HTTP here: how long an iteration takes is `response:p(95)<500ms`",
             ),
             ("http_req_failed:rate<0.01", "`failed:rate<1%`"),
-            ("checks:rate>0.9", "`committed`, `refused`"),
+            ("checks:rate>0.9", "`committed`, `replayed`, `refused`"),
             ("checks>0.9", "invariants are always proved"),
             ("äöü.response:max<5", "at character 1: `ä` stands where a name should be"),
             ("response:max<5ä", "at character 14:"),
