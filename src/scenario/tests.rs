@@ -369,7 +369,7 @@ fn a_mistake_is_made_where_it_can_be_and_seen_or_refused_with_what_it_goes_with(
         ),
         ("[booking]\nbug = \"exhausted-latch\"", "who wants to consume", "the scenario churn"),
         ("strategy = [\"advisory\"]\n[booking]\nbug = \"early-unlock\"", "pauses before it commits", "--hold"),
-        ("[booking]\nbug = \"async-commit\"", "when the server crashes", "crash@1s..7s/2s"),
+        ("[booking]\nbug = \"async-commit\"", "when the server crashes", "crash@2s"),
         ("strategy = [\"naive\"]\n[booking]\nbug = \"spurious-refusal\"", "with the strategy naive", "serializable"),
         ("[booking]\nbug = \"lock-and-raed\"", "there is no bug", "did you mean `lock-and-read`?"),
     ];
