@@ -208,12 +208,14 @@ impl Everyone {
         scheduled >= self.warm.load(Ordering::Relaxed)
     }
 
-    /// Takes note of a finished iteration.
-    pub fn saw(&self, outcome: Outcome, applied: Applied, took: Duration) {
+    /// Takes note of a finished iteration; `is_let_in` unless its last attempt could not get a connection.
+    pub fn saw(&self, outcome: Outcome, applied: Applied, took: Duration, is_let_in: bool) {
         if outcome == Outcome::Committed && applied.is_overbooked() {
             self.breach();
         }
-        let is_lost = outcome == Outcome::Aborted(Abort::ConnectionLost) && took >= self.turn.plan.retry.deadline;
+        // Who has a key and was not answered before does not know what became of it, however long it has knocked since.
+        let is_lost = outcome == Outcome::Aborted(Abort::ConnectionLost) || outcome == Outcome::Unknown && !is_let_in;
+        let is_lost = is_lost && took >= self.turn.plan.retry.deadline;
         if is_lost && !self.outage.load(Ordering::Relaxed) {
             self.fail(
                 Error::inconclusive(format!(

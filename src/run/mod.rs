@@ -49,8 +49,8 @@ use crate::verdict::{Decision, Verdict};
 use crate::workload::twin;
 use crate::{Error, Result};
 
-/// Connections besides those of the virtual users: administration, lease, stock, probe, live invariants.
-const OTHER_CONNECTIONS: i64 = 5;
+/// Connections besides those of the virtual users: administration, lease, stock, probe, live invariants, clean-up, faults.
+const OTHER_CONNECTIONS: i64 = 7;
 
 /// What a run needs to know besides the plan.
 pub struct Request {

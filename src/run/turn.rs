@@ -77,7 +77,15 @@ async fn load(context: &Context<'_>, leg: &Leg, mut watch: impl FnMut(&Progress)
         Subject::Own(sql, schema) => (Work::Own(OwnWork::new(sql, schema, leg.load.vus(), plan.rng_seed)), None),
     };
     let work = Arc::new(work);
-    let settings = if leg.until_breach { BTreeMap::new() } else { settings(context, &work).await? };
+    let mut interrupt = context.interrupt.clone();
+    let settings = match leg.until_breach {
+        true => BTreeMap::new(),
+        false => tokio::select! {
+            settings = settings(context, &work) => settings?,
+            // Somebody may hold a lock on what is prepared.
+            Ok(_) = interrupt.wait_for(|stop| *stop) => BTreeMap::new(),
+        },
+    };
     let turn = Turn {
         plan: plan.clone(),
         load: leg.load.clone(),

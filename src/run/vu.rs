@@ -210,7 +210,7 @@ impl Vu {
                 Error::inconclusive("the history cannot be written").because(e).cure("free space in the state directory")
             })?;
         }
-        everyone.saw(outcome, applied, Duration::from_nanos(finished - started_at));
+        everyone.saw(outcome, applied, Duration::from_nanos(finished - started_at), self.knocks == 0);
         Ok((outcome, ended))
     }
 
