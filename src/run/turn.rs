@@ -77,15 +77,7 @@ async fn load(context: &Context<'_>, leg: &Leg, mut watch: impl FnMut(&Progress)
         Subject::Own(sql, schema) => (Work::Own(OwnWork::new(sql, schema, leg.load.vus(), plan.rng_seed)), None),
     };
     let work = Arc::new(work);
-    let mut interrupt = context.interrupt.clone();
-    let settings = match leg.until_breach {
-        true => BTreeMap::new(),
-        false => tokio::select! {
-            settings = settings(context, &work) => settings?,
-            // Somebody may hold a lock on what is prepared.
-            Ok(_) = interrupt.wait_for(|stop| *stop) => BTreeMap::new(),
-        },
-    };
+    let settings = if leg.until_breach { BTreeMap::new() } else { settings(context, &work).await? };
     let turn = Turn {
         plan: plan.clone(),
         load: leg.load.clone(),
@@ -111,10 +103,10 @@ async fn load(context: &Context<'_>, leg: &Leg, mut watch: impl FnMut(&Progress)
 /// The settings of a session of the load that say what an acknowledgement is worth.
 async fn settings(context: &Context<'_>, work: &Arc<Work>) -> Result<BTreeMap<String, String>> {
     let opener = Opener { options: context.load_options.clone(), work: work.clone() };
-    let mut session = opener.open("dbstress/settings").await?;
+    let mut connection = opener.connect("dbstress/settings").await?;
     let mut settings = BTreeMap::new();
     for name in faults::DURABILITY {
-        settings.extend(session.connection.ask(&format!("SHOW {name}")).await?.map(|value| (name.to_owned(), value)));
+        settings.extend(connection.ask(&format!("SHOW {name}")).await?.map(|value| (name.to_owned(), value)));
     }
     Ok(settings)
 }

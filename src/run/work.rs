@@ -153,19 +153,14 @@ impl Work {
     /// The server's answer.
     async fn prepare(&self, connection: &mut Connection, opener: &Opener, application_name: &str) -> Result<Prepared> {
         Ok(match self {
-            Self::Booking(BookingWork { plan, place, strategy, .. }) => {
-                if let Some(setting) = twin::session_setting(plan.bug) {
-                    connection.ask(setting).await?;
+            Self::Booking(BookingWork { plan, place, strategy, .. }) => match plan.keys {
+                Some(keys) => Prepared::Keyed(Box::new(KeyedStatements::prepare(connection, place, keys, plan.bug).await?)),
+                None if plan.bug == Some(Bug::NestedTransaction) => {
+                    let nested = Nested::open(&opener.options, application_name, connection, place, *strategy, plan.hold);
+                    Prepared::Nested(Box::new(nested.await?))
                 }
-                match plan.keys {
-                    Some(keys) => Prepared::Keyed(Box::new(KeyedStatements::prepare(connection, place, keys, plan.bug).await?)),
-                    None if plan.bug == Some(Bug::NestedTransaction) => {
-                        let nested = Nested::open(&opener.options, application_name, connection, place, *strategy, plan.hold);
-                        Prepared::Nested(Box::new(nested.await?))
-                    }
-                    None => Prepared::Booking(Box::new(Statements::prepare(connection, place, plan.bug, None).await?)),
-                }
-            }
+                None => Prepared::Booking(Box::new(Statements::prepare(connection, place, plan.bug, None).await?)),
+            },
             Self::Own(work) => Prepared::Own(work.prepare(connection).await?),
         })
     }
@@ -442,12 +437,26 @@ pub struct Opener {
 }
 
 impl Opener {
+    /// Connects, with the settings that the sessions of the load have, and prepares nothing.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub async fn connect(&self, application_name: &str) -> Result<Connection> {
+        let mut connection = Connection::open(&self.options, application_name, &self.work.levels()).await?;
+        if let Work::Booking(work) = &*self.work
+            && let Some(setting) = twin::session_setting(work.plan.bug)
+        {
+            connection.ask(setting).await?;
+        }
+        Ok(connection)
+    }
+
     /// Opens one.
     ///
     /// # Errors
     /// When it fails, or the server refuses a statement.
     pub async fn open(&self, application_name: &str) -> Result<Session> {
-        let mut connection = Connection::open(&self.options, application_name, &self.work.levels()).await?;
+        let mut connection = self.connect(application_name).await?;
         let prepared = self.work.prepare(&mut connection, self, application_name).await?;
         Ok(Session { connection, prepared })
     }
