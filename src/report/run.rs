@@ -241,14 +241,14 @@ fn keys(record: &RunRecord, width: u16) -> String {
         let mismatches = counts.refused.get(&Refusal::KeyMismatch).copied().unwrap_or(0);
         let said = format!(
             "{prefix}{} keys, {} effects, {once}; told the stored response: {}, that it is in flight: {}, that it is another body's: {}; \
-             COMMITs not answered: {}, of which a replay said {} times that it had taken effect",
+             COMMITs not answered: {}, of which {} had taken effect",
             grouped(audit.keys),
             grouped(audit.key_effects),
             grouped(counts.of(OutcomeClass::Replayed)),
             grouped(counts.failed(Abort::KeyInFlight)),
             grouped(mismatches),
             grouped(counts.unanswered),
-            grouped(audit.classes.replayed_own + audit.classes.unknown_committed)
+            grouped(audit.classes.replayed_own + audit.classes.unknown_committed + audit.classes.duplicated)
         );
         lines.push(wrap(&said, width, "  "));
         if let Some(cleanup) = &turn.cleanup {
