@@ -411,11 +411,13 @@ fn findings(record: &RunRecord, width: u16) -> String {
         lines.push(format!("  and {} more; operations are named run.vu.n", grouped(more)));
         // What was promised and is not there leaves no row that could be shown.
         let in_rows = turn.invariants.iter().any(|checked| matches!(checked.finding, Finding::Violated { .. }));
-        lines.push(match in_rows {
+        let where_to_look = match in_rows {
             true => format!("  the rows: {}", record.verify),
-            false => "  no rule is broken by the rows that are left: what clients were told is in the histories beside the record"
-                .to_owned(),
-        });
+            false => {
+                "  no rule is broken by the rows that are left; what clients were told is in the histories beside the record".into()
+            }
+        };
+        lines.push(wrap(&where_to_look, width, "  "));
         parts.push(lines.join("\n"));
     }
     parts.join("\n\n")
