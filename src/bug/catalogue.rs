@@ -279,8 +279,13 @@ static NO_KEY: Entry = Entry {
     strategies: KEYED,
     alone: KEYS,
     must: &[APPLIED_TWICE, Check::invariant("no-unkeyed-duplicate")],
-    // The two attempts are of one operation.
-    may: &[Check::Audit(Breach::Duplicated), APPLIED_ONCE],
+    may: &[
+        // The two attempts are of one operation.
+        Check::Audit(Breach::Duplicated),
+        APPLIED_ONCE,
+        // Without its key, a request of after the lifetime is one like any other.
+        REPLAY_DIFFERS,
+    ],
     ..USUAL
 };
 static CLAIM_APART: Entry = Entry {
