@@ -130,6 +130,21 @@ impl Arena {
         self.is_down.store(true, Ordering::Relaxed);
     }
 
+    /// Waits until the session that we had has ended too. Until then the server has not begun to throw everybody out, and would seem to be back.
+    pub(super) async fn is_thrown_out(&self) {
+        let mut session = self.session.lock().await;
+        let witnessing = async {
+            while let Some(witness) = session.as_mut() {
+                match witness.integer("SELECT 1").await {
+                    Ok(_) => tokio::time::sleep(KNOCK_EVERY / 10).await,
+                    Err(_) => *session = None,
+                }
+            }
+        };
+        // If it stays, nobody was thrown out, and the server is there.
+        let _ = tokio::time::timeout(ASK_TIMEOUT, witnessing).await;
+    }
+
     /// Waits until the server lets us in again, and takes the lease again, which everybody lost with their sessions.
     ///
     /// # Errors

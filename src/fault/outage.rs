@@ -73,6 +73,7 @@ async fn kill_backend(arena: &Arena) -> Result<Effect> {
     let struck = backend.signal(Signal::SIGKILL);
     if struck {
         ended(&backend).await?;
+        arena.is_thrown_out().await;
     }
     let effective = Instant::now();
     arena.comes_back().await?;
