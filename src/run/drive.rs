@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::alarm::Alarms;
+use super::faults;
 use super::pacing::{self, Desk};
 use super::pool::Pool;
 use super::rounds::{self, Rounds};
@@ -430,8 +431,8 @@ pub async fn drive(
     if let Some(injecting) = injecting {
         let (strikes, failure) = injecting.await.ok().flatten().unwrap_or_default();
         driven.failure = failure;
-        driven.marks = strikes.into_iter().map(|strike| (mark(&everyone, &strike), strike)).collect();
-        driven.histories.extend(write_marks(&everyone, &driven.marks)?);
+        driven.marks = strikes.into_iter().map(|strike| (faults::mark(&everyone, &strike), strike)).collect();
+        driven.histories.extend(faults::write_marks(&everyone, &driven.marks)?);
     }
     let joined =
         tokio::task::spawn_blocking(move || handles.into_iter().map(std::thread::JoinHandle::join).collect::<Vec<_>>()).await;
@@ -469,33 +470,6 @@ pub async fn drive(
         driven.failure.get_or_insert(error);
     }
     Ok(driven)
-}
-
-/// A strike on the run's clock.
-fn mark(everyone: &Everyone, strike: &Strike) -> Mark {
-    let planned = everyone.turn.plan.faults.get(strike.planned);
-    Mark {
-        name: planned.map_or("fault", |planned| planned.fault.name()).to_owned(),
-        planned: strike.planned as u32,
-        at: everyone.nanos(strike.at),
-        effective: everyone.nanos(strike.effective),
-        healed: everyone.nanos(strike.healed),
-        struck: strike.what.is_ok(),
-    }
-}
-
-/// Faults stand in the same history as operations; in a file of their own, since they belong to no load thread.
-fn write_marks(everyone: &Everyone, marks: &[(Mark, Strike)]) -> Result<Option<PathBuf>> {
-    let Some((folder, label)) = everyone.turn.history.as_ref().filter(|_| !marks.is_empty()) else { return Ok(None) };
-    let path = folder.join(format!("{label}-faults.history"));
-    let write = || -> std::io::Result<()> {
-        let mut writer = Writer::create(&path)?;
-        marks.iter().try_for_each(|(mark, _)| writer.mark(mark))?;
-        writer.finish(&[]).map(|_| ())
-    };
-    write()
-        .map_err(|e| Error::inconclusive("the history cannot be written").because(e).cure("free space in the state directory"))?;
-    Ok(Some(path))
 }
 
 struct LoadThread {

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::drive::Driven;
+use super::drive::{Driven, Everyone};
 use crate::audit::{Audit, Outage, Recovery, Truth, Truths};
-use crate::fault::{Fault, Planned, Reach};
-use crate::history::{Mark, Reader};
+use crate::fault::{Fault, Planned, Reach, Strike};
+use crate::history::{Mark, Reader, Writer};
 use crate::outcome::Outcome;
 use crate::pg::ConnectOptions;
 use crate::pg::admin::{Session, literal};
@@ -42,6 +42,33 @@ pub(super) async fn check_alone(session: &mut Session, faults: &[Planned], optio
         .collect();
     Err(Error::usage(format!("others are connected to the private server, and would lose their sessions: {}", who.join(", ")))
         .cure("close them; or use a server of your own for this: --state-dir DIR"))
+}
+
+/// A strike on the run's clock.
+pub(super) fn mark(everyone: &Everyone, strike: &Strike) -> Mark {
+    let planned = everyone.turn.plan.faults.get(strike.planned);
+    Mark {
+        name: planned.map_or("fault", |planned| planned.fault.name()).to_owned(),
+        planned: strike.planned as u32,
+        at: everyone.nanos(strike.at),
+        effective: everyone.nanos(strike.effective),
+        healed: everyone.nanos(strike.healed),
+        struck: strike.what.is_ok(),
+    }
+}
+
+/// Faults stand in the same history as operations; in a file of their own, since they belong to no load thread.
+pub(super) fn write_marks(everyone: &Everyone, marks: &[(Mark, Strike)]) -> Result<Option<PathBuf>> {
+    let Some((folder, label)) = everyone.turn.history.as_ref().filter(|_| !marks.is_empty()) else { return Ok(None) };
+    let path = folder.join(format!("{label}-faults.history"));
+    let write = || -> std::io::Result<()> {
+        let mut writer = Writer::create(&path)?;
+        marks.iter().try_for_each(|(mark, _)| writer.mark(mark))?;
+        writer.finish(&[]).map(|_| ())
+    };
+    write()
+        .map_err(|e| Error::inconclusive("the history cannot be written").because(e).cure("free space in the state directory"))?;
+    Ok(Some(path))
 }
 
 /// One record for each planned fault, with what the histories show of the time after each strike.
