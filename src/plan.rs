@@ -360,7 +360,7 @@ impl Plan {
             let how = if how.is_empty() { String::new() } else { format!("; some {}", how.join(", some ")) };
             let kept = if kept.is_empty() { kept } else { format!("; {kept}") };
             return format!(
-                "what was asked for with a key was done once in each lifetime of the key, and everybody was told what it came to; under {} VUs \
+                "what was asked for with a key was done once in each lifetime of the key, and whoever asked within it was told what it came to; under {} VUs \
                  released together, all with the same key{how}{kept}",
                 self.load.vus()
             );

@@ -63,8 +63,13 @@ fn fault(turn: &TurnRecord, fault: Fault) -> &FaultRecord {
 
 /// What must hold after every fault of a server that keeps its word.
 fn assert_right(record: &RunRecord) {
+    assert_eq!(record.verdict, Verdict::Pass, "{:?} {:?}", record.reasons, turn(record).faults);
+    assert_kept(record);
+}
+
+/// What a server that keeps its word has kept, whether or not there was time to see all that was to be seen.
+fn assert_kept(record: &RunRecord) {
     let turn = turn(record);
-    assert_eq!(record.verdict, Verdict::Pass, "{:?} {:?}", record.reasons, turn.faults);
     assert!(!turn.audit.is_violated() && turn.audit.incomplete.is_empty(), "{:?}", turn.audit);
     let classes = turn.audit.classes;
     let count = |class| turn.counts.of(class);
@@ -131,8 +136,8 @@ async fn a_server_that_comes_back_has_kept_what_it_acknowledged() {
     common::seed(&server.options).await;
     let postmaster = server.postmaster().unwrap();
     let faults = ["kill-backend@500ms", "crash@1s", "kill@1500ms", "restart@2s", "terminate@100ms..5s/200ms"];
-    let record = run_plan(&server.options, Some(server.clone()), &place, plan(6, &faults, |_, _| {})).await;
-    assert_right(&record);
+    let record = run_plan(&server.options, Some(server.clone()), &place, plan(8, &faults, |_, _| {})).await;
+    assert_kept(&record);
     let turn = turn(&record);
     for name in [Fault::KillBackend, Fault::Crash, Fault::Kill, Fault::Restart] {
         assert_eq!(fault(turn, name).struck, 1, "{:?}", turn.faults);
@@ -178,10 +183,7 @@ async fn a_fault_that_did_not_strike_makes_nothing_conclusive() {
     assert_eq!(record.verdict, Verdict::Inconclusive, "{:?}", record.reasons);
     assert_eq!(fault(turn(&record), Fault::ResponseLost).struck, 0);
     let said = record.reasons.join("\n");
-    assert!(
-        said.contains("response-lost@1ms..100ms/50ms struck; measured: 0 of 2 times (") && said.contains("more often"),
-        "{said}"
-    );
+    assert!(said.contains("measured: struck 0 of 2 times (") && said.contains("more often"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -292,4 +294,61 @@ async fn faults_in_a_file_are_those_of_the_flag() {
     std::fs::write(bench.place.0.join("mine.toml"), text.replace("terminate@", "terminated@")).unwrap();
     let (code, _, err) = run(&mut on(&bench.place, &bench.database.options, "run mine.toml"));
     assert!(code == 2 && err.contains("did you mean `terminate`?") && err.contains("mine.toml:"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_after_which_nothing_succeeds_proves_nothing() {
+    let place = Place::new();
+    let server = Arc::new(place.start().await);
+    common::seed(&server.options).await;
+    // The log writer is held for a while before a crash: by then the load is over.
+    let record = run_plan(&server.options, Some(server.clone()), &place, plan(2, &["crash@1990ms"], |_, _| {})).await;
+    assert_eq!(record.verdict, Verdict::Inconclusive, "{:?}", record.reasons);
+    let said = record.reasons.join("\n");
+    assert!(said.contains("crash@1s990ms struck, and something succeeded afterwards"), "{said}");
+    assert!(said.contains("followed by success 0 times") || said.contains("struck 0 of 1"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_was_lost_is_one_of_an_effect() {
+    let bench = Bench::new().await;
+    let plan = common::plan("idempotency", |plan, booking| {
+        plan.load = Load::Rounds { vus: 10, limit: Limit::Duration(Duration::from_secs(4)) };
+        plan.faults = vec!["response-lost@200ms..3500ms/50ms".parse().unwrap()];
+        plan.claims.clear();
+        plan.evidence = Evidence::default();
+        // Nobody hangs up: whoever was not answered was met by the fault.
+        booking.operations.retain(|operation| operation.request == Some(dbstress::history::Asking::First));
+    });
+    let record = run_plan(&bench.database.options, None, &bench.place, plan).await;
+    let turn = turn(&record);
+    let fault = fault(turn, Fault::ResponseLost);
+    let acknowledged = fault.strikes.iter().filter(|strike| strike.truth == Some(Truth::Committed)).count() as u64;
+    assert!(acknowledged > 0 && acknowledged == fault.struck, "{fault:?}");
+    assert!(!turn.audit.is_violated() && turn.audit.incomplete.is_empty(), "{:?}", turn.audit);
+    // Most of those who ask are told a stored answer, and have nothing to lose.
+    assert_eq!((turn.counts.unanswered, turn.audit.truths_met), (acknowledged, acknowledged));
+    assert_eq!(turn.audit.classes.took_effect_unanswered(), acknowledged);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recovery_is_seen_on_tables_of_ones_own_too() {
+    let bench = Bench::new().await;
+    let write = |name: &str, text: &str| std::fs::write(bench.place.0.join(name), text).unwrap();
+    write("setup.sql", "DROP TABLE IF EXISTS marker; CREATE TABLE marker (op_id bigint PRIMARY KEY);");
+    write(
+        "mine.toml",
+        "summary = \"a test\"\nworkload = \"sql\"\nsetup = \"setup.sql\"\nfaults = [\"terminate@200ms..2s/50ms\", \"reset@200ms..2s/50ms\"]\n\
+         [load]\nvus = 8\nduration = \"3s\"\n[[operation]]\nname = \"mark\"\nstatements = [{ sql = \"INSERT INTO marker VALUES ($op_id)\" }]\n",
+    );
+    let command = "run mine.toml --accept-uncontrolled --disposable DB --summary-export r.json"
+        .replace("DB", &bench.database.options.database);
+    let (code, out, err) = run(&mut on(&bench.place, &bench.database.options, &command));
+    assert_eq!(code, 0, "{out}{err}");
+    let record = bench.record();
+    for fault in &turn(&record).faults {
+        assert!(fault.struck > 0 && fault.strikes.iter().any(|strike| strike.recovery_ms.is_some()), "{fault:?}");
+    }
+    // Whoever lost the session before the first attempt has an identifier of its own all the same.
+    assert_eq!(turn(&record).counts.failed(Abort::UniqueViolation), 0, "{:?}", turn(&record).counts);
 }

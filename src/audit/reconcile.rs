@@ -23,6 +23,10 @@ pub struct Classes {
     pub replayed_own: u64,
     /// Refused, and not in the ledger.
     pub refused: u64,
+    /// Refused since the key had come to stand for another body, after its lifetime; an attempt of before, which was not answered, is in the
+    /// ledger.
+    #[serde(default)]
+    pub lapsed_present: u64,
     /// Refused, but in the ledger.
     pub refused_present: u64,
     /// Certainly not applied, and not in the ledger.
@@ -39,6 +43,13 @@ pub struct Classes {
     pub duplicated: u64,
     /// In the ledger, never issued.
     pub phantom: u64,
+}
+
+impl Classes {
+    /// Operations with a key of which an attempt took effect and was not answered, whatever the client was told in the end.
+    pub fn took_effect_unanswered(&self) -> u64 {
+        self.replayed_own + self.lapsed_present + self.unknown_committed + self.duplicated
+    }
 }
 
 /// What reconciling learned about an authorisation that later rules build on.
@@ -96,7 +107,7 @@ pub(super) fn reconcile(audit: &mut Audit, expectation: &Expectation, subject: &
             (Outcome::Refused(Refusal::KeyMismatch), Some(entry))
                 if expectation.lifetimes.is_some_and(|lifetimes| keys::outlived(lifetimes, subject, record, entry)) =>
             {
-                classes.unknown_committed += 1;
+                classes.lapsed_present += 1;
             }
             (Outcome::Refused(refusal), Some(entry)) => {
                 classes.refused_present += 1;
@@ -119,7 +130,9 @@ pub(super) fn reconcile(audit: &mut Audit, expectation: &Expectation, subject: &
                 audit.incomplete(format!("operation {op} was never answered and could not be resolved"));
             }
         }
-        if record.outcome == Outcome::Unknown {
+        if expectation.lifetimes.is_some() {
+            truth::compare_asked_again(audit, &expectation.truths, subject, record, entry.is_some());
+        } else if record.outcome == Outcome::Unknown {
             truth::compare(audit, &expectation.truths, subject, record, entry.is_some());
         }
         if record.is_attack {

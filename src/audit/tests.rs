@@ -238,7 +238,7 @@ fn who_asks_again_for_a_key_that_has_lapsed_may_meet_another_body() {
             s.last = s.ledger[0].applied;
             change(s);
         });
-        (kinds(&audit), audit.classes.unknown_committed)
+        (kinds(&audit), audit.classes.lapsed_present)
     };
     assert_eq!(refused(|_| {}), (vec![], 1));
     assert_eq!(refused(|s| s.records[0].attempts = 1).0, [Breach::RefusedPresent], "it was answered, and wrongly");

@@ -42,6 +42,22 @@ impl Truths {
     }
 }
 
+/// Compares what was seen of the COMMITs of an operation that asked again with its key with whether the ledger holds an effect of it.
+pub(super) fn compare_asked_again(audit: &mut Audit, truths: &Truths, subject: &Subject, record: &Record, is_present: bool) {
+    let Some(seen) = truths.0.get(&record.vu) else { return };
+    for (_, truth) in seen.iter().filter(|(at, _)| (record.started..=record.finished).contains(at)) {
+        match truth {
+            Truth::Committed if !is_present => {
+                let detail = "the server had acknowledged a COMMIT of it on the wire; no ledger line".to_owned();
+                audit.find(Breach::AcknowledgedLost, subject.authorisation, [op_of(subject, record)], detail);
+            }
+            // Which of its attempts an effect belongs to does not matter then.
+            Truth::Committed | Truth::NeverSent | Truth::NotCommitted => audit.truths_met += 1,
+            Truth::Unanswered => {}
+        }
+    }
+}
+
 /// Compares what was seen of an unanswered operation with whether the ledger holds it.
 pub(super) fn compare(audit: &mut Audit, truths: &Truths, subject: &Subject, record: &Record, is_present: bool) {
     let Some(truth) = truths.of(record) else { return };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
@@ -165,8 +165,15 @@ impl Arena {
             return Err(Error::inconclusive(format!("the server did not come back within {patience} s after a fault"))
                 .cure("look into its log: dbstress db status"));
         }
-        if let Some(lease) = &self.lease {
-            lease.lock().await.take_again(&self.options).await?;
+        let Some(lease) = &self.lease else { return Ok(()) };
+        let mut lease = lease.lock().await;
+        let began = Instant::now();
+        // A server that has just let somebody in may think better of it.
+        while let Err(error) = lease.take_again(&self.options).await {
+            if began.elapsed() > ASK_TIMEOUT {
+                return Err(error);
+            }
+            tokio::time::sleep(KNOCK_EVERY).await;
         }
         Ok(())
     }

@@ -90,7 +90,18 @@ async fn follow(
                 arena.struck().fetch_add(u64::from(what.is_ok()), Ordering::Relaxed);
                 strikes.push(Strike { planned: number, at, effective, healed: Instant::now(), what, truth });
             }
-            Err(error) => return (strikes, Some(error)),
+            Err(error) => {
+                let now = Instant::now();
+                strikes.push(Strike {
+                    planned: number,
+                    at: now,
+                    effective: now,
+                    healed: now,
+                    what: Err(error.to_string()),
+                    truth: None,
+                });
+                return (strikes, Some(error));
+            }
         }
     }
     (strikes, None)

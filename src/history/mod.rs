@@ -28,11 +28,13 @@ pub enum OperationKind {
     Consume,
     /// Only look: nothing changes, and nothing is written to the ledger.
     Browse,
+    /// Whatever statements of the user's own do; there is no ledger of it.
+    Own,
 }
 
 impl OperationKind {
     /// All kinds, in the order of their discriminants.
-    pub const ALL: [Self; 4] = [Self::Reserve, Self::Release, Self::Consume, Self::Browse];
+    pub const ALL: [Self; 5] = [Self::Reserve, Self::Release, Self::Consume, Self::Browse, Self::Own];
 
     /// The word for it, as in the ledger.
     pub fn word(self) -> &'static str {
@@ -41,6 +43,7 @@ impl OperationKind {
             Self::Release => "release",
             Self::Consume => "consume",
             Self::Browse => "browse",
+            Self::Own => "own",
         }
     }
 
@@ -55,7 +58,7 @@ impl OperationKind {
             Self::Reserve => (0, units),
             Self::Release => (0, -units),
             Self::Consume => (units, -units),
-            Self::Browse => (0, 0),
+            Self::Browse | Self::Own => (0, 0),
         }
     }
 }

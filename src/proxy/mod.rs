@@ -23,6 +23,8 @@ use tokio::task::LocalSet;
 use crate::pg::{ConnectOptions, Host, SslMode};
 use crate::{Error, Result};
 
+pub use text::CLAIMS;
+
 use hub::{Hub, Order};
 use stream::Stream;
 

@@ -13,9 +13,15 @@ pub(super) struct Meaning {
     pub is_change: bool,
 }
 
+/// What a text begins with whose INSERT is no effect by itself: somebody only claims, and may find that it was claimed before.
+pub const CLAIMS: &str = "/* claims */ ";
+
 impl Meaning {
     /// Reads a text. Of one that `is_whole` does not hold for, only the beginning is known.
     pub fn of(text: &[u8], is_whole: bool) -> Self {
+        if text.starts_with(CLAIMS.as_bytes()) {
+            return Self::default();
+        }
         /// `COMMIT WORK AND NO CHAIN`, and one more to tell that there are more.
         const FIRST: usize = 6;
         let mut first: Vec<&[u8]> = Vec::with_capacity(FIRST);

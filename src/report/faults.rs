@@ -1,6 +1,6 @@
 //! What went wrong on purpose, how long it took to recover, and what became of every operation?
 
-use comfy_table::CellAlignment;
+use comfy_table::{CellAlignment, ColumnConstraint};
 
 use super::run::milliseconds;
 use super::text::{finish, grid, grouped, wrap};
@@ -16,7 +16,7 @@ const SIDE_BY_SIDE: usize = 4;
 pub fn faults(record: &RunRecord, width: u16, colour: bool) -> String {
     let mut parts = Vec::new();
     for turn in record.turns.iter().filter(|turn| !turn.faults.is_empty()) {
-        let mut table = grid(&["fault", "struck", "lasted ms", "recovered after ms"], width, colour);
+        let mut table = grid(&["fault", "struck", "lasted ms", "recovered ms"], width, colour);
         for fault in &turn.faults {
             table.add_row([
                 fault.fault.to_string(),
@@ -29,6 +29,9 @@ pub fn faults(record: &RunRecord, width: u16, colour: bool) -> String {
             column.set_padding((0, 2));
             if index > 0 {
                 column.set_cell_alignment(CellAlignment::Right);
+            } else {
+                // As it is typed again.
+                column.set_constraint(ColumnConstraint::ContentWidth);
             }
         }
         let prefix = if record.turns.len() > 1 { format!("{}: ", turn.name) } else { String::new() };
@@ -88,7 +91,7 @@ pub fn classes(record: &RunRecord, width: u16, colour: bool) -> String {
         names.extend(turns.iter().map(|turn| &*turn.name));
         let mut table = grid(&names, width, colour);
         let has_keys = record.plan.keys().is_some();
-        for (told, found, pick) in ROWS.iter().filter(|(told, ..)| has_keys || *told != STORED) {
+        for (told, found, pick) in ROWS.iter().filter(|(told, ..)| has_keys || ![STORED, LAPSED].contains(told)) {
             let mut row = vec![(*told).to_owned(), (*found).to_owned()];
             row.extend(turns.iter().map(|turn| grouped(pick(&turn.audit.classes))));
             table.add_row(row);
@@ -109,6 +112,8 @@ type Row = (&'static str, &'static str, fn(&Classes) -> u64);
 
 /// What who asks with a known key is told.
 const STORED: &str = "the stored answer";
+/// And who asks with one that has come to stand for something else.
+const LAPSED: &str = "refused, key lapsed";
 
 const ROWS: &[Row] = &[
     ("committed", "holds it", |c| c.acknowledged_present),
@@ -117,6 +122,7 @@ const ROWS: &[Row] = &[
     (STORED, "holds it", |c| c.replayed_own),
     ("refused", "has nothing of it", |c| c.refused),
     ("refused", "holds it", |c| c.refused_present),
+    (LAPSED, "holds it", |c| c.lapsed_present),
     ("aborted", "has nothing of it", |c| c.aborted),
     ("aborted", "holds it", |c| c.aborted_present),
     ("nothing", "holds it", |c| c.unknown_committed),

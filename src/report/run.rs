@@ -248,7 +248,7 @@ fn keys(record: &RunRecord, width: u16) -> String {
             grouped(counts.failed(Abort::KeyInFlight)),
             grouped(mismatches),
             grouped(counts.unanswered),
-            grouped(audit.classes.replayed_own + audit.classes.unknown_committed + audit.classes.duplicated)
+            grouped(audit.classes.took_effect_unanswered())
         );
         lines.push(wrap(&said, width, "  "));
         if let Some(cleanup) = &turn.cleanup {

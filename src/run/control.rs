@@ -66,10 +66,19 @@ const OF_KEYS: [Twin; 1] = [Twin {
     invariants: &["one-effect-per-key"],
 }];
 
+/// Besides, where answers get lost: the twin that asks again without its key.
+const OF_KEYS_UNDER_FAULTS: [Twin; 1] = [Twin {
+    strategy: Strategy::Atomic,
+    bug: Some(Bug::NoKey),
+    breach: Breach::KeyAppliedTwice,
+    invariants: &["no-unkeyed-duplicate"],
+}];
+
 /// The twins that must be caught before a plan of bookings can pass.
 pub fn twins(plan: &Plan) -> Vec<&'static Twin> {
     let (of_workload, of_faults): (&[Twin], &[Twin]) = match (plan.keys(), plan.faults.is_empty()) {
-        (Some(_), _) => (&OF_KEYS, &[]),
+        (Some(_), true) => (&OF_KEYS, &[]),
+        (Some(_), false) => (&OF_KEYS, &OF_KEYS_UNDER_FAULTS),
         (None, true) => (&OF_BOOKINGS, &[]),
         (None, false) => (&OF_BOOKINGS, &OF_FAULTS),
     };

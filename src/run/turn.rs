@@ -85,8 +85,8 @@ async fn load(context: &Context<'_>, leg: &Leg, mut watch: impl FnMut(&Progress)
         options: context.load_options.clone(),
         run: leg.run,
         until_breach: leg.until_breach,
-        // Only bookings keep a ledger that a history could be reconciled with.
-        history: stock.is_some().then(|| (context.directory.clone(), leg.label.clone())),
+        // Only bookings keep a ledger that a history could be reconciled with; but where something goes wrong, it shows who recovered when.
+        history: (stock.is_some() || !plan.faults.is_empty()).then(|| (context.directory.clone(), leg.label.clone())),
         interrupt: context.interrupt.clone(),
         injector: injector(context, leg),
     };

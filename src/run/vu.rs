@@ -10,7 +10,7 @@ use super::drive::Everyone;
 use super::own::Scratch;
 use super::pool::Checkout;
 use super::work::{Attempt, Intention, Session, Who};
-use crate::history::{Applied, OpId, Record, Writer};
+use crate::history::{Applied, OpId, OperationKind, Record, Writer};
 use crate::metrics::{Iteration, Recorder};
 use crate::outcome::{Abort, Certainty, Outcome, Signal, certainty};
 use crate::pg::load::{Failure, Phase};
@@ -183,18 +183,19 @@ impl Vu {
         } else {
             self.thread.recorder.borrow_mut().warm_up();
         }
-        if let (Some(proposal), Some(history)) = (intention.proposal(), self.thread.history.borrow_mut().as_mut()) {
+        if let Some(history) = self.thread.history.borrow_mut().as_mut() {
+            let proposal = intention.proposal();
             let record = Record {
                 n,
                 vu: self.number,
-                kind: proposal.kind,
-                asking: proposal.key.map(|(asking, _)| asking),
+                kind: proposal.map_or(OperationKind::Own, |proposal| proposal.kind),
+                asking: intention.asking(),
                 outcome,
                 attempts,
                 conflicts,
                 is_attack,
-                authorisation: proposal.authorisation,
-                units: proposal.units,
+                authorisation: proposal.map_or(0, |proposal| proposal.authorisation),
+                units: proposal.map_or(0, |proposal| proposal.units),
                 scheduled,
                 started: started_at,
                 last_attempt: phase.first_statement().map_or(started_at, |t| everyone.nanos(t)),

@@ -283,7 +283,7 @@ impl BookingWork {
             return Attempt::Failed(Failure::local(Abort::Other));
         };
         let Some(key) = Key::of(proposal, self.place.run, keys) else { return Attempt::Failed(Failure::local(Abort::Other)) };
-        let hangs_up = asking == Asking::HangUp && who.unanswered == 0;
+        let hangs_up = (asking == Asking::HangUp || twin::forgets(self.plan.bug, who.op_id)) && who.unanswered == 0;
         if let Some(without_key) = statements.without_key.as_ref().filter(|_| who.unanswered > 0) {
             return self.book(connection, &booking(proposal, who, None, without_key), phase).await;
         }

@@ -299,7 +299,7 @@ impl Mistakes {
                 units: match operation.kind {
                     OperationKind::Reserve => operation.units.into(),
                     OperationKind::Release => -i64::from(operation.units),
-                    OperationKind::Consume | OperationKind::Browse => 0,
+                    OperationKind::Consume | OperationKind::Browse | OperationKind::Own => 0,
                 },
             })
             .collect();

@@ -17,6 +17,7 @@ use crate::bug::Bug;
 use crate::history::{Applied, Asking};
 use crate::outcome::Abort;
 use crate::pg::load::{Connection, Failure, Row, Statement, Tx};
+use crate::proxy::CLAIMS;
 
 /// What becomes of the keys that requests carry. In each round everybody asks with the same one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -192,10 +193,12 @@ impl KeyedStatements {
         let claim = match bug {
             // Who loses the race to insert it is not asked about.
             Some(Bug::LoserExecutes) => {
-                format!("WITH {ASKED} INSERT INTO {schema}.idempotency_key ({columns}) VALUES ({values}) ON CONFLICT DO NOTHING")
+                format!(
+                    "{CLAIMS}WITH {ASKED} INSERT INTO {schema}.idempotency_key ({columns}) VALUES ({values}) ON CONFLICT DO NOTHING"
+                )
             }
             _ => format!(
-                "WITH {ASKED}, known AS MATERIALIZED ({known}), lock AS MATERIALIZED ( \
+                "{CLAIMS}WITH {ASKED}, known AS MATERIALIZED ({known}), lock AS MATERIALIZED ( \
                    SELECT {free} AS is_free WHERE NOT EXISTS (SELECT FROM known WHERE NOT is_over) \
                  ), claimed AS ( \
                    INSERT INTO {schema}.idempotency_key ({columns}) \

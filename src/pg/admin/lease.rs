@@ -65,7 +65,7 @@ impl Lease {
     /// Inconclusive, when somebody else has it.
     pub async fn take_again(&mut self, options: &ConnectOptions) -> Result<()> {
         match Self::take(options, &self.command).await {
-            Ok(again) => *self = Self { lost: self.lost.take(), ..again },
+            Ok(again) => *self = again,
             Err(error) => {
                 self.lost = Some(error.to_string());
                 return Err(error);

@@ -114,6 +114,11 @@ pub async fn apply(bug: Option<Bug>, strategy: Strategy, tx: &mut Tx<'_>, bookin
     }
 }
 
+/// Whether who carries a key does not wait for the answer to COMMIT, and has forgotten the key when it asks again.
+pub fn forgets(bug: Option<Bug>, op: OpId) -> bool {
+    bug == Some(Bug::NoKey) && now_and_then(op)
+}
+
 /// Whether COMMIT is sent, and nobody waits for its answer.
 pub fn hangs_up(bug: Option<Bug>, booking: &Booking<'_>) -> bool {
     bug == Some(Bug::ImpatientRetry) && booking.attempt == 1 && now_and_then(booking.op_id)
