@@ -206,6 +206,19 @@ async fn whoever_else_is_connected_to_the_private_server_is_spared() {
     let (code, out, err) = run(&mut place.dbstress(&["contention", "--duration", "5s", "--fault", "crash@1s"]));
     assert!(code == 2 && out.is_empty() && err.contains("guest on postgres") && err.contains("--state-dir"), "{out}{err}");
     assert_eq!(guest.integer("SELECT 1").await.unwrap(), 1);
+    guest.close().await;
+
+    // Whoever comes later is spared too.
+    let faults = "crash@2s,freeze@2s+1s,kill-backend@2s";
+    let arguments = ["contention", "--vus", "8", "--duration", "4s", "--strategy", "for-update", "--fault", faults];
+    let started = Started::new(place.dbstress(&arguments));
+    started.says("for-update …").await;
+    let mut guest = Session::connect(&server.options.with_database("postgres"), "guest").await.unwrap();
+    let (code, out, err) = started.ended().await;
+    let words = out.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(code == 3 && words.contains("others are connected to the server: dbstress/guest on postgres"), "{out}{err}");
+    assert_eq!(guest.integer("SELECT 1").await.unwrap(), 1);
+    guest.close().await;
 }
 
 /// The server's processes that are stopped.

@@ -20,6 +20,16 @@ const KNOCK_EVERY: Duration = Duration::from_millis(20);
 /// How long a server may take to let us in again after what was done to it.
 const RECOVERY_PATIENCE: Duration = Duration::from_secs(120);
 
+/// Asks who else is connected to the server than this run on `database`; NULL if nobody is.
+pub fn others(database: &str) -> String {
+    format!(
+        "SELECT string_agg(format('%s on %s', coalesce(nullif(application_name, ''), 'somebody'), datname), ', ' ORDER BY pid) \
+         FROM pg_stat_activity WHERE backend_type IN ('client backend', 'walsender') AND pid <> pg_backend_pid() \
+           AND (datname <> {} OR application_name NOT LIKE 'dbstress/%')",
+        literal(database)
+    )
+}
+
 /// What can be disturbed.
 pub struct Arena {
     /// Straight to the server, past any proxy.
@@ -115,9 +125,20 @@ impl Arena {
         self.proxy.as_deref()
     }
 
-    /// Only one fault at a time is at the server.
-    pub(super) async fn alone(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.at_server.lock().await
+    /// Only one fault at a time is at the server, and none while others are connected, who would be met by it.
+    ///
+    /// # Errors
+    /// Why nothing may be done to it.
+    pub(super) async fn alone(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, String> {
+        let alone = self.at_server.lock().await;
+        match self.ask(&others(&self.options.database)).await.as_deref() {
+            None => Err("the server did not answer".into()),
+            Some([row]) => match &row[0] {
+                None => Ok(alone),
+                Some(who) => Err(format!("others are connected to the server: {who}")),
+            },
+            Some(_) => Err("the server did not say who is connected".into()),
+        }
     }
 
     /// The process of the session with this number on the server.

@@ -13,7 +13,10 @@ use crate::Result;
 /// # Errors
 /// When they cannot be stopped.
 pub(super) async fn strike(arena: &Arena, fault: Fault, hold: Duration, mut over: watch::Receiver<bool>) -> Result<Effect> {
-    let _alone = arena.alone().await;
+    let _alone = match arena.alone().await {
+        Ok(alone) => alone,
+        Err(why) => return Ok(Effect::none(&why)),
+    };
     let server = arena.server()?;
     let (processes, what) = match fault {
         Fault::FreezeBackend => {

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::Truth;
 
-pub use arena::Arena;
+pub use arena::{Arena, others};
 pub use inject::{Injector, Strike, check};
 pub use schedule::Planned;
 

@@ -21,7 +21,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// # Errors
 /// When it does not come back.
 pub(super) async fn strike(arena: &Arena, fault: Fault) -> Result<Effect> {
-    let _alone = arena.alone().await;
+    let _alone = match arena.alone().await {
+        Ok(alone) => alone,
+        Err(why) => return Ok(Effect::none(&why)),
+    };
     let server = arena.server()?;
     if fault == Fault::KillBackend {
         return kill_backend(arena).await;

@@ -109,6 +109,10 @@ pub(super) async fn finish(session: &mut Session, place: &Place, keys: Keys, bes
     let mut swept = beside;
     while batch(session, place, &mut swept).await? > 0 {}
     let (Place { schema, run, .. }, now) = (place, place.now(None));
+    // Whoever looks from now on sees what it has not done.
+    session
+        .execute(&format!("UPDATE {schema}.idempotency_key SET fingerprint = 'left' WHERE run_id = {run} AND endpoint = '{ENDPOINT}' AND expires_at <= {now}"))
+        .await?;
     let left =
         format!("SELECT count(*) FROM {schema}.idempotency_key WHERE run_id = {run} AND endpoint = '{ENDPOINT}' AND expires_at");
     let count = |n: i64| n.unsigned_abs();

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use super::drive::{Driven, Everyone};
 use crate::audit::{Audit, Outage, Recovery, Truth, Truths};
-use crate::fault::{Fault, Planned, Reach, Strike};
+use crate::fault::{self, Fault, Planned, Reach, Strike};
 use crate::history::{Mark, Reader, Writer};
 use crate::outcome::Outcome;
 use crate::pg::ConnectOptions;
-use crate::pg::admin::{Session, literal};
+use crate::pg::admin::Session;
 use crate::plan::Plan;
 use crate::record::{FaultRecord, Gate, StrikeRecord};
 use crate::{Error, Result};
@@ -25,23 +25,11 @@ pub(super) async fn check_alone(session: &mut Session, faults: &[Planned], optio
     if !faults.iter().any(|planned| planned.fault.reach() == Reach::Server) {
         return Ok(());
     }
-    let others = session
-        .rows(&format!(
-            "SELECT coalesce(nullif(application_name, ''), 'somebody'), datname FROM pg_stat_activity \
-             WHERE backend_type IN ('client backend', 'walsender') AND pid <> pg_backend_pid() \
-               AND (datname <> {} OR application_name NOT LIKE 'dbstress/%') ORDER BY 1, 2",
-            literal(&options.database)
-        ))
-        .await?;
-    if others.is_empty() {
-        return Ok(());
+    match session.text(&fault::others(&options.database)).await? {
+        None => Ok(()),
+        Some(who) => Err(Error::usage(format!("others are connected to the private server, and would lose their sessions: {who}"))
+            .cure("close them; or use a server of your own for this: --state-dir DIR")),
     }
-    let who: Vec<String> = others
-        .iter()
-        .map(|row| format!("{} on {}", row[0].as_deref().unwrap_or("somebody"), row[1].as_deref().unwrap_or("no database")))
-        .collect();
-    Err(Error::usage(format!("others are connected to the private server, and would lose their sessions: {}", who.join(", ")))
-        .cure("close them; or use a server of your own for this: --state-dir DIR"))
 }
 
 /// A strike on the run's clock.
@@ -139,7 +127,7 @@ fn recovery(moments: Vec<u64>, histories: &[PathBuf]) -> std::io::Result<Recover
     for path in histories {
         for record in Reader::open(path)?.operations() {
             let record = record?;
-            if record.outcome == Outcome::Committed {
+            if matches!(record.outcome, Outcome::Committed | Outcome::Replayed) {
                 recovery.success(record.last_attempt, record.finished);
             }
         }
