@@ -68,13 +68,21 @@ pub struct Alone {
     pub hold: Duration,
     /// How long the load lasts.
     pub duration: Duration,
+    /// When an iteration is given up, if not as usual.
+    pub deadline: Option<Duration>,
     /// What goes wrong meanwhile.
     pub faults: &'static [&'static str],
 }
 
 /// Rounds, everybody at once on a fresh authorisation: what only the overlap of a few statements breaks is broken within a second.
-const ROUNDS: Alone =
-    Alone { scenario: "contention", total: None, hold: Duration::ZERO, duration: Duration::from_secs(2), faults: &[] };
+const ROUNDS: Alone = Alone {
+    scenario: "contention",
+    total: None,
+    hold: Duration::ZERO,
+    duration: Duration::from_secs(2),
+    deadline: None,
+    faults: &[],
+};
 /// All operations around full capacity: for what needs releases and consumptions.
 const CHURN: Alone = Alone { scenario: "churn", ..ROUNDS };
 /// Everybody with the same key.
@@ -291,7 +299,8 @@ static NO_KEY: Entry = Entry {
 static CLAIM_APART: Entry = Entry {
     summary: "claims the key in another transaction",
     strategies: &[Strategy::Atomic, Strategy::ForUpdate],
-    alone: KEYS,
+    // A key without an effect is in flight for ever: whoever asks for it gives up soon, so that there are many rounds.
+    alone: Alone { deadline: Some(Duration::from_millis(200)), ..KEYS },
     must: &[Check::invariant("no-stale-claim")],
     may: &[
         // Refused for the body of a claim that came to nothing.

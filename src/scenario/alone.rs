@@ -62,6 +62,9 @@ pub fn typed(bug: Bug) -> String {
     if !alone.hold.is_zero() {
         typed += &format!(" --hold {}", duration_text(alone.hold));
     }
+    if let Some(deadline) = alone.deadline {
+        typed += &format!(" --retry-deadline {}", duration_text(deadline));
+    }
     for fault in alone.faults {
         typed += &format!(" --fault {fault}");
     }
@@ -75,6 +78,7 @@ fn alone(entry: &Entry) -> Result<Scenario> {
     scenario.evidence = Evidence::default();
     scenario.load.vus = VUS;
     scenario.load.extent = Extent::Constant { duration: Some(alone.duration), iterations: None };
+    scenario.load.retry.deadline = alone.deadline.unwrap_or(scenario.load.retry.deadline);
     if let Workload::Booking(booking) = &mut scenario.workload {
         booking.strategies = entry.strategies.iter().take(1).copied().collect();
         booking.total = alone.total.unwrap_or(booking.total);
