@@ -293,6 +293,8 @@ static NO_KEY: Entry = Entry {
         APPLIED_ONCE,
         // Without its key, a request of after the lifetime is one like any other.
         REPLAY_DIFFERS,
+        // What was done twice takes the room of others, and the second time may find none.
+        Check::Audit(Breach::RefusedPresent),
     ],
     ..USUAL
 };
