@@ -106,7 +106,7 @@ pub struct Settings {
     /// A known mistake that the operations make on purpose: `dbstress bugs list` shows them
     #[arg(long, value_name = "NAME", env = "DBSTRESS_BUG", value_parser = parse::<Bug>, help_heading = BOOKING)]
     pub bug: Option<Bug>,
-    /// What goes wrong, as crash@15s or terminate@5s..25s/500ms; repeatable, or several with commas between
+    /// What goes wrong, as crash@15s or terminate@5s..25s/500ms; repeatable; `dbstress faults list` shows them
     #[arg(
         long = "fault",
         value_name = "NAME@TIME,…",

@@ -141,9 +141,18 @@ impl Arena {
         }
     }
 
-    /// The process of the session with this number on the server.
-    pub(super) fn backend(&self, pid: i32) -> Option<Identity> {
-        self.server.as_ref()?.processes().into_iter().find(|process| process.pid == pid)
+    /// A backend of the run, busy ones before the others, and what it is called. By number and start time, and only if it is a process of our
+    /// server.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(super) async fn backend(&self) -> Result<(Identity, String), &'static str> {
+        let sql = format!("SELECT pid, application_name {} ORDER BY state = 'idle', random() LIMIT 1", self.sessions());
+        let rows = self.ask(&sql).await.ok_or("the server did not answer")?;
+        let Some([Some(pid), Some(name)]) = rows.first().map(Vec::as_slice) else { return Err("there was no session to strike") };
+        let processes = self.server.as_ref().map(|server| server.processes()).unwrap_or_default();
+        let backend = processes.into_iter().find(|process| process.pid.to_string() == *pid).ok_or("the session had gone")?;
+        Ok((backend, format!("session {pid}, {name}")))
     }
 
     /// From now on the server does not answer.

@@ -19,15 +19,10 @@ pub(super) async fn strike(arena: &Arena, fault: Fault, hold: Duration, mut over
     };
     let server = arena.server()?;
     let (processes, what) = match fault {
-        Fault::FreezeBackend => {
-            let sql = format!("SELECT pid, application_name {} ORDER BY state = 'idle', random() LIMIT 1", arena.sessions());
-            let Some(rows) = arena.ask(&sql).await else { return Ok(Effect::none("the server did not answer")) };
-            let Some([Some(pid), Some(name)]) = rows.first().map(Vec::as_slice) else {
-                return Ok(Effect::none("there was no session to strike"));
-            };
-            let backend = pid.parse().ok().and_then(|pid| arena.backend(pid));
-            (backend.into_iter().collect::<Vec<_>>(), format!("session {pid}, {name}"))
-        }
+        Fault::FreezeBackend => match arena.backend().await {
+            Ok((backend, what)) => (vec![backend], what),
+            Err(why) => return Ok(Effect::none(why)),
+        },
         _ => {
             // The postmaster first: it would make others.
             let mut all: Vec<_> = server.postmaster().into_iter().collect();

@@ -62,14 +62,9 @@ pub(super) async fn strike(arena: &Arena, fault: Fault) -> Result<Effect> {
 }
 
 async fn kill_backend(arena: &Arena) -> Result<Effect> {
-    let sql = format!("SELECT pid, application_name {} ORDER BY state = 'idle', random() LIMIT 1", arena.sessions());
-    let Some(rows) = arena.ask(&sql).await else { return Ok(Effect::none("the server did not answer")) };
-    let Some([Some(pid), Some(name)]) = rows.first().map(Vec::as_slice) else {
-        return Ok(Effect::none("there was no session to strike"));
-    };
-    // By number and start time, and only if it is a process of our server.
-    let Some(backend) = pid.parse().ok().and_then(|pid| arena.backend(pid)) else {
-        return Ok(Effect::none("the session had gone"));
+    let (backend, what) = match arena.backend().await {
+        Ok(chosen) => chosen,
+        Err(why) => return Ok(Effect::none(why)),
     };
     arena.goes_down();
     let at = Instant::now();
@@ -81,7 +76,7 @@ async fn kill_backend(arena: &Arena) -> Result<Effect> {
     let effective = Instant::now();
     arena.comes_back().await?;
     Ok(if struck {
-        Effect { at, effective, ..Effect::on(format!("SIGKILL to session {pid}, {name}")) }
+        Effect { at, effective, ..Effect::on(format!("SIGKILL to {what}")) }
     } else {
         Effect::none("the session had gone")
     })

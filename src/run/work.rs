@@ -330,11 +330,7 @@ impl BookingWork {
                 tx.commit_and_hang_up().await;
                 Attempt::Unknown
             }
-            Ok(Decision::Applied(applied)) => match tx.commit().await {
-                Ending::Committed => Attempt::Committed(applied),
-                Ending::NotCommitted(failure) => Attempt::Failed(failure),
-                Ending::Unknown => Attempt::Unknown,
-            },
+            Ok(Decision::Applied(applied)) => applied_by(tx, applied).await,
             Ok(Decision::Refused(refusal)) if tx.has_failed() => {
                 tx.rollback().await;
                 Attempt::Refused(refusal)
@@ -367,11 +363,7 @@ impl BookingWork {
                 tx.commit_and_hang_up().await;
                 Attempt::Failed(Failure::local(Abort::ConnectionLost))
             }
-            Ok(Decision::Applied(applied)) => match tx.commit().await {
-                Ending::Committed => Attempt::Committed(applied),
-                Ending::NotCommitted(failure) => Attempt::Failed(failure),
-                Ending::Unknown => Attempt::Unknown,
-            },
+            Ok(Decision::Applied(applied)) => applied_by(tx, applied).await,
             // The server refused the statement itself: nothing that was read can be committed, and nothing needs to be.
             Ok(Decision::Refused(refusal)) if tx.has_failed() => {
                 tx.rollback().await;
@@ -383,6 +375,15 @@ impl BookingWork {
                 Attempt::Failed(failure)
             }
         }
+    }
+}
+
+/// What was written counts once its COMMIT was acknowledged.
+async fn applied_by(tx: Tx<'_>, applied: Applied) -> Attempt {
+    match tx.commit().await {
+        Ending::Committed => Attempt::Committed(applied),
+        Ending::NotCommitted(failure) => Attempt::Failed(failure),
+        Ending::Unknown => Attempt::Unknown,
     }
 }
 
