@@ -1,5 +1,7 @@
 //! What is kept of a run? Everything that its verdict rests on, and what it takes to run it again.
 
+mod pool;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
@@ -20,6 +22,8 @@ use crate::probe::Sessions;
 use crate::threshold::Judgement;
 use crate::verdict::{Decision, Verdict};
 use crate::{Error, Result};
+
+pub use pool::{Band, PoolRecord, PoolSecond};
 
 /// Version of the shape of [`RunRecord`].
 pub const SCHEMA_VERSION: u32 = 2;
@@ -291,6 +295,9 @@ pub struct TurnRecord {
     /// How long virtual users waited for a connection of the pool; none without a pool.
     #[serde(default)]
     pub wait: Option<Percentiles>,
+    /// What the pool did; none without one.
+    #[serde(default)]
+    pub pool: Option<PoolRecord>,
     /// Why the generator was the limit, if it was.
     #[serde(default)]
     pub generator_limited: Option<String>,

@@ -6,6 +6,7 @@ pub mod admin;
 pub mod cluster;
 pub mod load;
 pub mod options;
+pub mod pool;
 pub mod retry;
 
 pub use options::{ConnectOptions, Host, SslMode};

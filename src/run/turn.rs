@@ -338,6 +338,7 @@ fn record(
         operations: operations.collect(),
         lag: Some(Percentiles::of(recorder.lags())),
         wait: recorder.waits().map(Percentiles::of),
+        pool: judged.driven.pool,
         generator_limited: figures.limited(),
         client_cpu_seconds: judged.driven.cpu.as_secs_f64(),
         faults,
