@@ -4,6 +4,7 @@ pub mod bugs;
 pub mod capacity;
 pub mod config;
 pub mod faults;
+pub mod pool;
 pub mod progress;
 pub mod run;
 pub mod screen;
