@@ -8,7 +8,7 @@ use super::{Drill, Mistake};
 use crate::metrics::grouped;
 use crate::verdict::{Exit, Verdict};
 
-/// Version of the shape of [`PoolRecord`]; raised when a field changes its meaning or goes away.
+/// Version of the shape of [`DrillsRecord`]; raised when a field changes its meaning or goes away.
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// Culprits that are kept of a drill; the others are counted.
@@ -251,7 +251,7 @@ pub enum Kind {
 
 /// What is kept of a run of drills.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PoolRecord {
+pub struct DrillsRecord {
     /// Version of this shape.
     pub schema_version: u32,
     /// How it ended.
@@ -280,7 +280,7 @@ pub struct PoolRecord {
     pub again: String,
 }
 
-impl PoolRecord {
+impl DrillsRecord {
     /// Judges the whole; `open` is what else leaves it open.
     pub fn conclude(&mut self, open: Vec<String>) {
         let (verdict, reasons) = judge(self.kind, &self.drills, &self.controls, open);

@@ -3,7 +3,7 @@
 use comfy_table::Color;
 
 use super::text::{Paint, conclusion, finish, grid, mark, wrap};
-use crate::drill::{Drill, DrillRecord, Kind, Mistake, PoolRecord};
+use crate::drill::{Drill, DrillRecord, DrillsRecord, Kind, Mistake};
 use crate::verdict::Verdict;
 
 /// Columns of everything that is not a table.
@@ -25,7 +25,7 @@ pub fn list_text(width: u16, colour: bool) -> String {
 }
 
 /// The report for a terminal of `width` columns. The verdict comes last, since that is where one looks.
-pub fn text(record: &PoolRecord, width: u16, colour: bool) -> String {
+pub fn text(record: &DrillsRecord, width: u16, colour: bool) -> String {
     let narrow = width.min(NARROW);
     let paint = Paint { colour };
     let mut parts = vec![match record.kind {
@@ -98,7 +98,7 @@ fn self_test_table(drills: &[DrillRecord], width: u16, colour: bool) -> String {
 }
 
 fn details(drill: &DrillRecord, width: u16, paint: Paint) -> String {
-    let heading = format!("{}: {}", drill.drill, drill.drill.question());
+    let heading = wrap(&format!("{}: {}", drill.drill, drill.drill.question()), width, "");
     let mut lines = vec![match drill.verdict {
         Verdict::Violated => paint.red(&heading),
         Verdict::Pass | Verdict::Missed | Verdict::Inconclusive => paint.yellow(&heading),
@@ -118,8 +118,8 @@ mod tests {
     use super::*;
     use crate::drill::{Control, Culprit, SCHEMA_VERSION, Seen};
 
-    fn record(kind: Kind, drills: Vec<DrillRecord>) -> PoolRecord {
-        let mut record = PoolRecord {
+    fn record(kind: Kind, drills: Vec<DrillRecord>) -> DrillsRecord {
+        let mut record = DrillsRecord {
             schema_version: SCHEMA_VERSION,
             verdict: Verdict::Inconclusive,
             exit_code: 0,
@@ -197,7 +197,7 @@ mod tests {
                 assert!(squeezed(&shown).contains(&squeezed(what)), "`{what}` is missing:\n{shown}");
             }
             let json = serde_json::to_string(&record).unwrap();
-            assert_eq!(serde_json::from_str::<PoolRecord>(&json).unwrap(), record, "it can be read again");
+            assert_eq!(serde_json::from_str::<DrillsRecord>(&json).unwrap(), record, "it can be read again");
         }
     }
 
