@@ -3,11 +3,13 @@
 use comfy_table::Color;
 
 use super::text::{Paint, conclusion, finish, grid, mark, wrap};
-use crate::drill::{Drill, DrillRecord, DrillsRecord, Kind, Mistake};
+use crate::drill::{Culprit, Drill, DrillRecord, DrillsRecord, Kind, Mistake};
 use crate::verdict::Verdict;
 
 /// Columns of everything that is not a table.
 const NARROW: u16 = 80;
+/// Culprits that are shown of those who did the same.
+const SHOWN: usize = 10;
 
 /// The drills, and the mistakes that make them fail.
 pub fn list_text(width: u16, colour: bool) -> String {
@@ -104,11 +106,30 @@ fn details(drill: &DrillRecord, width: u16, paint: Paint) -> String {
         Verdict::Pass | Verdict::Missed | Verdict::Inconclusive => paint.yellow(&heading),
     }];
     lines.extend(drill.reasons.iter().map(|reason| wrap(reason, width, "  ")));
-    lines.extend(drill.culprits.iter().map(|culprit| wrap(&culprit.to_string(), width, "    ")));
-    if drill.culprits_left_out > 0 {
-        lines.push(format!("    and {} more", drill.culprits_left_out));
-    }
+    lines.extend(culprits(drill, width));
     lines.join("\n")
+}
+
+/// The first of those who did the same, and how many others did.
+fn culprits(drill: &DrillRecord, width: u16) -> Vec<String> {
+    let mut deeds: Vec<(&str, Vec<&Culprit>)> = Vec::new();
+    for culprit in &drill.culprits {
+        match deeds.iter_mut().find(|(what, _)| *what == culprit.what) {
+            Some((_, all)) => all.push(culprit),
+            None => deeds.push((&culprit.what, vec![culprit])),
+        }
+    }
+    let mut lines = Vec::new();
+    for (_, all) in deeds {
+        lines.extend(all.iter().take(SHOWN).map(|culprit| wrap(&culprit.to_string(), width, "    ")));
+        if all.len() > SHOWN {
+            lines.push(format!("    and {} more of these", all.len() - SHOWN));
+        }
+    }
+    if drill.culprits_left_out > 0 {
+        lines.push(format!("    and {} others", drill.culprits_left_out));
+    }
+    lines
 }
 
 #[cfg(test)]
@@ -116,7 +137,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::drill::{Control, Culprit, SCHEMA_VERSION, Seen};
+    use crate::drill::{Control, SCHEMA_VERSION, Seen};
 
     fn record(kind: Kind, drills: Vec<DrillRecord>) -> DrillsRecord {
         let mut record = DrillsRecord {
@@ -148,7 +169,7 @@ mod tests {
         seen.count("served", 1_000, 1_000);
         seen.count("leaked", 0, leaked);
         seen.figure("250 operations/s".into());
-        seen.blame((1..25).map(|who| Culprit {
+        seen.blame((1..=70).map(|who| Culprit {
             request: Some(who),
             session: Some(1_234_567),
             seconds: Some(0.42),
@@ -170,8 +191,9 @@ mod tests {
                 vec![
                     "metrics           1,000 served, 0 leaked 1,000 served, 24 leaked violated",
                     "  leaked: 24 instead of 0",
-                    "    request 1, session 1234567, 0.4 s: has not given it back",
-                    "and 4 more",
+                    "    request 1, session 1234567, 0.420 s: has not given it back",
+                    "and 50 more of these",
+                    "and 10 others",
                     "a known mistake was made on purpose: leak",
                     "refill did not find it",
                 ],
