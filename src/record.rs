@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::audit::{Audit, Truth};
+use crate::audit::{Audit, Counters, Truth};
 use crate::bug::Check;
 use crate::fault::Planned;
 use crate::invariant::{Checked, Finding};
@@ -298,6 +298,9 @@ pub struct TurnRecord {
     /// What the pool did; none without one.
     #[serde(default)]
     pub pool: Option<PoolRecord>,
+    /// What the server counted beside what our connections made, while the load ran.
+    #[serde(default)]
+    pub counters: Option<Counters>,
     /// Why the generator was the limit, if it was.
     #[serde(default)]
     pub generator_limited: Option<String>,
