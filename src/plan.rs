@@ -9,6 +9,7 @@ use crate::bug::Bug;
 use crate::fault::Planned;
 use crate::history::Asking;
 use crate::pace::{Arrival, Ramp, Stage, Think, duration_text};
+use crate::pg::load::Protocol;
 use crate::pg::retry::Retry;
 use crate::scenario::{self, Booking, Evidence, Extent, Keys, Scenario, Sql, Targets};
 use crate::strategy::{Hazard, Strategy};
@@ -31,6 +32,9 @@ pub struct Plan {
     pub graceful_stop: Duration,
     /// Connections of the one pool; `None` = a connection for each virtual user.
     pub pool_size: Option<u32>,
+    /// How statements are sent.
+    #[serde(default)]
+    pub protocol: Protocol,
     /// How failed attempts are tried again.
     pub retry: Retry,
     /// Load threads.
@@ -229,6 +233,7 @@ impl Plan {
             warm_up: scenario.load.warm_up,
             graceful_stop: scenario.load.graceful_stop,
             pool_size: scenario.load.pool_size,
+            protocol: scenario.load.protocol,
             retry: scenario.load.retry,
             threads: scenario.load.threads.map_or_else(default_threads, usize::from),
             rng_seed: scenario.load.rng_seed,

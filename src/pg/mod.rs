@@ -8,4 +8,4 @@ pub mod load;
 pub mod options;
 pub mod retry;
 
-pub use options::{ConnectOptions, Host, SslMode};
+pub use options::{ConnectOptions, Host, Place, SslMode};

@@ -221,6 +221,7 @@ impl Reader<'_> {
             graceful_stop,
             threads,
             pool_size,
+            protocol,
             rng_seed,
             retry,
         } = load;
@@ -256,6 +257,7 @@ impl Reader<'_> {
             graceful_stop: self.duration("load.graceful_stop", graceful_stop.as_deref()).unwrap_or(Duration::from_secs(30)),
             threads,
             pool_size,
+            protocol: protocol.unwrap_or_default(),
             rng_seed: rng_seed.unwrap_or(42),
             retry: Retry {
                 deadline: self.duration("load.retry.deadline", deadline.as_deref()).unwrap_or(Retry::default().deadline),

@@ -15,6 +15,7 @@ use serde_json::Value as Json;
 use super::InFlight;
 use crate::history::{Asking, OperationKind};
 use crate::pace::Arrival;
+use crate::pg::load::Protocol;
 use crate::pg::retry::Backoff;
 
 /// A scenario of dbstress: dataset, workload, load, thresholds and what a pass must rest on.
@@ -113,6 +114,9 @@ pub struct LoadFile {
     pub threads: Option<u16>,
     /// One pool of so many connections for all virtual users. Default: a connection for each.
     pub pool_size: Option<u32>,
+    /// How statements are sent, as pgbench -M has it: by a name, without one, or as one text. Default: prepared.
+    #[serde(default)]
+    pub protocol: Option<Protocol>,
     /// What random choices are made from: the same number makes the same choices. Default: 42.
     pub rng_seed: Option<u64>,
     /// How an iteration goes on after an attempt that may be tried again.

@@ -24,7 +24,7 @@ use crate::history::{Asking, OperationKind};
 use crate::invariant::Invariant;
 use crate::outcome::Sqlstate;
 use crate::pace::{Arrival, Ramp, Stage, Think};
-use crate::pg::load::Isolation;
+use crate::pg::load::{Isolation, Protocol};
 use crate::pg::retry::Retry;
 use crate::program::{self, Program};
 use crate::strategy::Strategy;
@@ -87,6 +87,8 @@ pub struct Load {
     pub threads: Option<u16>,
     /// Connections of the one pool; `None` = a connection for each virtual user.
     pub pool_size: Option<u32>,
+    /// How statements are sent.
+    pub protocol: Protocol,
     /// What random choices are made from.
     pub rng_seed: u64,
     /// How failed attempts are tried again.

@@ -173,6 +173,7 @@ impl Values {
         self.put("load.graceful_stop", duration_text(load.graceful_stop));
         self.maybe("load.threads", load.threads);
         self.maybe("load.pool_size", load.pool_size);
+        self.put("load.protocol", load.protocol.word());
         self.put("load.rng_seed", load.rng_seed);
         self.put("load.retry.deadline", duration_text(load.retry.deadline));
         self.maybe("load.retry.attempts", load.retry.attempts);
