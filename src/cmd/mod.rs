@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::pg::{ConnectOptions, cluster};
+use crate::pg::{ConnectOptions, Place, cluster};
 use crate::report::screen::Screen;
 use crate::verdict::Exit;
 use crate::{Error, Result, state};
@@ -47,6 +47,16 @@ pub struct Global {
     /// The database to use: postgres://USER:PASSWORD@HOST:PORT/DATABASE (else PGHOST and so on, else the private server)
     #[arg(long, global = true, value_name = "URL", env = "DATABASE_URL", hide_env_values = true, help_heading = "Database")]
     pub database_url: Option<String>,
+    /// The load goes through this address, a pooler's or a proxy's, and everything else to the database directly: HOST:PORT, /DIRECTORY:PORT
+    #[arg(
+        long,
+        global = true,
+        value_name = "ADDRESS",
+        env = "DBSTRESS_VIA",
+        value_parser = |text: &str| text.parse::<Place>(),
+        help_heading = "Database"
+    )]
+    pub via: Option<Place>,
     /// Use the private server, whatever DATABASE_URL and PGHOST say
     #[arg(long, global = true, help_heading = "Database")]
     pub managed: bool,
@@ -118,6 +128,9 @@ impl Global {
             && let Ok(options) = ConnectOptions::from_url(url, &env)
         {
             flags.push_str(&format!(" --database-url '{}'", options.url(false)));
+        }
+        if let Some(via) = self.via.as_ref().map(ToString::to_string).filter(|via| env("DBSTRESS_VIA").as_ref() != Some(via)) {
+            flags.push_str(&format!(" --via {}", run::quoted(&via)));
         }
         if self.database != cluster::DATABASE && env("DBSTRESS_DATABASE").as_ref() != Some(&self.database) {
             flags.push_str(&format!(" --database {}", self.database));

@@ -84,6 +84,7 @@ async fn load(context: &Context<'_>, leg: &Leg, mut watch: impl FnMut(&Progress)
         load: leg.load.clone(),
         work,
         options: context.load_options.clone(),
+        manner: context.manner,
         run: leg.run,
         until_breach: leg.until_breach,
         // Only bookings keep a ledger that a history could be reconciled with; but where something goes wrong, it shows who recovered when.
@@ -103,7 +104,7 @@ async fn load(context: &Context<'_>, leg: &Leg, mut watch: impl FnMut(&Progress)
 
 /// The settings of a session of the load that say what an acknowledgement is worth.
 async fn settings(context: &Context<'_>, work: &Arc<Work>) -> Result<BTreeMap<String, String>> {
-    let opener = Opener { options: context.load_options.clone(), work: work.clone() };
+    let opener = Opener { options: context.load_options.clone(), manner: context.manner, work: work.clone() };
     let mut connection = opener.connect("dbstress/settings").await?;
     let mut settings = BTreeMap::new();
     for name in faults::DURABILITY {
@@ -146,7 +147,7 @@ async fn judge(
     (swept, beginning): (Option<Swept>, Option<Beginning>),
     invariants: &[Invariant],
 ) -> Result<Judged> {
-    let restless = quiesce::quiesce(session, leg.run).await?;
+    let restless = quiesce::quiesce(session, leg.run, context.manner.between).await?;
     let counters = match beginning {
         // Best effort: nothing is proved with it.
         Some(beginning) => beginning.until_now(session).await.ok(),
@@ -158,7 +159,7 @@ async fn judge(
     };
     let (audit, search_path) = match &leg.subject {
         Subject::Booking(_, _, place) => {
-            quiesce::resolve(session, place.schema, place.run, place.strategy, &driven.histories).await?;
+            quiesce::resolve(session, place, &driven.histories, context.manner.between).await?;
             let expectation = Expectation {
                 contest_units: context.plan.round().map(|(units, _)| units),
                 vus: leg.load.vus(),
