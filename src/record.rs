@@ -19,7 +19,7 @@ use crate::pace::Ramp;
 use crate::pg::admin::Loaded;
 use crate::pg::load::Between;
 use crate::plan::{FOREVER, OF_COUNTERS, Plan};
-use crate::probe::Sessions;
+use crate::probe::{Sessions, Watched};
 use crate::threshold::Judgement;
 use crate::verdict::{Decision, Verdict};
 use crate::{Error, Result};
@@ -331,6 +331,9 @@ pub struct TurnRecord {
     pub thresholds: Vec<Judgement>,
     /// What the sessions did, seen from the server.
     pub sessions: Sessions,
+    /// What the server did meanwhile.
+    #[serde(default)]
+    pub watched: Watched,
     /// Invariants during the load.
     pub live: Live,
     /// History against ledger.

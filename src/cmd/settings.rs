@@ -19,7 +19,8 @@ use crate::pace::{Arrival, Profile, Stage, Think, parse_duration};
 use crate::pg::load::Protocol;
 use crate::pg::pool::Recycle;
 use crate::pg::retry::Backoff;
-use crate::scenario::{Extent, Load, Mistake, Origin, Scenario, Source, Targets, Workload, strategies, together};
+use crate::probe;
+use crate::scenario::{Evidence, Extent, Load, Mistake, Origin, Scenario, Source, Targets, Workload, strategies, together};
 use crate::threshold::Threshold;
 use crate::{Error, Result};
 
@@ -140,6 +141,12 @@ pub struct Settings {
     /// Without the scenario's thresholds
     #[arg(long, env = "DBSTRESS_NO_THRESHOLDS", value_parser = FalseyValueParser::new(), help_heading = RESULT)]
     pub no_thresholds: bool,
+    /// How often the server is asked what it does, from 50ms to 1s; 0 for not at all
+    #[arg(long, value_name = "TIME", env = "DBSTRESS_PROBE_INTERVAL", value_parser = parse_duration, help_heading = RESULT)]
+    pub probe_interval: Option<Duration>,
+    /// Directory with further questions to the server, one .sql file each
+    #[arg(long, value_name = "DIR", env = "DBSTRESS_PROBES", help_heading = RESULT)]
+    pub probes: Option<PathBuf>,
     /// A word for the record, as commit=1a2b3c; several with commas between
     #[arg(
         long = "tag",
@@ -211,6 +218,7 @@ impl Settings {
             over.changed("thresholds", "profile");
         }
         over.thresholds(&mut scenario.thresholds);
+        over.probes(&mut scenario.evidence);
         let Over { changed, mut mistakes, .. } = over;
         if mistakes.is_empty() {
             let place = |at: &str| match changed.iter().find(|(key, _)| at.starts_with(&**key)) {
@@ -436,6 +444,16 @@ impl Over<'_> {
         self.put("total", "booking.total", settings.total.as_ref(), &mut booking.total);
         self.put("hold", "booking.hold", settings.hold.as_ref(), &mut booking.hold);
         self.put("bug", "booking.bug", Some(&settings.bug), &mut booking.bug);
+    }
+
+    fn probes(&mut self, evidence: &mut Evidence) {
+        let settings = self.settings;
+        self.put("probe_interval", "evidence.probe_interval", settings.probe_interval.as_ref(), &mut evidence.probe_interval);
+        let Some((directory, source)) = settings.probes.as_ref().zip(self.source("probes")) else { return };
+        match probe::parse::load_directory(directory) {
+            Ok(probes) => self.put("probes", "evidence.probes", Some(&probes), &mut evidence.probes),
+            Err(error) => self.mistakes.push((spelled("probes", source), error)),
+        }
     }
 
     fn thresholds(&mut self, thresholds: &mut Vec<Threshold>) {

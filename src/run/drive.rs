@@ -64,6 +64,8 @@ pub struct Turn {
     pub interrupt: watch::Receiver<bool>,
     /// Lets things go wrong meanwhile.
     pub injector: Option<Injector>,
+    /// Is told when everybody is ready; who listens hears the end of the load when it is gone.
+    pub began: watch::Sender<Option<Instant>>,
 }
 
 /// What a turn left behind.
@@ -121,8 +123,6 @@ pub(super) struct Everyone {
     /// Iterations taken of those that there are in all.
     pub taken: AtomicU64,
     epoch: Instant,
-    /// When everybody was ready.
-    began: watch::Sender<Option<Instant>>,
     /// No iteration begins any more.
     over: watch::Sender<bool>,
     stopping: AtomicBool,
@@ -156,7 +156,7 @@ impl Everyone {
 
     /// When the load began, once it has; `None` if it never will.
     pub async fn begun(&self) -> Option<Instant> {
-        let mut began = self.began.subscribe();
+        let mut began = self.turn.began.subscribe();
         let mut over = self.over.subscribe();
         tokio::select! {
             began = began.wait_for(Option::is_some) => began.ok().and_then(|b| *b),
@@ -291,7 +291,7 @@ impl Everyone {
             self.hard_stop.fetch_min(self.nanos(now + duration + self.turn.plan.graceful_stop), Ordering::Relaxed);
         }
         self.warm.store(self.nanos(now + self.turn.plan.warm_up), Ordering::Relaxed);
-        self.began.send_replace(Some(now));
+        self.turn.began.send_replace(Some(now));
         self.rounds.begin(self.nanos(now));
     }
 }
@@ -333,7 +333,6 @@ pub async fn drive(
         rounds: Rounds::new(vus),
         taken: AtomicU64::new(0),
         epoch: Instant::now(),
-        began: watch::channel(None).0,
         over: watch::channel(false).0,
         stopping: AtomicBool::new(false),
         hard_stop: AtomicU64::new(u64::MAX),
@@ -438,7 +437,7 @@ pub async fn drive(
         given_up,
         failure: None,
         marks: Vec::new(),
-        began: everyone.began.borrow().map_or(0, |began| everyone.nanos(began)),
+        began: everyone.turn.began.borrow().map_or(0, |began| everyone.nanos(began)),
         settings: BTreeMap::new(),
         pool: None,
     };
@@ -571,7 +570,7 @@ impl LoadThread {
             }
         })?;
         drop(runtime);
-        let elapsed = everyone.began.borrow().map_or(Duration::ZERO, |began| began.elapsed());
+        let elapsed = everyone.turn.began.borrow().map_or(Duration::ZERO, |began| began.elapsed());
         for due in desk.left() {
             thread.dropped(everyone.is_measured(everyone.nanos(due)));
         }
@@ -611,7 +610,7 @@ async fn pulse(
     while let Some(beat) = beats.recv().await {
         let now = Instant::now();
         thread.alarms.beat(now, everyone.hard_stop());
-        began = began.or_else(|| *everyone.began.borrow());
+        began = began.or_else(|| *everyone.turn.began.borrow());
         let Some(began) = began else { continue };
         if is_measured_here && beat >= began && everyone.is_measured(everyone.nanos(beat)) {
             thread.recorder.borrow_mut().lag(now.saturating_duration_since(beat).as_nanos() as u64);
