@@ -2,9 +2,10 @@
 
 mod common;
 
-use common::{Place, TestDatabase};
+use common::{Place, Started, TestDatabase};
 use dbstress::storm::{Client, LEAST_CANCELLED, StormRecord};
 use dbstress::verdict::Verdict;
+use nix::sys::signal::Signal;
 
 /// Runs `dbstress cancel-storm ARGUMENTS` on an empty database: exit code, stdout, the record. Nothing of it is left.
 async fn storm(arguments: &str) -> (i32, String, StormRecord) {
@@ -21,7 +22,8 @@ async fn storm(arguments: &str) -> (i32, String, StormRecord) {
 async fn assert_swept(database: &TestDatabase) {
     let mut session = database.session().await;
     assert_eq!(session.text("SELECT to_regnamespace('dbstress_storm')::text").await.unwrap(), None);
-    let left = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'dbstress/storm/%'";
+    let left =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'dbstress/storm/%'";
     assert_eq!(session.integer(left).await.unwrap(), 0);
 }
 
@@ -75,5 +77,20 @@ async fn a_client_that_there_is_not_and_a_database_of_somebody_else_are_refused(
     let (code, _, err) = common::run(&mut common::on(&place, &database.options, "cancel-storm"));
     assert_eq!(code, 2);
     assert!(err.contains("--disposable"), "{err}");
+    assert_swept(&database).await;
+}
+
+#[tokio::test]
+async fn a_storm_that_is_given_up_leaves_nothing_behind() {
+    let (database, place) = (common::database().await, Place::new());
+    let started = Started::new(common::on(&place, &database.options, "cancel-storm --requests 10000"));
+    let mut session = database.session().await;
+    let begun =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'dbstress/storm/%'";
+    common::at_least(&mut session, 2, begun).await;
+    started.signal(Signal::SIGINT);
+    let (code, out, err) = started.ended().await;
+    common::assert_no_panic(&out, &err);
+    assert_eq!(code, 130, "{out}{err}");
     assert_swept(&database).await;
 }

@@ -189,7 +189,7 @@ pub enum Command {
     /// Cancel requests while they begin a transaction: does a client stack give the connection back inside it?
     ///
     /// tokio-postgres, deadpool-postgres and sqlx, as built in, through a slow wire. A pool without a guard is tried first, and must be caught.
-    #[command(after_help = "Example:\n  dbstress cancel-storm --client sqlx")]
+    #[command(after_help = "Example:\n  dbstress cancel-storm --client tokio-postgres")]
     CancelStorm(storm::Args),
     /// Show the scenarios that come with the program, start a file of your own from one, check it
     #[command(after_help = "Example:\n  dbstress scenarios show mixed > mine.toml")]

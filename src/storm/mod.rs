@@ -42,7 +42,7 @@ const INSERT: &str = "INSERT INTO dbstress_storm.writes (number) VALUES ($1) RET
 const DELAY: Duration = Duration::from_millis(4);
 
 /// Requests of one life of an application: it starts, is under the storm, works on, and stops.
-const LIFE: u32 = 50;
+const LIFE: u32 = 40;
 
 /// One of so many requests is patient; these come first in a life and tell how long BEGIN takes.
 const PATIENT: u32 = 5;
@@ -358,8 +358,8 @@ impl Field<'_> {
                 None => patiently(transaction).await,
                 Some(wait) => {
                     let chance = Random::of(self.rng_seed, DEADLINES, number.cast_unsigned()).unit();
-                    // A little beyond: some are dropped when their transaction has just begun.
-                    let after = wait.mul_f64(chance * 1.1);
+                    // Rather late than early, since BEGIN comes last where a pool looks at a connection first; some a little beyond it.
+                    let after = wait.mul_f64(chance.sqrt() * 1.05);
                     match timeout(after, transaction).await {
                         Ok(ended) => ended,
                         Err(_) => {
@@ -384,13 +384,11 @@ impl Field<'_> {
 
     /// Who is in a transaction that began before everybody had ended, although the connection has served others since?
     async fn look(&mut self, name: &str, quiet: &str, life: &Life) -> Result<()> {
-        let sql = format!(
-            "SELECT count(*) FROM pg_locks l WHERE l.pid = a.pid AND l.granted AND l.locktype NOT IN ('virtualxid', 'transactionid')"
-        );
+        let locks = "SELECT count(*) FROM pg_locks l WHERE l.pid = a.pid AND l.granted AND l.locktype NOT IN ('virtualxid', 'transactionid')";
         let left = self
             .session
             .rows(&format!(
-                "SELECT ({sql}) FROM pg_stat_activity a WHERE datname = current_database() AND application_name = {} \
+                "SELECT ({locks}) FROM pg_stat_activity a WHERE datname = current_database() AND application_name = {} \
                  AND starts_with(state, 'idle in transaction') AND xact_start < {quiet} AND state_change > {quiet}",
                 literal(name),
                 quiet = literal(quiet)
