@@ -43,7 +43,7 @@ const ALONE: [(&str, &[&str]); 12] = [
     ("crate::run", &["run/", "cmd/"]),
     ("tokio_postgres", &["pg/load/", "storm/"]),
     ("postgres_protocol", &["pg/load/"]),
-    ("deadpool", &["run/pool.rs", "storm/"]),
+    ("deadpool", &["pg/pool.rs", "storm/"]),
     ("sqlx", &["pg/admin/", "storm/"]),
     ("println!", &["report/", "main.rs"]),
     ("print!", &["report/", "main.rs"]),
