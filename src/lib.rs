@@ -31,6 +31,7 @@ pub mod run;
 pub mod scenario;
 pub mod seed;
 pub mod state;
+pub mod storm;
 pub mod strategy;
 pub mod threshold;
 pub mod verdict;

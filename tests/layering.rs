@@ -32,6 +32,7 @@ const LAYERS: [&str; 30] = [
     "plan",
     "record",
     "run",
+    "storm",
     "report",
     "cmd",
     "main",
@@ -41,10 +42,10 @@ const LAYERS: [&str; 30] = [
 const ALONE: [(&str, &[&str]); 12] = [
     // Rendering knows the record of a run, never the run.
     ("crate::run", &["run/", "cmd/"]),
-    ("tokio_postgres", &["pg/load/"]),
+    ("tokio_postgres", &["pg/load/", "storm/"]),
     ("postgres_protocol", &["pg/load/"]),
-    ("deadpool", &["pg/pool.rs"]),
-    ("sqlx", &["pg/admin/"]),
+    ("deadpool", &["pg/pool.rs", "storm/"]),
+    ("sqlx", &["pg/admin/", "storm/"]),
     ("println!", &["report/", "main.rs"]),
     ("print!", &["report/", "main.rs"]),
     ("eprintln!", &["report/", "main.rs"]),

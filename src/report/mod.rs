@@ -8,6 +8,7 @@ pub mod faults;
 pub mod progress;
 pub mod run;
 pub mod screen;
+pub mod storm;
 pub mod suite;
 pub mod text;
 pub mod verify;
