@@ -43,7 +43,7 @@ const ALONE: [(&str, &[&str]); 12] = [
     ("crate::run", &["run/", "cmd/"]),
     ("tokio_postgres", &["pg/load/"]),
     ("postgres_protocol", &["pg/load/"]),
-    ("deadpool", &["run/pool.rs"]),
+    ("deadpool", &["pg/pool.rs"]),
     ("sqlx", &["pg/admin/"]),
     ("println!", &["report/", "main.rs"]),
     ("print!", &["report/", "main.rs"]),

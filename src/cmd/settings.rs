@@ -16,6 +16,7 @@ use crate::bug::Bug;
 use crate::fault::Planned;
 use crate::history::OperationKind;
 use crate::pace::{Arrival, Profile, Stage, Think, parse_duration};
+use crate::pg::pool::Recycle;
 use crate::pg::retry::Backoff;
 use crate::probe;
 use crate::scenario::{Evidence, Extent, Load, Mistake, Origin, Scenario, Source, Targets, Workload, strategies, together};
@@ -74,6 +75,12 @@ pub struct Settings {
     /// Connections of one pool that all VUs share; without it, each VU has its own
     #[arg(long, value_name = "N", env = "DBSTRESS_POOL_SIZE", help_heading = LOAD)]
     pub pool_size: Option<u32>,
+    /// How long the pool lets a VU wait for a connection before its iteration is aborted [default: as long as the iteration may go on]
+    #[arg(long, value_name = "TIME", env = "DBSTRESS_POOL_TIMEOUT", value_parser = parse_duration, help_heading = LOAD)]
+    pub pool_timeout: Option<Duration>,
+    /// What the pool does before it lends a connection again [default: fast]
+    #[arg(long, value_enum, env = "DBSTRESS_POOL_RECYCLE", help_heading = LOAD)]
+    pub pool_recycle: Option<Recycle>,
     /// What random choices are made from
     #[arg(long, value_name = "N", env = "DBSTRESS_RNG_SEED", help_heading = LOAD)]
     pub rng_seed: Option<u64>,
@@ -402,6 +409,8 @@ impl Over<'_> {
         self.put("graceful_stop", "load.graceful_stop", settings.graceful_stop.as_ref(), &mut load.graceful_stop);
         self.put("threads", "load.threads", Some(&settings.threads), &mut load.threads);
         self.put("pool_size", "load.pool_size", Some(&settings.pool_size), &mut load.pool_size);
+        self.put("pool_timeout", "load.pool_timeout", Some(&settings.pool_timeout), &mut load.pool_timeout);
+        self.put("pool_recycle", "load.pool_recycle", settings.pool_recycle.as_ref(), &mut load.pool_recycle);
         self.put("rng_seed", "load.rng_seed", settings.rng_seed.as_ref(), &mut load.rng_seed);
         self.put("retry_deadline", "load.retry.deadline", settings.retry_deadline.as_ref(), &mut load.retry.deadline);
         self.put("retry_attempts", "load.retry.attempts", Some(&settings.retry_attempts), &mut load.retry.attempts);

@@ -396,6 +396,7 @@ mod tests {
                 database: String::new(),
                 ssl_mode: SslMode::Disable,
                 ssl_root_cert: None,
+                counted: Default::default(),
             };
             let hub = Rc::new(Hub::new(upstream));
             if is_within {

@@ -3,6 +3,7 @@
 pub mod bugs;
 pub mod capacity;
 pub mod config;
+pub mod connections;
 pub mod faults;
 pub mod progress;
 pub mod run;

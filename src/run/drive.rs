@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use super::alarm::Alarms;
 use super::faults;
 use super::pacing::{self, Desk};
-use super::pool::Pool;
+use super::pool::{self, Door, Pool};
 use super::rounds::{self, Rounds};
 use super::seconds::{Handover, Seconds};
 use super::stock::Stock;
@@ -29,7 +29,7 @@ use crate::metrics::{Recorder, SoFar, Tick};
 use crate::outcome::{Abort, Outcome};
 use crate::pg::ConnectOptions;
 use crate::plan::{Load, Plan};
-use crate::record::Rules;
+use crate::record::{PoolRecord, Rules};
 use crate::{Error, Result};
 
 /// Connections opened at the same time, so that a server is not greeted by hundreds at once.
@@ -93,6 +93,8 @@ pub struct Driven {
     pub began: u64,
     /// Settings of a session of the load.
     pub settings: BTreeMap<String, String>,
+    /// What the pool did; none without one, or if the load never began.
+    pub pool: Option<PoolRecord>,
 }
 
 /// A second of the load, for whoever watches.
@@ -112,7 +114,7 @@ pub struct Progress {
 pub(super) struct Everyone {
     pub turn: Turn,
     pub opener: Opener,
-    pub pool: Option<Pool>,
+    pub pool: Option<Arc<Pool>>,
     pub application_name: String,
     pub rounds: Rounds,
     /// Iterations taken of those that there are in all.
@@ -304,11 +306,12 @@ pub async fn drive(
     let threads = turn.plan.threads.min(vus as usize).max(1);
     let application_name = application_name(turn.run);
     let opener = Opener { options: turn.options.clone(), work: turn.work.clone() };
-    let pool = match turn.plan.pool_size {
-        Some(size) => {
-            let pool = Pool::new(size, opener.clone(), &application_name)?;
+    let pool = match turn.plan.pool() {
+        Some(settings) => {
+            let door = Door { opener: opener.clone(), application_name: application_name.clone() };
+            let pool = Pool::new(settings, door)?;
             pool.fill().await?;
-            Some(pool)
+            Some(Arc::new(pool))
         }
         None => None,
     };
@@ -371,6 +374,15 @@ pub async fn drive(
     heart.map_err(|e| Error::inconclusive("the heart could not be started").because(e))?;
     // If it fails, its end of the channel goes away, and nobody waits for authorisations any more.
     let feeding = stock.map(|stock| tokio::spawn(stock.feed(position_receiver, available_sender)));
+    let observing = everyone.pool.clone().map(|pool| {
+        let everyone = everyone.clone();
+        tokio::spawn(async move {
+            let began = everyone.begun().await?;
+            let over = everyone.over.subscribe();
+            drop(everyone);
+            Some(pool::observe(pool, began, over).await)
+        })
+    });
     let injecting = injector.map(|injector| {
         let everyone = everyone.clone();
         tokio::spawn(async move {
@@ -424,6 +436,7 @@ pub async fn drive(
         marks: Vec::new(),
         began: everyone.turn.began.borrow().map_or(0, |began| everyone.nanos(began)),
         settings: BTreeMap::new(),
+        pool: None,
     };
     // Nothing else goes wrong from here on, and whatever did is healed.
     everyone.over.send_replace(true);
@@ -446,6 +459,12 @@ pub async fn drive(
             // What could not be healed comes first: the rest follows from it.
             Ok(Err(error)) => driven.failure = driven.failure.or(Some(error)),
             Err(_) => driven.failure = Some(Error::inconclusive("a load thread panicked: this is a bug in dbstress")),
+        }
+    }
+    if let (Some(observing), Some(pool)) = (observing, &everyone.pool) {
+        driven.pool = observing.await.ok().flatten();
+        if let Some(record) = &mut driven.pool {
+            pool::settle(record, pool, driven.elapsed);
         }
     }
     collected.finish(driven.elapsed.as_secs_f64(), &everyone.turn.load);

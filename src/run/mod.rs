@@ -4,6 +4,7 @@ mod alarm;
 mod cleanup;
 mod collect;
 pub mod control;
+mod counters;
 pub mod drive;
 mod evidence;
 mod faults;
@@ -32,13 +33,14 @@ use self::drive::{Driven, Progress};
 use self::own::OwnWork;
 use self::stock::Clinic;
 use self::work::{Opener, Work};
-use crate::audit::Audit;
+use crate::audit::{Audit, Counters};
 use crate::fault::{self, Reach};
 use crate::history::Asking;
 use crate::invariant::{self, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, When, run_all};
 use crate::pg::ConnectOptions;
 use crate::pg::admin::{self, Lease, Session};
 use crate::pg::cluster::Running;
+use crate::pg::tally::Tally;
 use crate::plan::{Load, Plan, Workload};
 use crate::proxy::Proxy;
 use crate::record::{Cleanup, Control, Dataset, Moment, NotRun, RunRecord, SCHEMA_VERSION, Server, TurnRecord};
@@ -114,6 +116,8 @@ pub struct Context<'a> {
     /// What the load connects through, where the wire is to break.
     proxy: Option<Arc<Proxy>>,
     lease: Arc<Mutex<Lease>>,
+    /// What our own connections make.
+    tally: Arc<Tally>,
     command_name: &'static str,
     command: String,
     id: String,
@@ -154,6 +158,8 @@ pub struct Judged {
     restless: Option<String>,
     /// The clean-up of expired keys.
     cleanup: Option<Cleanup>,
+    /// The server's counts beside ours.
+    counters: Option<Counters>,
 }
 
 /// Runs the plan.
@@ -175,6 +181,8 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
         interrupt,
     } = request;
     let wall_clock = SystemTime::now();
+    let tally = Arc::new(Tally::default());
+    let options = ConnectOptions { counted: tally.clone().into(), ..options };
     fault::check(&plan.faults, own_server.is_some())?;
     let mut session = Session::connect(&options, command_name).await?;
     let mut dataset = None;
@@ -284,6 +292,7 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
         server: own_server,
         proxy,
         lease: lease.clone(),
+        tally,
         command_name,
         command,
         id,

@@ -8,6 +8,7 @@ use tokio::sync::watch::{self, channel};
 use tokio::task::JoinHandle;
 
 use super::cleanup::{self, Swept};
+use super::counters::Beginning;
 use super::drive::{Driven, Progress, Turn, application_name, drive};
 use super::figures::Figures;
 use super::own::OwnWork;
@@ -148,10 +149,15 @@ async fn judge(
     session: &mut Session,
     leg: &Leg,
     driven: Driven,
-    swept: Option<Swept>,
+    (swept, beginning): (Option<Swept>, Option<Beginning>),
     invariants: &[Invariant],
 ) -> Result<Judged> {
     let restless = quiesce::quiesce(session, leg.run).await?;
+    let counters = match beginning {
+        // Best effort: nothing is proved with it.
+        Some(beginning) => beginning.until_now(session).await.ok(),
+        None => None,
+    };
     let cleanup = match (&leg.subject, context.plan.keys(), swept) {
         (Subject::Booking(_, _, place), Some(keys), Some(swept)) => Some(cleanup::finish(session, place, keys, swept).await?),
         _ => None,
@@ -178,13 +184,13 @@ async fn judge(
     };
     let path: Vec<&str> = search_path.iter().map(String::as_str).collect();
     let invariants = run_all(session, invariants, &path, When::Quiesced, CHECK_TIMEOUT).await;
-    Ok(Judged { driven, audit, invariants, restless, cleanup })
+    Ok(Judged { driven, audit, invariants, restless, cleanup, counters })
 }
 
 /// The turn of a control, until it is caught.
 pub(super) async fn control(context: &Context<'_>, session: &mut Session, leg: &Leg, judged_by: &[Invariant]) -> Result<Judged> {
     let driven = load(context, leg, channel(None).0, |_| {}).await?;
-    judge(context, session, leg, driven, None, judged_by).await
+    judge(context, session, leg, driven, (None, None), judged_by).await
 }
 
 /// The turn of what is tested: a strategy, or the user's own operations.
@@ -205,9 +211,10 @@ pub(super) async fn tested(
         (Ground::Clinic { .. }, None) => return Err(Error::inconclusive("a booking needs a strategy: this is a bug in dbstress")),
     };
     let leg = Leg { subject, run, load: context.plan.load.clone(), until_breach: false, label: name.to_owned() };
+    let beginning = Beginning::read(session, &context.tally).await?;
     let (stop, stopped) = channel(false);
-    let (began, beginning) = channel(None);
-    let probes = probes(context, run, beginning)?;
+    let (began, has_begun) = channel(None);
+    let probes = probes(context, run, has_begun)?;
     let (so_far, rules) = channel(Rules::default());
     let evidence = &context.plan.evidence;
     // A snapshot costs the server something; where nothing is claimed of the rules, none is held.
@@ -241,12 +248,12 @@ pub(super) async fn tested(
     let driven = driven?;
     // A server that is gone cannot be asked; what the clients measured is kept.
     let judged = match reconnected(context, session, driven.failure.is_some()).await {
-        Ok(()) => judge(context, session, &leg, driven, swept, context.invariants).await?,
+        Ok(()) => judge(context, session, &leg, driven, (swept, Some(beginning)), context.invariants).await?,
         Err(error) => {
             let mut audit = Audit::default();
             audit.incomplete("the server was lost before anything could be reconciled".into());
             let driven = Driven { failure: driven.failure.or(Some(error)), ..driven };
-            Judged { driven, audit, invariants: Vec::new(), restless: None, cleanup: None }
+            Judged { driven, audit, invariants: Vec::new(), restless: None, cleanup: None, counters: None }
         }
     };
     let record = record(context, strategy, &leg, judged, (sessions, watched), live);
@@ -323,7 +330,7 @@ fn record(
     let recorder = &judged.driven.recorder;
     let counts = recorder.counts().clone();
     let seconds = measured(plan, &leg.load, &judged.driven).as_secs_f64();
-    let figures = Figures::new(plan, recorder, seconds);
+    let figures = Figures::new(plan, recorder, seconds).with_pool(judged.driven.pool.as_ref());
     let thresholds: Vec<_> = plan.thresholds.iter().map(|t| t.evaluate(&figures)).collect();
     let mut gates = evidence::gates(plan, strategy, &counts, &figures, &judged.audit, (&sessions, &watched), &live);
     let (faults, unread) = match faults::records(plan, &judged.driven) {
@@ -362,6 +369,8 @@ fn record(
         operations: operations.collect(),
         lag: Some(Percentiles::of(recorder.lags())),
         wait: recorder.waits().map(Percentiles::of),
+        pool: judged.driven.pool.clone(),
+        counters: judged.counters,
         generator_limited: figures.limited(),
         client_cpu_seconds: judged.driven.cpu.as_secs_f64(),
         faults,

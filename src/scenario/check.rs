@@ -226,6 +226,8 @@ impl Reader<'_> {
             graceful_stop,
             threads,
             pool_size,
+            pool_timeout,
+            pool_recycle,
             rng_seed,
             retry,
         } = load;
@@ -261,6 +263,8 @@ impl Reader<'_> {
             graceful_stop: self.duration("load.graceful_stop", graceful_stop.as_deref()).unwrap_or(Duration::from_secs(30)),
             threads,
             pool_size,
+            pool_timeout: self.duration("load.pool_timeout", pool_timeout.as_deref()),
+            pool_recycle: pool_recycle.unwrap_or_default(),
             rng_seed: rng_seed.unwrap_or(42),
             retry: Retry {
                 deadline: self.duration("load.retry.deadline", deadline.as_deref()).unwrap_or(Retry::default().deadline),

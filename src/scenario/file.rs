@@ -15,6 +15,7 @@ use serde_json::Value as Json;
 use super::InFlight;
 use crate::history::{Asking, OperationKind};
 use crate::pace::Arrival;
+use crate::pg::pool::Recycle;
 use crate::pg::retry::Backoff;
 
 /// A scenario of dbstress: dataset, workload, load, thresholds and what a pass must rest on.
@@ -113,6 +114,12 @@ pub struct LoadFile {
     pub threads: Option<u16>,
     /// One pool of so many connections for all virtual users. Default: a connection for each.
     pub pool_size: Option<u32>,
+    /// How long the pool lets anybody wait for a connection; whoever gets none is aborted. Default: as long as the iteration may go on.
+    pub pool_timeout: Option<String>,
+    /// What the pool does before it lends a connection again: nothing (fast), or ask the server whether it is still there (verified). Default: fast.
+    #[serde(default)]
+    #[schemars(schema_with = "words::<Recycle>")]
+    pub pool_recycle: Option<Recycle>,
     /// What random choices are made from: the same number makes the same choices. Default: 42.
     pub rng_seed: Option<u64>,
     /// How an iteration goes on after an attempt that may be tried again.

@@ -25,6 +25,7 @@ use crate::invariant::Invariant;
 use crate::outcome::Sqlstate;
 use crate::pace::{Arrival, Ramp, Stage, Think};
 use crate::pg::load::Isolation;
+use crate::pg::pool::Recycle;
 use crate::pg::retry::Retry;
 use crate::probe::{self, Probe};
 use crate::program::{self, Program};
@@ -88,6 +89,10 @@ pub struct Load {
     pub threads: Option<u16>,
     /// Connections of the one pool; `None` = a connection for each virtual user.
     pub pool_size: Option<u32>,
+    /// How long the pool lets anybody wait; `None` = as long as the iteration has.
+    pub pool_timeout: Option<Duration>,
+    /// What the pool does with a connection before it lends it again.
+    pub pool_recycle: Recycle,
     /// What random choices are made from.
     pub rng_seed: u64,
     /// How failed attempts are tried again.

@@ -173,6 +173,8 @@ impl Values {
         self.put("load.graceful_stop", duration_text(load.graceful_stop));
         self.maybe("load.threads", load.threads);
         self.maybe("load.pool_size", load.pool_size);
+        self.maybe("load.pool_timeout", load.pool_timeout.map(duration_text));
+        self.maybe("load.pool_recycle", load.pool_size.map(|_| load.pool_recycle.name()));
         self.put("load.rng_seed", load.rng_seed);
         self.put("load.retry.deadline", duration_text(load.retry.deadline));
         self.maybe("load.retry.attempts", load.retry.attempts);

@@ -10,6 +10,7 @@ use crate::error::nearest;
 use crate::fault::{Fault, Planned};
 use crate::history::{Asking, OpId, OperationKind};
 use crate::pace::duration_text;
+use crate::pg::pool::Recycle;
 use crate::probe;
 
 impl Scenario {
@@ -132,6 +133,12 @@ impl Mistakes {
         }
         if load.pool_size == Some(0) {
             self.add("load.pool_size", "a pool without connections", "1 or more, or leave it out");
+        }
+        if load.pool_size.is_none() && load.pool_timeout.is_some() {
+            self.add("load.pool_timeout", "there is no pool to wait for", "add pool_size, or leave it out");
+        }
+        if load.pool_size.is_none() && load.pool_recycle != Recycle::Fast {
+            self.add("load.pool_recycle", "there is no pool that lends connections", "add pool_size, or leave it out");
         }
         if load.retry.attempts == Some(0) {
             self.add("load.retry.attempts", "the first attempt counts", "1 means no retry");

@@ -39,7 +39,7 @@ impl Connection {
             }
             handshake::Failed::Driver(error) => open_error(options, error),
         })?;
-        let mut wire = Wire::new(stream);
+        let mut wire = Wire::new(stream, options.counted.clone());
         let commit = prepared(&mut wire, "COMMIT").await?;
         let rollback = prepared(&mut wire, "ROLLBACK").await?;
         let mut connection = Self { wire, begin: [const { None }; 3], commit, rollback, options: options.clone(), cancel, tls };

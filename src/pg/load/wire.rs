@@ -9,6 +9,7 @@ use postgres_protocol::message::frontend;
 
 use super::handshake::Stream;
 use crate::outcome::{Abort, Sqlstate};
+use crate::pg::tally::{Answer, Counted, Follower};
 
 /// Room for answers. A larger one makes it grow.
 const INPUT_BYTES: usize = 2048;
@@ -161,13 +162,18 @@ pub(super) struct Wire {
     has_committed: bool,
     /// Something was sent and its answer is not complete, or the stream has ended.
     is_broken: bool,
+    /// It was closed here, between two commands.
+    is_closed: bool,
+    follower: Follower,
     prepared: u32,
 }
 
 impl Wire {
-    pub fn new(stream: Stream) -> Self {
+    pub fn new(stream: Stream, counted: Counted) -> Self {
         Self {
             stream,
+            is_closed: false,
+            follower: Follower::new(counted),
             input: BytesMut::with_capacity(INPUT_BYTES),
             output: BytesMut::with_capacity(OUTPUT_BYTES),
             row: Vec::new(),
@@ -271,6 +277,8 @@ impl Wire {
     pub fn terminate(&mut self) {
         if self.is_open() {
             self.is_broken = true;
+            self.is_closed = true;
+            self.follower.closed(self.transaction);
             self.stream.write_now(b"X\0\0\0\x04");
         }
     }
@@ -295,6 +303,7 @@ impl Wire {
         let mut reply = Reply::default();
         let mut returned: u64 = 0;
         let mut error: Option<ServerError> = None;
+        let mut rolled_back = false;
         loop {
             while let Some(header) = self.input.first_chunk::<5>() {
                 let kind = header[0];
@@ -318,6 +327,7 @@ impl Wire {
                     b'C' => {
                         let tag = body.strip_suffix(&[0]).unwrap_or(body);
                         self.has_committed = tag == b"COMMIT";
+                        rolled_back = tag == b"ROLLBACK";
                         reply.is_write = !tag.starts_with(b"SELECT") && !tag.starts_with(b"BEGIN") && !tag.starts_with(b"SHOW");
                         reply.rows = returned.max(count_in(tag));
                     }
@@ -325,11 +335,15 @@ impl Wire {
                     b't' => self.parameters = body.first_chunk().map_or(0, |n| u16::from_be_bytes(*n)),
                     b'T' => self.columns = columns(body),
                     b'Z' => {
+                        let before = self.transaction;
                         self.transaction = match body.first() {
                             Some(b'T') => Transaction::Open,
                             Some(b'E') => Transaction::Failed,
                             _ => Transaction::Idle,
                         };
+                        let was_deadlock = error.as_ref().is_some_and(|e| Abort::from_sqlstate(e.code) == Abort::Deadlock);
+                        let answer = Answer { rolled_back, failed: error.is_some(), was_deadlock };
+                        self.follower.answered(before, self.transaction, answer);
                         self.input.advance(length + 1);
                         self.is_broken = false;
                         return error.map_or(Ok(reply), |e| Err(e.into()));
@@ -357,6 +371,9 @@ impl Wire {
 impl Drop for Wire {
     fn drop(&mut self) {
         self.terminate();
+        if !self.is_closed {
+            self.follower.lost();
+        }
     }
 }
 
