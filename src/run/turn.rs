@@ -220,8 +220,8 @@ pub(super) async fn tested(
     let leg = Leg { subject, run, load: context.plan.load.clone(), until_breach: false, label: name.to_owned() };
     let counted_from = Beginning::read(session, &context.tally).await?;
     let (stop, stopped) = channel(false);
-    let (began, beginning) = channel(None);
-    let probes = probes(context, run, beginning)?;
+    let (began, has_begun) = channel(None);
+    let probes = probes(context, run, has_begun)?;
     let (so_far, rules) = channel(Rules::default());
     let evidence = &context.plan.evidence;
     // A snapshot costs the server something; where nothing is claimed of the rules, none is held.
