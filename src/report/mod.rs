@@ -6,6 +6,7 @@ pub mod config;
 pub mod connections;
 pub mod contention;
 pub mod faults;
+pub mod pool;
 pub mod progress;
 pub mod run;
 pub mod screen;
