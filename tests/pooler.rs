@@ -416,7 +416,7 @@ name = "keep"
 statements = [
   { sql = "SELECT id, note, none FROM kept WHERE id = (SELECT max(id) FROM kept)", capture = ["note", "none"] },
   { sql = """INSERT INTO kept (note, small, exact, day, flag, items, doc, code, mood, none)
-     SELECT $text || ' is not $1', -$number, $number * 1.5, DATE '2024-01-31' + $number, $number > 0,
+     SELECT $text || ' is not $1', -($number::int), $number * 1.5, DATE '2024-01-31' + $number, $number > 0,
        ARRAY[$number, 2]::bigint[], jsonb_build_object('k', $text::text, 'n', $number), $text, 'fine', $none -- $text
      WHERE $number IS NOT NULL /* $number */ AND octet_length($note) >= 0 AND abs($number) / 2 < 10""", expect = "1 row" },
   { sql = "UPDATE kept SET small = small + ($number), none = coalesce($none, none) WHERE id % 3 = abs($number) % 3 AND note <> E'\\'$1'" },
