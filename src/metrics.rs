@@ -76,6 +76,9 @@ pub struct Tick {
     pub response: Percentiles,
     /// How late the generator was.
     pub lag: Percentiles,
+    /// How long virtual users waited for a connection of the pool; none without a pool.
+    #[serde(default)]
+    pub wait: Option<Percentiles>,
 }
 
 impl Tick {
@@ -93,6 +96,7 @@ impl Tick {
             dropped: counts.dropped,
             response: Percentiles::of(&recorder.times(None, OutcomeClass::Committed, Time::Response)),
             lag: Percentiles::of(recorder.lags()),
+            wait: recorder.waits().map(Percentiles::of),
         }
     }
 }

@@ -165,11 +165,13 @@ pub enum Abort {
     Other,
     /// Another request with the same key is under way.
     KeyInFlight,
+    /// The pool gave no connection in the time that it lets anybody wait.
+    PoolTimeout,
 }
 
 impl Abort {
     /// All aborts, in the order of their discriminants.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::SerializationFailure,
         Self::Deadlock,
         Self::LockNotAvailable,
@@ -185,6 +187,7 @@ impl Abort {
         Self::Expectation,
         Self::Other,
         Self::KeyInFlight,
+        Self::PoolTimeout,
     ];
 
     /// What an error of the server means, wherever in the transaction it came from.
@@ -218,6 +221,7 @@ impl Abort {
                 | Self::TooManyConnections
                 | Self::ConnectionLost
                 | Self::KeyInFlight
+                | Self::PoolTimeout
         )
     }
 
@@ -247,6 +251,7 @@ impl Abort {
             Self::Expectation => "expectation not met",
             Self::Other => "other error",
             Self::KeyInFlight => "key in flight",
+            Self::PoolTimeout => "pool timeout",
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::fault::Planned;
 use crate::history::Asking;
 use crate::pace::{Arrival, Ramp, Stage, Think, duration_text};
 use crate::pg::load::Protocol;
+use crate::pg::pool::{PoolSettings, Recycle};
 use crate::pg::retry::Retry;
 use crate::scenario::{self, Booking, Evidence, Extent, Keys, Scenario, Sql, Targets};
 use crate::strategy::{Hazard, Strategy};
@@ -32,6 +33,12 @@ pub struct Plan {
     pub graceful_stop: Duration,
     /// Connections of the one pool; `None` = a connection for each virtual user.
     pub pool_size: Option<u32>,
+    /// How long the pool lets anybody wait; `None` = as long as the iteration may go on.
+    #[serde(default, rename = "pool_timeout_ms", with = "crate::milliseconds::maybe")]
+    pub pool_timeout: Option<Duration>,
+    /// What the pool does with a connection before it lends it again.
+    #[serde(default)]
+    pub pool_recycle: Recycle,
     /// How statements are sent.
     #[serde(default)]
     pub protocol: Protocol,
@@ -233,6 +240,8 @@ impl Plan {
             warm_up: scenario.load.warm_up,
             graceful_stop: scenario.load.graceful_stop,
             pool_size: scenario.load.pool_size,
+            pool_timeout: scenario.load.pool_timeout,
+            pool_recycle: scenario.load.pool_recycle,
             protocol: scenario.load.protocol,
             retry: scenario.load.retry,
             threads: scenario.load.threads.map_or_else(default_threads, usize::from),
@@ -243,6 +252,11 @@ impl Plan {
             evidence: scenario.evidence.clone(),
             tags,
         }
+    }
+
+    /// The pool that the virtual users share, if they do.
+    pub fn pool(&self) -> Option<PoolSettings> {
+        self.pool_size.map(|size| PoolSettings { size, timeout: self.pool_timeout, recycle: self.pool_recycle })
     }
 
     /// What is booked, if units are.

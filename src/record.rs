@@ -1,5 +1,7 @@
 //! What is kept of a run? Everything that its verdict rests on, and what it takes to run it again.
 
+mod pool;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
@@ -7,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::audit::{Audit, Truth};
+use crate::audit::{Audit, Counters, Truth};
 use crate::bug::Check;
 use crate::fault::Planned;
 use crate::invariant::{Checked, Finding};
@@ -17,10 +19,12 @@ use crate::pace::Ramp;
 use crate::pg::admin::Loaded;
 use crate::pg::load::Between;
 use crate::plan::{FOREVER, OF_COUNTERS, Plan};
-use crate::probe::Sessions;
+use crate::probe::{Sessions, Watched};
 use crate::threshold::Judgement;
 use crate::verdict::{Decision, Verdict};
 use crate::{Error, Result};
+
+pub use pool::{Band, PoolRecord, PoolSecond};
 
 /// Version of the shape of [`RunRecord`].
 pub const SCHEMA_VERSION: u32 = 2;
@@ -304,6 +308,12 @@ pub struct TurnRecord {
     /// How long virtual users waited for a connection of the pool; none without a pool.
     #[serde(default)]
     pub wait: Option<Percentiles>,
+    /// What the pool did; none without one.
+    #[serde(default)]
+    pub pool: Option<PoolRecord>,
+    /// What the server counted beside what our connections made, while the load ran.
+    #[serde(default)]
+    pub counters: Option<Counters>,
     /// Why the generator was the limit, if it was.
     #[serde(default)]
     pub generator_limited: Option<String>,
@@ -321,6 +331,9 @@ pub struct TurnRecord {
     pub thresholds: Vec<Judgement>,
     /// What the sessions did, seen from the server.
     pub sessions: Sessions,
+    /// What the server did meanwhile.
+    #[serde(default)]
+    pub watched: Watched,
     /// Invariants during the load.
     pub live: Live,
     /// History against ledger.

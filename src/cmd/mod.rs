@@ -12,6 +12,7 @@ pub mod scenarios;
 pub mod schema;
 pub mod seed;
 pub mod settings;
+pub mod storm;
 pub mod suite;
 mod target;
 pub mod verify;
@@ -198,6 +199,11 @@ pub enum Command {
     /// Would it find the mistakes that people make? A catalogue of them, and a run of each
     #[command(after_help = "Example:\n  dbstress bugs run lock-and-read")]
     Bugs(bugs::Bugs),
+    /// Cancel requests while they begin a transaction: does a client stack give the connection back inside it?
+    ///
+    /// tokio-postgres, deadpool-postgres and sqlx, as built in, through a slow wire. A pool without a guard is tried first, and must be caught.
+    #[command(after_help = "Example:\n  dbstress cancel-storm --client tokio-postgres")]
+    CancelStorm(storm::Args),
     /// Show the scenarios that come with the program, start a file of your own from one, check it
     #[command(after_help = "Example:\n  dbstress scenarios show mixed > mine.toml")]
     Scenarios(scenarios::Scenarios),
@@ -272,6 +278,7 @@ impl Cli {
                     verify::run(&args, &target.options, screen).await
                 }))
             }
+            Command::CancelStorm(args) => block_on(storm::run(&args, global, screen)),
             Command::Bugs(args) => bugs::run(&args, global, screen),
             Command::Scenarios(scenarios) => scenarios::run(&scenarios, screen),
             Command::Faults(args) => Ok(faults::run(&args, screen)),

@@ -6,6 +6,8 @@ pub mod admin;
 pub mod cluster;
 pub mod load;
 pub mod options;
+pub mod pool;
 pub mod retry;
+pub mod tally;
 
 pub use options::{ConnectOptions, Host, Place, SslMode};

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::tally::Counted;
 use crate::state::Env;
 use crate::{Error, Result};
 
@@ -101,6 +102,8 @@ pub struct ConnectOptions {
     pub ssl_mode: SslMode,
     /// Certificate authorities to trust, in PEM; `None` = the system's.
     pub ssl_root_cert: Option<PathBuf>,
+    /// Where its connections tell how many transactions they made.
+    pub counted: Counted,
 }
 
 /// Stands for the host that a URL leaves out.
@@ -194,6 +197,7 @@ impl ConnectOptions {
             password: None,
             ssl_mode: env("PGSSLMODE").map_or(Ok(SslMode::Prefer), |m| SslMode::parse(&m))?,
             ssl_root_cert: env("PGSSLROOTCERT").map(PathBuf::from),
+            counted: Counted::default(),
         })
     }
 

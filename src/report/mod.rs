@@ -3,10 +3,12 @@
 pub mod bugs;
 pub mod capacity;
 pub mod config;
+pub mod connections;
 pub mod faults;
 pub mod progress;
 pub mod run;
 pub mod screen;
+pub mod storm;
 pub mod suite;
 pub mod text;
 pub mod verify;

@@ -2,6 +2,7 @@
 
 use comfy_table::{Cell, CellAlignment, Color};
 
+use super::connections::connections;
 use super::faults::{classes, faults};
 use super::text::{Paint, finish, grid, grouped, mark, shorten, wrap};
 use crate::audit::Lost;
@@ -57,6 +58,7 @@ pub fn results(record: &RunRecord, width: u16, colour: bool) -> String {
             operations(record, width, colour),
             keys(record, width),
             pace(record, width),
+            connections(record, width),
             faults(record, width, colour),
             classes(record, width, colour),
             errors(record, width),
@@ -274,8 +276,7 @@ fn keys(record: &RunRecord, width: u16) -> String {
     lines.join("\n")
 }
 
-/// Response against service time, how late the generator was, what was dropped, how long the pool was waited for: where there is something
-/// to say.
+/// Response against service time, how late the generator was, what was dropped: where there is something to say.
 fn pace(record: &RunRecord, width: u16) -> String {
     let mut lines = Vec::new();
     for turn in &record.turns {
@@ -294,9 +295,6 @@ fn pace(record: &RunRecord, width: u16) -> String {
         if matches!(record.plan.load, Load::Open { .. }) {
             let lag = turn.lag.as_ref().map_or(String::new(), |lag| format!("schedule lag: {}; ", p(lag)));
             said.push(format!("{lag}dropped: {}", grouped(turn.counts.dropped)));
-        }
-        if let Some(wait) = &turn.wait {
-            said.push(format!("waiting for a connection of the pool: {}", p(wait)));
         }
         if turn.counts.warm_up > 0 {
             said.push(format!("warm-up, not in the figures: {} iterations", grouped(turn.counts.warm_up)));

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use super::alarm::Alarms;
 use super::faults;
 use super::pacing::{self, Desk};
-use super::pool::Pool;
+use super::pool::{self, Door, Pool};
 use super::rounds::{self, Rounds};
 use super::seconds::{Handover, Seconds};
 use super::stock::Stock;
@@ -30,7 +30,7 @@ use crate::outcome::{Abort, Outcome};
 use crate::pg::ConnectOptions;
 use crate::pg::load::Manner;
 use crate::plan::{Load, Plan};
-use crate::record::Rules;
+use crate::record::{PoolRecord, Rules};
 use crate::{Error, Result};
 
 /// Connections opened at the same time, so that a server is not greeted by hundreds at once.
@@ -64,6 +64,8 @@ pub struct Turn {
     pub interrupt: watch::Receiver<bool>,
     /// Lets things go wrong meanwhile.
     pub injector: Option<Injector>,
+    /// Is told when everybody is ready; who listens hears the end of the load when it is gone.
+    pub began: watch::Sender<Option<Instant>>,
 }
 
 /// What a turn left behind.
@@ -94,6 +96,8 @@ pub struct Driven {
     pub began: u64,
     /// Settings of a session of the load.
     pub settings: BTreeMap<String, String>,
+    /// What the pool did; none without one, or if the load never began.
+    pub pool: Option<PoolRecord>,
 }
 
 /// A second of the load, for whoever watches.
@@ -113,14 +117,12 @@ pub struct Progress {
 pub(super) struct Everyone {
     pub turn: Turn,
     pub opener: Opener,
-    pub pool: Option<Pool>,
+    pub pool: Option<Arc<Pool>>,
     pub application_name: String,
     pub rounds: Rounds,
     /// Iterations taken of those that there are in all.
     pub taken: AtomicU64,
     epoch: Instant,
-    /// When everybody was ready.
-    began: watch::Sender<Option<Instant>>,
     /// No iteration begins any more.
     over: watch::Sender<bool>,
     stopping: AtomicBool,
@@ -154,7 +156,7 @@ impl Everyone {
 
     /// When the load began, once it has; `None` if it never will.
     pub async fn begun(&self) -> Option<Instant> {
-        let mut began = self.began.subscribe();
+        let mut began = self.turn.began.subscribe();
         let mut over = self.over.subscribe();
         tokio::select! {
             began = began.wait_for(Option::is_some) => began.ok().and_then(|b| *b),
@@ -289,7 +291,7 @@ impl Everyone {
             self.hard_stop.fetch_min(self.nanos(now + duration + self.turn.plan.graceful_stop), Ordering::Relaxed);
         }
         self.warm.store(self.nanos(now + self.turn.plan.warm_up), Ordering::Relaxed);
-        self.began.send_replace(Some(now));
+        self.turn.began.send_replace(Some(now));
         self.rounds.begin(self.nanos(now));
     }
 }
@@ -307,11 +309,12 @@ pub async fn drive(
     let threads = turn.plan.threads.min(vus as usize).max(1);
     let application_name = application_name(turn.run);
     let opener = Opener { options: turn.options.clone(), manner: turn.manner, work: turn.work.clone() };
-    let pool = match turn.plan.pool_size {
-        Some(size) => {
-            let pool = Pool::new(size, opener.clone(), &application_name)?;
+    let pool = match turn.plan.pool() {
+        Some(settings) => {
+            let door = Door { opener: opener.clone(), application_name: application_name.clone() };
+            let pool = Pool::new(settings, door)?;
             pool.fill().await?;
-            Some(pool)
+            Some(Arc::new(pool))
         }
         None => None,
     };
@@ -330,7 +333,6 @@ pub async fn drive(
         rounds: Rounds::new(vus),
         taken: AtomicU64::new(0),
         epoch: Instant::now(),
-        began: watch::channel(None).0,
         over: watch::channel(false).0,
         stopping: AtomicBool::new(false),
         hard_stop: AtomicU64::new(u64::MAX),
@@ -375,6 +377,15 @@ pub async fn drive(
     heart.map_err(|e| Error::inconclusive("the heart could not be started").because(e))?;
     // If it fails, its end of the channel goes away, and nobody waits for authorisations any more.
     let feeding = stock.map(|stock| tokio::spawn(stock.feed(position_receiver, available_sender)));
+    let observing = everyone.pool.clone().map(|pool| {
+        let everyone = everyone.clone();
+        tokio::spawn(async move {
+            let began = everyone.begun().await?;
+            let over = everyone.over.subscribe();
+            drop(everyone);
+            Some(pool::observe(pool, began, over).await)
+        })
+    });
     let injecting = injector.map(|injector| {
         let everyone = everyone.clone();
         tokio::spawn(async move {
@@ -426,8 +437,9 @@ pub async fn drive(
         given_up,
         failure: None,
         marks: Vec::new(),
-        began: everyone.began.borrow().map_or(0, |began| everyone.nanos(began)),
+        began: everyone.turn.began.borrow().map_or(0, |began| everyone.nanos(began)),
         settings: BTreeMap::new(),
+        pool: None,
     };
     // Nothing else goes wrong from here on, and whatever did is healed.
     everyone.over.send_replace(true);
@@ -450,6 +462,12 @@ pub async fn drive(
             // What could not be healed comes first: the rest follows from it.
             Ok(Err(error)) => driven.failure = driven.failure.or(Some(error)),
             Err(_) => driven.failure = Some(Error::inconclusive("a load thread panicked: this is a bug in dbstress")),
+        }
+    }
+    if let (Some(observing), Some(pool)) = (observing, &everyone.pool) {
+        driven.pool = observing.await.ok().flatten();
+        if let Some(record) = &mut driven.pool {
+            pool::settle(record, pool, driven.elapsed);
         }
     }
     collected.finish(driven.elapsed.as_secs_f64(), &everyone.turn.load);
@@ -552,7 +570,7 @@ impl LoadThread {
             }
         })?;
         drop(runtime);
-        let elapsed = everyone.began.borrow().map_or(Duration::ZERO, |began| began.elapsed());
+        let elapsed = everyone.turn.began.borrow().map_or(Duration::ZERO, |began| began.elapsed());
         for due in desk.left() {
             thread.dropped(everyone.is_measured(everyone.nanos(due)));
         }
@@ -592,7 +610,7 @@ async fn pulse(
     while let Some(beat) = beats.recv().await {
         let now = Instant::now();
         thread.alarms.beat(now, everyone.hard_stop());
-        began = began.or_else(|| *everyone.began.borrow());
+        began = began.or_else(|| *everyone.turn.began.borrow());
         let Some(began) = began else { continue };
         if is_measured_here && beat >= began && everyone.is_measured(everyone.nanos(beat)) {
             thread.recorder.borrow_mut().lag(now.saturating_duration_since(beat).as_nanos() as u64);

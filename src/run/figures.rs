@@ -8,7 +8,8 @@ use super::drive::LAG_LIMIT;
 use crate::metrics::{Recorder, Time, grouped};
 use crate::outcome::OutcomeClass;
 use crate::plan::Plan;
-use crate::threshold::Source;
+use crate::record::PoolRecord;
+use crate::threshold::{Limited, Source, Usage};
 
 /// Before this much has been measured, no threshold ends a run: the first second of any is not like the rest.
 const GRACE: Duration = Duration::from_secs(2);
@@ -18,12 +19,19 @@ pub(super) struct Figures<'a> {
     plan: &'a Plan,
     recorder: &'a Recorder,
     seconds: f64,
+    pool: Option<&'a PoolRecord>,
 }
 
 impl<'a> Figures<'a> {
     /// `seconds` is the time measured, without the warm-up.
     pub fn new(plan: &'a Plan, recorder: &'a Recorder, seconds: f64) -> Self {
-        Self { plan, recorder, seconds }
+        Self { plan, recorder, seconds, pool: None }
+    }
+
+    /// What the pool did, now that it is known.
+    #[must_use]
+    pub fn with_pool(self, pool: Option<&'a PoolRecord>) -> Self {
+        Self { pool, ..self }
     }
 
     fn number(&self, operation: &str) -> Option<usize> {
@@ -102,6 +110,14 @@ impl Source for Figures<'_> {
 
     fn wait(&self) -> Option<Histogram<u64>> {
         self.recorder.waits().cloned()
+    }
+
+    fn usage(&self, limited: Limited) -> Result<Usage, String> {
+        match (limited, self.pool) {
+            (Limited::Pool, Some(pool)) => pool.usage(),
+            (Limited::Pool, None) => Err("there is no pool".into()),
+            (Limited::Server, _) => Err("the server's connections were not watched".into()),
+        }
     }
 
     fn seconds(&self) -> f64 {

@@ -4,6 +4,7 @@ mod alarm;
 mod cleanup;
 mod collect;
 pub mod control;
+mod counters;
 pub mod drive;
 mod evidence;
 mod faults;
@@ -33,13 +34,14 @@ use self::drive::{Driven, Progress};
 use self::own::OwnWork;
 use self::stock::Clinic;
 use self::work::{Opener, Work};
-use crate::audit::Audit;
+use crate::audit::{Audit, Counters};
 use crate::fault::{self, Reach};
 use crate::history::Asking;
 use crate::invariant::{self, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, When, run_all};
 use crate::pg::admin::{self, Lease, Session};
 use crate::pg::cluster::Running;
 use crate::pg::load::{Between, Manner};
+use crate::pg::tally::Tally;
 use crate::pg::{ConnectOptions, Place};
 use crate::plan::{Load, Plan, Workload};
 use crate::proxy::Proxy;
@@ -120,6 +122,8 @@ pub struct Context<'a> {
     /// What the load connects through, where the wire is to break.
     proxy: Option<Arc<Proxy>>,
     lease: Arc<Mutex<Lease>>,
+    /// What our own connections make.
+    tally: Arc<Tally>,
     command_name: &'static str,
     command: String,
     id: String,
@@ -160,6 +164,8 @@ pub struct Judged {
     restless: Option<String>,
     /// The clean-up of expired keys.
     cleanup: Option<Cleanup>,
+    /// The server's counts beside ours.
+    counters: Option<Counters>,
 }
 
 /// Runs the plan.
@@ -182,6 +188,8 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
         interrupt,
     } = request;
     let wall_clock = SystemTime::now();
+    let tally = Arc::new(Tally::default());
+    let options = ConnectOptions { counted: tally.clone().into(), ..options };
     fault::check(&plan.faults, own_server.is_some())?;
     let mut session = Session::connect(&options, command_name).await?;
     let mut dataset = None;
@@ -299,6 +307,7 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
         server: own_server,
         proxy,
         lease: lease.clone(),
+        tally,
         command_name,
         command,
         id,

@@ -1,118 +1,115 @@
-//! How do virtual users share connections, as the requests of an application do? One pool, with a limit, and a wait that is measured.
+//! What do the virtual users of a turn share, and what came of it?
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use deadpool::managed::{self, Metrics, Object, RecycleError, RecycleResult, Timeouts};
-use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 
 use super::work::{Opener, Session};
-use crate::{Error, Result};
+use crate::Result;
+use crate::pg::pool::{self, Loan, Open, Pooled};
+use crate::record::{PoolRecord, PoolSecond};
 
-/// The pool of a turn. Its connections belong to a runtime of their own: on a load thread's, whoever borrows one would wait for that thread.
-pub(super) struct Pool {
-    pool: managed::Pool<Manager>,
-    /// Dropped last: connections need it as long as they live.
-    runtime: Option<Runtime>,
+/// How often the pool is looked at.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// The pool of a turn.
+pub(super) type Pool = pool::Pool<Door>;
+
+/// Opens the connections of a turn's pool.
+#[derive(Clone)]
+pub(super) struct Door {
+    pub opener: Opener,
+    pub application_name: String,
+}
+
+impl Open for Door {
+    type Item = Box<Session>;
+
+    async fn open(&self) -> Result<Box<Session>> {
+        self.opener.open(&format!("{}/pool", self.application_name)).await.map(Box::new)
+    }
+}
+
+impl Pooled for Box<Session> {
+    fn is_open(&self) -> bool {
+        self.as_ref().is_open()
+    }
+
+    async fn answers(&mut self) -> bool {
+        self.connection.ask("SELECT 1").await.is_ok()
+    }
 }
 
 /// A connection for one attempt.
 pub(super) enum Checkout {
     Own(Box<Session>),
-    Pooled(Object<Manager>),
+    Pooled(Loan<Door>),
 }
 
 impl Checkout {
     pub fn as_mut(&mut self) -> &mut Session {
         match self {
             Self::Own(session) => session,
-            Self::Pooled(object) => object,
+            Self::Pooled(loan) => loan,
         }
     }
 
-    /// Takes it for good; the pool will open another.
-    pub fn into_inner(self) -> Session {
-        match self {
-            Self::Own(session) => *session,
-            Self::Pooled(object) => *Object::take(object),
+    /// Gives the connection up: nobody uses it again.
+    pub async fn discard(self) {
+        let session = match self {
+            Self::Own(session) => Some(session),
+            Self::Pooled(loan) => loan.discard(),
+        };
+        if let Some(session) = session {
+            session.connection.discard().await;
         }
     }
 }
 
-pub(super) struct Manager {
-    opener: Opener,
-    application_name: String,
-    runtime: tokio::runtime::Handle,
-}
-
-impl managed::Manager for Manager {
-    type Type = Box<Session>;
-    type Error = Error;
-
-    async fn create(&self) -> Result<Box<Session>> {
-        let (opener, name) = (self.opener.clone(), format!("{}/pool", self.application_name));
-        let opening = self.runtime.spawn(async move { opener.open(&name).await.map(Box::new) });
-        opening.await.map_err(|_| Error::inconclusive("a connection of the pool could not be opened"))?
-    }
-
-    async fn recycle(&self, session: &mut Box<Session>, _: &Metrics) -> RecycleResult<Error> {
-        if session.is_open() { Ok(()) } else { Err(RecycleError::message("closed")) }
-    }
-}
-
-impl Pool {
-    /// A pool of `size` connections, none of which is open yet.
-    ///
-    /// # Errors
-    /// When its runtime cannot be made.
-    pub fn new(size: u32, opener: Opener, application_name: &str) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("pool")
-            .enable_all()
-            .build()
-            .map_err(|e| Error::inconclusive("the pool's runtime cannot be made").because(e))?;
-        let manager = Manager { opener, application_name: application_name.to_owned(), runtime: runtime.handle().clone() };
-        let pool = managed::Pool::builder(manager)
-            .max_size(size as usize)
-            .runtime(deadpool::Runtime::Tokio1)
-            .build()
-            .map_err(|e| Error::inconclusive("the pool cannot be made").because(e))?;
-        Ok(Self { pool, runtime: Some(runtime) })
-    }
-
-    /// Opens every connection, so that the load does not wait for that.
-    ///
-    /// # Errors
-    /// When one cannot be opened.
-    pub async fn fill(&self) -> Result<()> {
-        let mut all = Vec::new();
-        for _ in 0..self.pool.status().max_size {
-            all.push(self.checkout().await?);
+/// Looks at the pool until `over` turns true, on the axis that begins at `began`.
+pub(super) async fn observe(pool: Arc<Pool>, began: Instant, mut over: watch::Receiver<bool>) -> PoolRecord {
+    let mut record = PoolRecord { size: pool.settings().size, ..PoolRecord::default() };
+    let mut ticks = tokio::time::interval_at(began.into(), INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut second = PoolSecond::default();
+    let mut seen = 0_u32;
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = over.wait_for(|over| *over) => break,
         }
-        Ok(())
+        let status = pool.status();
+        let now = began.elapsed().as_secs_f64();
+        // A second's samples are those before its end.
+        while now >= second.second + 1.0 {
+            record.close(&mut second, &mut seen);
+        }
+        seen += 1;
+        record.samples += 1;
+        second.in_use += status.in_use as f64;
+        second.most_waiting = second.most_waiting.max(status.waiting);
+        second.open = second.open.max(status.size);
+        record.most_in_use = record.most_in_use.max(status.in_use);
     }
-
-    /// Waits for a connection.
-    ///
-    /// # Errors
-    /// When one had to be opened and could not be.
-    pub async fn checkout(&self) -> Result<Checkout> {
-        // Whoever waits has a deadline of its own.
-        let timeouts = Timeouts { wait: None, create: Some(Duration::from_secs(10)), recycle: None };
-        let object = self.pool.timeout_get(&timeouts).await.map_err(|e| match e {
-            managed::PoolError::Backend(error) => error,
-            other => Error::inconclusive("the pool gives no connection").because(std::io::Error::other(other.to_string())),
-        })?;
-        Ok(Checkout::Pooled(object))
-    }
+    let elapsed = began.elapsed();
+    record.close(&mut second, &mut seen);
+    record.missed = ((elapsed.as_secs_f64() / INTERVAL.as_secs_f64()) as u64).saturating_sub(record.samples);
+    record
 }
 
-impl Drop for Pool {
-    fn drop(&mut self) {
-        self.pool.close();
-        if let Some(runtime) = self.runtime.take() {
-            // May happen inside another runtime, where waiting is not allowed.
-            runtime.shutdown_background();
-        }
-    }
+/// What the books say at the end of a load that lasted `elapsed`, when every virtual user has gone.
+pub(super) fn settle(record: &mut PoolRecord, pool: &Pool, elapsed: Duration) {
+    let books = pool.books();
+    record.checkouts = books.checkouts;
+    record.checkins = books.checkins;
+    record.discarded = books.discarded;
+    record.timeouts = books.timeouts;
+    record.deadlocks = books.deadlocks;
+    record.opened = books.opened;
+    record.reused = books.reused;
+    record.stale = books.stale;
+    let all = elapsed.as_secs_f64() * f64::from(record.size);
+    record.utilisation = if all > 0.0 { (books.held.as_secs_f64() / all).min(1.0) } else { 0.0 };
 }

@@ -14,6 +14,7 @@ use crate::history::{Applied, OpId, OperationKind, Record, Writer};
 use crate::metrics::{Iteration, Recorder};
 use crate::outcome::{Abort, Certainty, Outcome, Signal, certainty};
 use crate::pg::load::{Failure, Phase};
+use crate::pg::pool::Unavailable;
 use crate::pg::retry::Retry;
 use crate::random::Random;
 use crate::{Error, Result};
@@ -242,7 +243,7 @@ impl Vu {
             }
             // Dropping the future cancels nothing on the server; the connection must not be used again.
             None => {
-                session.into_inner().connection.discard().await;
+                session.discard().await;
                 match certainty(phase.stage(), Signal::Silence) {
                     Certainty::NotApplied => Attempt::GivenUp(Failure::local(Abort::Deadline), None),
                     Certainty::Applied | Certainty::Unknown => Attempt::Unknown,
@@ -265,25 +266,29 @@ impl Vu {
         let opened = match &everyone.pool {
             Some(pool) => {
                 let began = Instant::now();
-                let checkout = self.alarm.within(deadline, pin!(pool.checkout())).await;
+                let checkout = self.alarm.within(deadline, pin!(pool.checkout(self.number.into()))).await;
                 if is_measured {
                     self.thread.recorder.borrow_mut().wait(began.elapsed().as_nanos() as u64);
                 }
                 phase.begins();
-                checkout
+                if let Some(Err(Unavailable::Timeout { .. })) = checkout {
+                    // The server lets everybody in; it is the pool that does not.
+                    return Err(Attempt::GivenUp(Failure::local(Abort::PoolTimeout), None));
+                }
+                checkout.map(|checkout| checkout.map(Checkout::Pooled).map_err(|_| ()))
             }
             None => {
                 let name = name_of(everyone, self.number);
                 let opened = self.alarm.within(deadline, pin!(everyone.opener.open(&name))).await;
                 phase.begins();
-                opened.map(|opened| opened.map(|session| Checkout::Own(Box::new(session))))
+                opened.map(|opened| opened.map(|session| Checkout::Own(Box::new(session))).map_err(|_| ()))
             }
         };
         self.knocks = if matches!(opened, Some(Ok(_))) { 0 } else { self.knocks.saturating_add(1) };
         // Never began.
         match opened {
             Some(Ok(session)) => Ok(session),
-            Some(Err(_)) => Err(Attempt::Failed(Failure::local(Abort::ConnectionLost))),
+            Some(Err(())) => Err(Attempt::Failed(Failure::local(Abort::ConnectionLost))),
             None if everyone.pool.is_some() => Err(Attempt::GivenUp(Failure::local(Abort::Deadline), None)),
             None => Err(Attempt::Failed(Failure::local(Abort::ConnectionLost))),
         }

@@ -16,6 +16,7 @@ use super::InFlight;
 use crate::history::{Asking, OperationKind};
 use crate::pace::Arrival;
 use crate::pg::load::Protocol;
+use crate::pg::pool::Recycle;
 use crate::pg::retry::Backoff;
 
 /// A scenario of dbstress: dataset, workload, load, thresholds and what a pass must rest on.
@@ -114,6 +115,12 @@ pub struct LoadFile {
     pub threads: Option<u16>,
     /// One pool of so many connections for all virtual users. Default: a connection for each.
     pub pool_size: Option<u32>,
+    /// How long the pool lets anybody wait for a connection; whoever gets none is aborted. Default: as long as the iteration may go on.
+    pub pool_timeout: Option<String>,
+    /// What the pool does before it lends a connection again: nothing (fast), or ask the server whether it is still there (verified). Default: fast.
+    #[serde(default)]
+    #[schemars(schema_with = "words::<Recycle>")]
+    pub pool_recycle: Option<Recycle>,
     /// How statements are sent, as pgbench -M has it: by a name, without one, or as one text. Default: prepared.
     #[serde(default)]
     pub protocol: Option<Protocol>,
@@ -394,6 +401,10 @@ pub struct EvidenceFile {
     pub committed: BTreeMap<String, u64>,
     /// Whether invariants must have been checked while the load ran. Default: false.
     pub live: Option<bool>,
+    /// How often the server is asked what it does, from "50ms" to "1s"; "0" for not at all. Default: 100ms.
+    pub probe_interval: Option<String>,
+    /// A directory beside this file with one .sql file for each further question to the server while the load runs.
+    pub probes: Option<String>,
 }
 
 /// The twin of this scenario that must be caught: one of the two keys.

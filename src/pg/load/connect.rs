@@ -54,7 +54,7 @@ impl Connection {
                 }
                 handshake::Failed::Driver(error) => open_error(options, error),
             })?;
-        let mut wire = Wire::new(stream, protocol);
+        let mut wire = Wire::new(stream, protocol, options.counted.clone());
         let commit = prepared(&mut wire, "COMMIT").await?;
         let rollback = prepared(&mut wire, "ROLLBACK").await?;
         let mut connection =

@@ -11,6 +11,7 @@ use super::Protocol;
 use super::handshake::Stream;
 use super::spelled::Spelled;
 use crate::outcome::{Abort, Sqlstate};
+use crate::pg::tally::{Answer, Counted, Follower};
 
 /// Room for answers. A larger one makes it grow.
 const INPUT_BYTES: usize = 2048;
@@ -179,14 +180,19 @@ pub(super) struct Wire {
     has_committed: bool,
     /// Something was sent and its answer is not complete, or the stream has ended.
     is_broken: bool,
+    /// It was closed here, between two commands.
+    is_closed: bool,
+    follower: Follower,
     prepared: u32,
 }
 
 impl Wire {
-    pub fn new(stream: Stream, protocol: Protocol) -> Self {
+    pub fn new(stream: Stream, protocol: Protocol, counted: Counted) -> Self {
         Self {
             stream,
             protocol,
+            is_closed: false,
+            follower: Follower::new(counted),
             input: BytesMut::with_capacity(INPUT_BYTES),
             output: BytesMut::with_capacity(OUTPUT_BYTES),
             values: BytesMut::new(),
@@ -343,6 +349,8 @@ impl Wire {
     pub fn terminate(&mut self) {
         if self.is_open() {
             self.is_broken = true;
+            self.is_closed = true;
+            self.follower.closed(self.transaction);
             self.stream.write_now(b"X\0\0\0\x04");
         }
     }
@@ -367,6 +375,7 @@ impl Wire {
         let mut reply = Reply::default();
         let mut returned: u64 = 0;
         let mut error: Option<ServerError> = None;
+        let mut rolled_back = false;
         loop {
             while let Some(header) = self.input.first_chunk::<5>() {
                 let kind = header[0];
@@ -390,6 +399,7 @@ impl Wire {
                     b'C' => {
                         let tag = body.strip_suffix(&[0]).unwrap_or(body);
                         self.has_committed = tag == b"COMMIT";
+                        rolled_back = tag == b"ROLLBACK";
                         reply.is_write = !tag.starts_with(b"SELECT") && !tag.starts_with(b"BEGIN") && !tag.starts_with(b"SHOW");
                         reply.rows = returned.max(count_in(tag));
                     }
@@ -400,11 +410,15 @@ impl Wire {
                     }
                     b'T' if self.is_describing => self.columns = columns(body),
                     b'Z' => {
+                        let before = self.transaction;
                         self.transaction = match body.first() {
                             Some(b'T') => Transaction::Open,
                             Some(b'E') => Transaction::Failed,
                             _ => Transaction::Idle,
                         };
+                        let was_deadlock = error.as_ref().is_some_and(|e| Abort::from_sqlstate(e.code) == Abort::Deadlock);
+                        let answer = Answer { rolled_back, failed: error.is_some(), was_deadlock };
+                        self.follower.answered(before, self.transaction, answer);
                         self.input.advance(length + 1);
                         self.is_broken = false;
                         return error.map_or(Ok(reply), |e| Err(e.into()));
@@ -432,6 +446,9 @@ impl Wire {
 impl Drop for Wire {
     fn drop(&mut self) {
         self.terminate();
+        if !self.is_closed {
+            self.follower.lost();
+        }
     }
 }
 
