@@ -7,7 +7,7 @@ use super::interruptible;
 use super::run::quoted;
 use super::target;
 use super::{Global, interrupt};
-use crate::drill::{self, Drill, DrillRecord, Ground, Kind, Mistake, PoolRecord, SCHEMA_VERSION};
+use crate::drill::{self, Drill, DrillRecord, DrillsRecord, Ground, Kind, Mistake, SCHEMA_VERSION};
 use crate::pg::ConnectOptions;
 use crate::record;
 use crate::report::pool as report;
@@ -83,7 +83,7 @@ async fn drills(args: &Args, trials: Trials, global: &Global, screen: Screen) ->
     let began = Instant::now();
     let target = interruptible(target::resolve(global, screen)).await?;
     let mut ground = interruptible(take(&target.options, args)).await?;
-    let mut record = PoolRecord {
+    let mut record = DrillsRecord {
         schema_version: SCHEMA_VERSION,
         verdict: Verdict::Inconclusive,
         exit_code: 0,
@@ -129,7 +129,7 @@ async fn take(options: &ConnectOptions, args: &Args) -> Result<Ground> {
     Ground::take(options, options, args.disposable.as_deref()).await
 }
 
-async fn all(ground: &mut Ground, trials: &Trials, record: &mut PoolRecord, screen: Screen) -> Result<()> {
+async fn all(ground: &mut Ground, trials: &Trials, record: &mut DrillsRecord, screen: Screen) -> Result<()> {
     ground.set_up().await?;
     if record.kind == Kind::Drills {
         drill::controls(ground, |control| {

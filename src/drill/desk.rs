@@ -43,13 +43,23 @@ pub struct Desk {
     requests: u32,
     /// Turns true when every connection has been lent at once.
     is_full: watch::Sender<bool>,
-    /// By request: the process of the session that it had last.
-    sessions: Mutex<BTreeMap<u32, i64>>,
+    roll: Arc<Mutex<Roll>>,
+}
+
+/// Who had which session, and left it how. Sessions are known by the server's process.
+#[derive(Default)]
+struct Roll {
+    /// By request: the session that it had last.
+    sessions: BTreeMap<u32, i64>,
+    /// By session that was given back inside a transaction: the request that did so first.
+    unended: BTreeMap<i64, u32>,
 }
 
 /// A connection that a request has.
 pub struct Lent {
     loan: Option<Loan<Door>>,
+    who: u32,
+    roll: Arc<Mutex<Roll>>,
     /// Held for no reason but that it was taken.
     _second: Option<Loan<Door>>,
     is_forgotten: bool,
@@ -155,7 +165,7 @@ impl Desk {
             mistake,
             requests: setup.requests,
             is_full: watch::Sender::new(false),
-            sessions: Mutex::default(),
+            roll: Arc::default(),
         }))
     }
 
@@ -167,7 +177,7 @@ impl Desk {
     /// A connection for the request `who`.
     pub async fn checkout(&self, who: u32) -> Answer<Lent> {
         let loan = self.pool.checkout(who).await?;
-        self.sessions().insert(who, loan.pid);
+        self.roll().sessions.insert(who, loan.pid);
         if self.pool.books().in_use() >= u64::from(self.pool.settings().size) {
             self.is_full.send_replace(true);
         }
@@ -178,7 +188,7 @@ impl Desk {
             second = Some(self.pool.checkout(who).await?);
         }
         let is_forgotten = self.makes(Mistake::Leak) && who.is_multiple_of((self.requests / LEAKS).max(1));
-        Ok(Lent { loan: Some(loan), _second: second, is_forgotten })
+        Ok(Lent { loan: Some(loan), who, roll: self.roll.clone(), _second: second, is_forgotten })
     }
 
     /// Waits until every connection has been lent at once.
@@ -217,17 +227,19 @@ impl Desk {
 
     /// The process of the session that a request had last.
     pub fn session_of(&self, who: u32) -> Option<i64> {
-        self.sessions().get(&who).copied()
+        self.roll().sessions.get(&who).copied()
     }
 
     /// What can be said of every pool when all requests have ended: nobody has a connection, no session is in a transaction, nobody blocked himself.
     pub async fn settle(&self, ground: &mut Ground, seen: &mut Seen) -> Result<()> {
         let books = self.pool.books();
-        let (leaked, unended) = (self.pool.holders(), ground.unended().await?);
+        let (mut leaked, unended) = (self.pool.holders(), ground.unended().await?);
+        leaked.sort_by_key(|holder| holder.who);
         seen.count("leaked", 0, books.in_use() as i64);
         seen.count("unended", 0, unended.len() as i64);
         seen.count("deadlocks of the pool", 0, books.deadlocks as i64);
-        let jam = self.pool.jam();
+        let mut jam = self.pool.jam();
+        jam.sort_by_key(|holder| holder.who);
         if !jam.is_empty() {
             let size = jam.len();
             seen.diagnosis(format!("all {size} connections are held by requests that wait for a second one"));
@@ -256,13 +268,13 @@ impl Desk {
     }
 
     fn left_in_transaction(&self, session: &Unended) -> Culprit {
-        let request = self.sessions().iter().rev().find(|(_, pid)| **pid == session.pid).map(|(who, _)| *who);
+        let request = self.roll().unended.get(&session.pid).copied();
         let what = format!("gave it back inside its transaction ({})", session.state);
         Culprit { request, session: Some(session.pid), seconds: Some(session.seconds), what }
     }
 
-    fn sessions(&self) -> MutexGuard<'_, BTreeMap<u32, i64>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    fn roll(&self) -> MutexGuard<'_, Roll> {
+        self.roll.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -297,6 +309,14 @@ impl DerefMut for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
+        if let Some(session) = self.loan.as_deref() {
+            let mut roll = self.roll.lock().unwrap_or_else(PoisonError::into_inner);
+            if session.is_idle() {
+                roll.unended.remove(&session.pid);
+            } else {
+                roll.unended.entry(session.pid).or_insert(self.who);
+            }
+        }
         if self.is_forgotten {
             std::mem::forget(self.loan.take());
         }

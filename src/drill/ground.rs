@@ -32,7 +32,7 @@ pub struct Ground {
 /// A session of a drill.
 pub struct Session {
     connection: Connection,
-    /// Which it is of all that were opened on this ground, from 1 on.
+    /// Which it is of all that its pool has opened, from 1 on.
     pub number: u64,
     /// The server's process for it.
     pub pid: i64,
@@ -185,7 +185,7 @@ impl Ground {
 
     /// A pool as the drill wants it.
     pub fn desk(&self, setup: Setup, mistake: Option<Mistake>) -> Result<Arc<Desk>> {
-        Desk::new(setup, mistake, self.door.clone())
+        Desk::new(setup, mistake, Door { opened: Arc::default(), ..self.door.clone() })
     }
 
     /// An integer, asked from outside.

@@ -8,12 +8,12 @@ use super::{Drill, Mistake};
 use crate::metrics::grouped;
 use crate::verdict::{Exit, Verdict};
 
-/// Version of the shape of [`PoolRecord`]; raised when a field changes its meaning or goes away.
+/// Version of the shape of [`DrillsRecord`]; raised when a field changes its meaning or goes away.
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// Culprits that are kept of a drill; the others are counted.
-const CULPRITS: usize = 20;
-/// Counts that make the row of a drill; the others are told when they are wrong.
+const CULPRITS: usize = 60;
+/// Counts that make the row of a drill.
 const IN_ROW: usize = 2;
 
 /// Something counted that has one right value.
@@ -75,7 +75,7 @@ impl std::fmt::Display for Culprit {
             write!(f, ", session {pid}")?;
         }
         if let Some(seconds) = self.seconds {
-            write!(f, ", {seconds:.1} s")?;
+            write!(f, ", {seconds:.3} s")?;
         }
         write!(f, ": {}", self.what)
     }
@@ -195,7 +195,7 @@ impl DrillRecord {
         let culprits_left_out = culprits.len().saturating_sub(CULPRITS);
         culprits.truncate(CULPRITS);
         let row = |value: fn(&Count) -> i64| {
-            let shown = counts.iter().take(IN_ROW).map(|count| format!("{} {}", number(value(count)), count.what));
+            let shown = in_row(&counts).into_iter().map(|count| format!("{} {}", number(value(count)), count.what));
             shown.collect::<Vec<_>>().join(", ")
         };
         Self {
@@ -218,6 +218,19 @@ impl DrillRecord {
     pub fn not_done(drill: Drill, mistake: Option<Mistake>, why: &str) -> Self {
         Self::of(drill, mistake, Seen::open(why.into()), Duration::ZERO)
     }
+}
+
+/// What the row shows: the essence, unless that is right and something else is not.
+fn in_row(counts: &[Count]) -> Vec<&Count> {
+    let mut shown: Vec<&Count> = counts.iter().take(IN_ROW).collect();
+    let is_wrong = |count: &&Count| count.expected != count.seen;
+    if !shown.iter().any(is_wrong)
+        && let Some(wrong) = counts.iter().find(is_wrong)
+    {
+        shown.truncate(IN_ROW - 1);
+        shown.push(wrong);
+    }
+    shown
 }
 
 fn number(n: i64) -> String {
@@ -251,7 +264,7 @@ pub enum Kind {
 
 /// What is kept of a run of drills.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PoolRecord {
+pub struct DrillsRecord {
     /// Version of this shape.
     pub schema_version: u32,
     /// How it ended.
@@ -280,7 +293,7 @@ pub struct PoolRecord {
     pub again: String,
 }
 
-impl PoolRecord {
+impl DrillsRecord {
     /// Judges the whole; `open` is what else leaves it open.
     pub fn conclude(&mut self, open: Vec<String>) {
         let (verdict, reasons) = judge(self.kind, &self.drills, &self.controls, open);
@@ -384,7 +397,7 @@ mod tests {
         let both = record(both);
         assert_eq!(both.verdict, Verdict::Violated, "what was seen to be wrong is wrong, whatever else was not seen");
         assert_eq!(both.reasons[0], "leaked: 2 instead of 0");
-        assert_eq!(both.culprits[0].to_string(), "request 7, session 123, 0.5 s: has not given it back");
+        assert_eq!(both.culprits[0].to_string(), "request 7, session 123, 0.500 s: has not given it back");
         assert_eq!(record(Seen::default()).verdict, Verdict::Inconclusive, "nothing was looked at");
     }
 
@@ -396,6 +409,15 @@ mod tests {
         seen.count("failed", 0, 0);
         let record = record(seen);
         assert_eq!((&*record.expected, &*record.seen), ("1,010 served, 5 timed out", "1,009 served, 5 timed out"));
+        let mut seen = right();
+        seen.count("timed out", 5, 5);
+        seen.count("leaked", 0, 2);
+        let record = self::record(seen);
+        assert_eq!(
+            (&*record.expected, &*record.seen),
+            ("10 served, 0 leaked", "10 served, 2 leaked"),
+            "what is wrong is in the row"
+        );
     }
 
     fn control(is_caught: bool) -> Control {

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use control::controls;
 pub use ground::{Ground, SCHEMA};
-pub use judge::{Control, Count, Culprit, DrillRecord, Kind, PoolRecord, SCHEMA_VERSION, Seen, Speed, judge};
+pub use judge::{Control, Count, Culprit, DrillRecord, DrillsRecord, Kind, SCHEMA_VERSION, Seen, Speed, judge};
 pub use mistake::Mistake;
 
 use crate::Result;

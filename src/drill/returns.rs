@@ -69,8 +69,9 @@ pub async fn rollback_returns(ground: &mut Ground, mistake: Option<Mistake>) -> 
     let rolled_back = answers.served.iter().filter(|(_, is_rolled_back)| *is_rolled_back).count();
     let mut seen = Seen::default();
     seen.count("rolled back", REQUESTS.into(), rolled_back as i64);
+    // The second of the row; `settle` adds what there is.
+    seen.count("unended", 0, 0);
     desk.settle(ground, &mut seen).await?;
-    // After `settle`, so that what nobody ended is in the row.
     seen.count("given back", REQUESTS.into(), desk.pool.books().checkins as i64);
     seen.count("failed otherwise", 0, answers.troubles.len() as i64);
     seen.count("rows", 0, ground.entries().await?);
@@ -114,7 +115,7 @@ pub async fn metrics(ground: &mut Ground, mistake: Option<Mistake>) -> Result<Se
     seen.less("mean checkout, ms", CHECKOUT_MS, checkout);
     seen.more("operations/s", PER_SECOND, per_second);
     seen.figure(format!(
-        "{} operations, {per_second:.0}/s; checkout {checkout:.1} ms, work {work:.1} ms on average; {} checked out, {} in",
+        "{} operations, {per_second:.0}/s; checkout {checkout:.3} ms, work {work:.1} ms on average; {} checked out, {} in",
         answers.served.len(),
         books.checkouts,
         books.checkins

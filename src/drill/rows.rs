@@ -187,36 +187,43 @@ const DEADLOCK: &str = "40P01";
 async fn transfer(desk: &Desk, who: u32, rows: [u32; 2], both: &Barrier) -> Answer<u32> {
     let mut deadlocks = 0;
     loop {
-        let attempt = async {
-            let lent = desk.checkout(who).await;
-            let first = async {
-                let mut lent = lent?;
-                lent.begin().await?;
-                add(&mut lent, rows[0]).await?;
-                Answer::Ok(lent)
-            };
-            let first = first.await;
-            if deadlocks == 0 {
-                both.wait().await;
-            }
-            let mut lent = first?;
-            let second = async {
-                add(&mut lent, rows[1]).await?;
-                lent.commit().await?;
-                Answer::Ok(())
-            };
-            let second = second.await;
-            if second.is_err() {
-                lent.roll_back().await;
-            }
-            second
-        };
-        match attempt.await {
+        let attempt = add_to_both(desk, who, rows, (deadlocks == 0).then_some(both)).await;
+        if deadlocks == 0 {
+            // A retry that begins before the other has ended can take the row from under him, and block him again.
+            both.wait().await;
+        }
+        match attempt {
             Ok(()) => return Ok(deadlocks),
             Err(Trouble::Failed { code: Some(code), .. }) if code == DEADLOCK && !desk.makes(Mistake::NoRetry) => deadlocks += 1,
             Err(trouble) => return Err(trouble),
         }
     }
+}
+
+/// One attempt; if there is a barrier, both get to it with their first row in hand, or without any.
+async fn add_to_both(desk: &Desk, who: u32, rows: [u32; 2], both: Option<&Barrier>) -> Answer {
+    let mut lent = desk.checkout(who).await;
+    let first = async {
+        let lent = lent.as_mut().map_err(|trouble| trouble.clone())?;
+        lent.begin().await?;
+        add(lent, rows[0]).await
+    };
+    let first = first.await;
+    if let Some(both) = both {
+        both.wait().await;
+    }
+    let mut lent = lent?;
+    let second = async {
+        first?;
+        add(&mut lent, rows[1]).await?;
+        lent.commit().await?;
+        Ok(())
+    };
+    let ended = second.await;
+    if ended.is_err() {
+        lent.roll_back().await;
+    }
+    ended
 }
 
 async fn add(session: &mut super::ground::Session, row: u32) -> Answer {

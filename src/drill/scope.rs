@@ -58,6 +58,8 @@ async fn one(ground: &mut Ground, mistake: Option<Mistake>, ends_well: bool) -> 
     let rows = ground.entries().await?;
     let mut seen = Seen::default();
     seen.count("written", ends_well.into(), rows);
+    // The second of the row; `settle` adds what there is.
+    seen.count("unended", 0, 0);
     desk.settle(ground, &mut seen).await?;
     seen.count("failed", 0, answers.troubles.len() as i64);
     if !ends_well && rows != 0 {

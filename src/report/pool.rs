@@ -3,11 +3,13 @@
 use comfy_table::Color;
 
 use super::text::{Paint, conclusion, finish, grid, mark, wrap};
-use crate::drill::{Drill, DrillRecord, Kind, Mistake, PoolRecord};
+use crate::drill::{Culprit, Drill, DrillRecord, DrillsRecord, Kind, Mistake};
 use crate::verdict::Verdict;
 
 /// Columns of everything that is not a table.
 const NARROW: u16 = 80;
+/// Culprits that are shown of those who did the same.
+const SHOWN: usize = 10;
 
 /// The drills, and the mistakes that make them fail.
 pub fn list_text(width: u16, colour: bool) -> String {
@@ -25,7 +27,7 @@ pub fn list_text(width: u16, colour: bool) -> String {
 }
 
 /// The report for a terminal of `width` columns. The verdict comes last, since that is where one looks.
-pub fn text(record: &PoolRecord, width: u16, colour: bool) -> String {
+pub fn text(record: &DrillsRecord, width: u16, colour: bool) -> String {
     let narrow = width.min(NARROW);
     let paint = Paint { colour };
     let mut parts = vec![match record.kind {
@@ -98,17 +100,36 @@ fn self_test_table(drills: &[DrillRecord], width: u16, colour: bool) -> String {
 }
 
 fn details(drill: &DrillRecord, width: u16, paint: Paint) -> String {
-    let heading = format!("{}: {}", drill.drill, drill.drill.question());
+    let heading = wrap(&format!("{}: {}", drill.drill, drill.drill.question()), width, "");
     let mut lines = vec![match drill.verdict {
         Verdict::Violated => paint.red(&heading),
         Verdict::Pass | Verdict::Missed | Verdict::Inconclusive => paint.yellow(&heading),
     }];
     lines.extend(drill.reasons.iter().map(|reason| wrap(reason, width, "  ")));
-    lines.extend(drill.culprits.iter().map(|culprit| wrap(&culprit.to_string(), width, "    ")));
-    if drill.culprits_left_out > 0 {
-        lines.push(format!("    and {} more", drill.culprits_left_out));
-    }
+    lines.extend(culprits(drill, width));
     lines.join("\n")
+}
+
+/// The first of those who did the same, and how many others did.
+fn culprits(drill: &DrillRecord, width: u16) -> Vec<String> {
+    let mut deeds: Vec<(&str, Vec<&Culprit>)> = Vec::new();
+    for culprit in &drill.culprits {
+        match deeds.iter_mut().find(|(what, _)| *what == culprit.what) {
+            Some((_, all)) => all.push(culprit),
+            None => deeds.push((&culprit.what, vec![culprit])),
+        }
+    }
+    let mut lines = Vec::new();
+    for (_, all) in deeds {
+        lines.extend(all.iter().take(SHOWN).map(|culprit| wrap(&culprit.to_string(), width, "    ")));
+        if all.len() > SHOWN {
+            lines.push(format!("    and {} more of these", all.len() - SHOWN));
+        }
+    }
+    if drill.culprits_left_out > 0 {
+        lines.push(format!("    and {} others", drill.culprits_left_out));
+    }
+    lines
 }
 
 #[cfg(test)]
@@ -116,10 +137,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::drill::{Control, Culprit, SCHEMA_VERSION, Seen};
+    use crate::drill::{Control, SCHEMA_VERSION, Seen};
 
-    fn record(kind: Kind, drills: Vec<DrillRecord>) -> PoolRecord {
-        let mut record = PoolRecord {
+    fn record(kind: Kind, drills: Vec<DrillRecord>) -> DrillsRecord {
+        let mut record = DrillsRecord {
             schema_version: SCHEMA_VERSION,
             verdict: Verdict::Inconclusive,
             exit_code: 0,
@@ -148,7 +169,7 @@ mod tests {
         seen.count("served", 1_000, 1_000);
         seen.count("leaked", 0, leaked);
         seen.figure("250 operations/s".into());
-        seen.blame((1..25).map(|who| Culprit {
+        seen.blame((1..=70).map(|who| Culprit {
             request: Some(who),
             session: Some(1_234_567),
             seconds: Some(0.42),
@@ -170,8 +191,9 @@ mod tests {
                 vec![
                     "metrics           1,000 served, 0 leaked 1,000 served, 24 leaked violated",
                     "  leaked: 24 instead of 0",
-                    "    request 1, session 1234567, 0.4 s: has not given it back",
-                    "and 4 more",
+                    "    request 1, session 1234567, 0.420 s: has not given it back",
+                    "and 50 more of these",
+                    "and 10 others",
                     "a known mistake was made on purpose: leak",
                     "refill did not find it",
                 ],
@@ -197,7 +219,7 @@ mod tests {
                 assert!(squeezed(&shown).contains(&squeezed(what)), "`{what}` is missing:\n{shown}");
             }
             let json = serde_json::to_string(&record).unwrap();
-            assert_eq!(serde_json::from_str::<PoolRecord>(&json).unwrap(), record, "it can be read again");
+            assert_eq!(serde_json::from_str::<DrillsRecord>(&json).unwrap(), record, "it can be read again");
         }
     }
 
