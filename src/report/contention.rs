@@ -188,7 +188,7 @@ mod tests {
                 behind: 31.2,
                 most_behind: 49,
                 row: "authorisation 1234".into(),
-                row_samples: 80,
+                rows: 1,
             }],
             worst: Worst {
                 second: 2.31,

@@ -221,7 +221,7 @@ pub(super) async fn tested(
     let counted_from = Beginning::read(session, &context.tally).await?;
     let (stop, stopped) = channel(false);
     let (began, has_begun) = channel(None);
-    let probes = probes(context, run, has_begun)?;
+    let probes = probes(context, run, has_begun)?.map(|watch| tokio::spawn(async { Ok(probe::watch(watch).await) }));
     let (so_far, rules) = channel(Rules::default());
     let evidence = &context.plan.evidence;
     // A snapshot costs the server something; where nothing is claimed of the rules, none is held.
@@ -283,11 +283,7 @@ async fn reconnected(context: &Context<'_>, session: &mut Session, failed: bool)
 }
 
 /// The questions to the server while the load of a run goes on, unless nobody wants to know.
-fn probes(
-    context: &Context<'_>,
-    run: i32,
-    began: watch::Receiver<Option<Instant>>,
-) -> Result<Option<Watching<(Sessions, Watched)>>> {
+fn probes(context: &Context<'_>, run: i32, began: watch::Receiver<Option<Instant>>) -> Result<Option<Watch>> {
     let evidence = &context.plan.evidence;
     if evidence.probe_interval.is_zero() {
         return Ok(None);
@@ -295,8 +291,7 @@ fn probes(
     let mut probes = probe::built_in()?;
     probes.extend(evidence.probes.iter().cloned());
     let prefix = format!("{}/", application_name(run));
-    let watch = Watch { options: context.options.clone(), prefix, interval: evidence.probe_interval, probes, began };
-    Ok(Some(tokio::spawn(async { Ok(probe::watch(watch).await) })))
+    Ok(Some(Watch { options: context.options.clone(), prefix, interval: evidence.probe_interval, probes, began }))
 }
 
 async fn ended<T>(task: Option<Watching<T>>) -> Option<T> {
