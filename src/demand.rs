@@ -65,7 +65,7 @@ pub struct Unreachable {
 pub fn unreachable(demand: &Demand<'_>) -> Vec<Unreachable> {
     let arithmetic = |threshold: &Threshold| match threshold.figure() {
         Figure::Count(counter) | Figure::PerSecond(counter) | Figure::Share(counter) => demand.against(threshold, counter),
-        Figure::Time(..) => None,
+        Figure::Time(..) | Figure::Use(..) => None,
     };
     let found = demand.thresholds.iter().filter_map(|t| Some(Unreachable { threshold: t.to_string(), arithmetic: arithmetic(t)? }));
     found.collect()

@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod annotated;
 pub mod audit;
 pub mod bug;
 pub mod cmd;
@@ -31,6 +32,7 @@ pub mod run;
 pub mod scenario;
 pub mod seed;
 pub mod state;
+pub mod storm;
 pub mod strategy;
 pub mod threshold;
 pub mod verdict;

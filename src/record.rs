@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::audit::{Audit, Truth};
+use crate::audit::{Audit, Counters, Truth};
 use crate::bug::Check;
 use crate::fault::Planned;
 use crate::invariant::{Checked, Finding};
@@ -17,8 +17,9 @@ use crate::metrics::{Counts, Percentiles, Tick, Timing};
 use crate::outcome::OutcomeClass;
 use crate::pace::Ramp;
 use crate::pg::admin::Loaded;
+use crate::pg::load::Between;
 use crate::plan::{FOREVER, OF_COUNTERS, Plan};
-use crate::probe::Sessions;
+use crate::probe::{Sessions, Watched};
 use crate::threshold::Judgement;
 use crate::verdict::{Decision, Verdict};
 use crate::{Error, Result};
@@ -80,6 +81,18 @@ pub struct Server {
     pub version: String,
     /// Settings in force for a session of the same role in the same database, as the load's are.
     pub settings: BTreeMap<String, String>,
+    /// What the load went through, if it was not told to go there directly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<Via>,
+}
+
+/// What the load went through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Via {
+    /// Where it is.
+    pub address: String,
+    /// What it was found to be.
+    pub between: Between,
 }
 
 /// The data.
@@ -298,6 +311,9 @@ pub struct TurnRecord {
     /// What the pool did; none without one.
     #[serde(default)]
     pub pool: Option<PoolRecord>,
+    /// What the server counted beside what our connections made, while the load ran.
+    #[serde(default)]
+    pub counters: Option<Counters>,
     /// Why the generator was the limit, if it was.
     #[serde(default)]
     pub generator_limited: Option<String>,
@@ -315,6 +331,9 @@ pub struct TurnRecord {
     pub thresholds: Vec<Judgement>,
     /// What the sessions did, seen from the server.
     pub sessions: Sessions,
+    /// What the server did meanwhile.
+    #[serde(default)]
+    pub watched: Watched,
     /// Invariants during the load.
     pub live: Live,
     /// History against ledger.

@@ -3,6 +3,7 @@
 //! Pure: one authorisation at a time, from three witnesses that do not share code: the history (what clients sent and read), the ledger
 //! (what each transaction wrote about itself) and the row as it ended. The rules are explained in docs/METHOD.md.
 
+mod counters;
 mod exposure;
 mod keys;
 mod lost;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::history::{Applied, OpId, OperationKind, Record};
 
+pub use counters::{Counters, Counts};
 pub use exposure::Exposure;
 pub use keys::Lifetimes;
 pub use lost::{Lost, Outage};

@@ -124,7 +124,8 @@ impl Ladder {
         scenario.load.warm_up = self.step / WARM_UP;
         scenario.thresholds.retain(|threshold| !asks_for_load(threshold));
         scenario.claims.clear();
-        scenario.evidence = Evidence::default();
+        let Evidence { probe_interval, probes, .. } = scenario.evidence;
+        scenario.evidence = Evidence { probe_interval, probes, ..Evidence::default() };
         scenario
     }
 }

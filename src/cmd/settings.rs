@@ -16,9 +16,11 @@ use crate::bug::Bug;
 use crate::fault::Planned;
 use crate::history::OperationKind;
 use crate::pace::{Arrival, Profile, Stage, Think, parse_duration};
+use crate::pg::load::Protocol;
 use crate::pg::pool::Recycle;
 use crate::pg::retry::Backoff;
-use crate::scenario::{Extent, Load, Mistake, Origin, Scenario, Source, Targets, Workload, strategies, together};
+use crate::probe;
+use crate::scenario::{Evidence, Extent, Load, Mistake, Origin, Scenario, Source, Targets, Workload, strategies, together};
 use crate::threshold::Threshold;
 use crate::{Error, Result};
 
@@ -80,6 +82,9 @@ pub struct Settings {
     /// What the pool does before it lends a connection again [default: fast]
     #[arg(long, value_enum, env = "DBSTRESS_POOL_RECYCLE", help_heading = LOAD)]
     pub pool_recycle: Option<Recycle>,
+    /// How statements are sent, as pgbench -M has it
+    #[arg(long, value_enum, value_name = "HOW", env = "DBSTRESS_PROTOCOL", help_heading = LOAD)]
+    pub protocol: Option<Protocol>,
     /// What random choices are made from
     #[arg(long, value_name = "N", env = "DBSTRESS_RNG_SEED", help_heading = LOAD)]
     pub rng_seed: Option<u64>,
@@ -136,6 +141,12 @@ pub struct Settings {
     /// Without the scenario's thresholds
     #[arg(long, env = "DBSTRESS_NO_THRESHOLDS", value_parser = FalseyValueParser::new(), help_heading = RESULT)]
     pub no_thresholds: bool,
+    /// How often the server is asked what it does, from 50ms to 1s; 0 for not at all
+    #[arg(long, value_name = "TIME", env = "DBSTRESS_PROBE_INTERVAL", value_parser = parse_duration, help_heading = RESULT)]
+    pub probe_interval: Option<Duration>,
+    /// Directory with further questions to the server, one .sql file each
+    #[arg(long, value_name = "DIR", env = "DBSTRESS_PROBES", help_heading = RESULT)]
+    pub probes: Option<PathBuf>,
     /// A word for the record, as commit=1a2b3c; several with commas between
     #[arg(
         long = "tag",
@@ -207,6 +218,7 @@ impl Settings {
             over.changed("thresholds", "profile");
         }
         over.thresholds(&mut scenario.thresholds);
+        over.probes(&mut scenario.evidence);
         let Over { changed, mut mistakes, .. } = over;
         if mistakes.is_empty() {
             let place = |at: &str| match changed.iter().find(|(key, _)| at.starts_with(&**key)) {
@@ -403,6 +415,7 @@ impl Over<'_> {
         self.put("pool_size", "load.pool_size", Some(&settings.pool_size), &mut load.pool_size);
         self.put("pool_timeout", "load.pool_timeout", Some(&settings.pool_timeout), &mut load.pool_timeout);
         self.put("pool_recycle", "load.pool_recycle", settings.pool_recycle.as_ref(), &mut load.pool_recycle);
+        self.put("protocol", "load.protocol", settings.protocol.as_ref(), &mut load.protocol);
         self.put("rng_seed", "load.rng_seed", settings.rng_seed.as_ref(), &mut load.rng_seed);
         self.put("retry_deadline", "load.retry.deadline", settings.retry_deadline.as_ref(), &mut load.retry.deadline);
         self.put("retry_attempts", "load.retry.attempts", Some(&settings.retry_attempts), &mut load.retry.attempts);
@@ -431,6 +444,16 @@ impl Over<'_> {
         self.put("total", "booking.total", settings.total.as_ref(), &mut booking.total);
         self.put("hold", "booking.hold", settings.hold.as_ref(), &mut booking.hold);
         self.put("bug", "booking.bug", Some(&settings.bug), &mut booking.bug);
+    }
+
+    fn probes(&mut self, evidence: &mut Evidence) {
+        let settings = self.settings;
+        self.put("probe_interval", "evidence.probe_interval", settings.probe_interval.as_ref(), &mut evidence.probe_interval);
+        let Some((directory, source)) = settings.probes.as_ref().zip(self.source("probes")) else { return };
+        match probe::parse::load_directory(directory) {
+            Ok(probes) => self.put("probes", "evidence.probes", Some(&probes), &mut evidence.probes),
+            Err(error) => self.mistakes.push((spelled("probes", source), error)),
+        }
     }
 
     fn thresholds(&mut self, thresholds: &mut Vec<Threshold>) {

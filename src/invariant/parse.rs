@@ -1,11 +1,9 @@
 //! What does the file of an invariant say, and if it is malformed, where and what is missing?
-//!
-//! A header of `-- key: value` lines (a value goes on in comment lines indented by two more spaces), an empty `--`, a sentence, the query.
 
 use std::path::Path;
 
 use super::{Invariant, Subject, When};
-use crate::error::nearest;
+use crate::annotated::{Annotated, Header, is_name, sql_files};
 use crate::{Error, Result};
 
 /// The keys of a header.
@@ -15,66 +13,24 @@ const KEYS: [&str; 6] = ["id", "dataset", "when", "examines", "breaks", "subject
 const TRANSACTION_CONTROL: [&str; 12] =
     ["abort", "begin", "commit", "end", "prepare", "release", "rollback", "savepoint", "start", "call", "discard", "vacuum"];
 
-/// One header: its value and the line it began on.
-struct Header {
-    value: String,
-    line: usize,
-}
-
 /// Reads the text of an invariant called `name`. `file` is where it came from; `None` = built in.
 ///
 /// # Errors
 /// Usage: file, line, what is wrong and the cure.
 pub fn parse(name: &str, text: &str, file: Option<&Path>) -> Result<Invariant> {
     let place = file.map_or_else(|| format!("sql/invariants/{name}.sql"), |f| f.display().to_string());
-    let bad = |line: usize, what: String| Error::usage(format!("{place}:{line}: {what}"));
-    if name.is_empty() || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-') {
-        return Err(bad(1, format!("`{name}` cannot be the name of an invariant"))
+    let mut read = Annotated::read(place, text, &KEYS)?;
+    if !is_name(name) {
+        return Err(read
+            .bad(1, format!("`{name}` cannot be the name of an invariant"))
             .cure("name the file in lower case with hyphens, like units-within-total.sql"));
     }
-    let lines: Vec<&str> = text.lines().collect();
-    let mut headers: Vec<(&str, Header)> = Vec::new();
-    let mut at = lines.iter().position(|l| !l.trim().is_empty()).unwrap_or(0);
-    let mut closed = false;
-    while let Some(comment) = lines.get(at).and_then(|l| l.strip_prefix("--")) {
-        at += 1;
-        if comment.trim().is_empty() {
-            closed = true;
-            break;
-        }
-        if let Some((_, header)) = headers.last_mut().filter(|_| comment.starts_with("   ")) {
-            header.value.push('\n');
-            header.value.push_str(comment.trim());
-            continue;
-        }
-        let Some((key, value)) = comment.split_once(':').map(|(key, value)| (key.trim(), value.trim())) else {
-            return Err(bad(at, format!("`{}` is not `key: value`", comment.trim()))
-                .cure("the title comes after an empty `--`; a value goes on in lines indented by two more spaces"));
-        };
-        let Some(key) = KEYS.into_iter().find(|k| *k == key) else {
-            let cure = nearest(key, KEYS).map_or_else(|| format!("one of {}", KEYS.join(", ")), |k| format!("did you mean `{k}`?"));
-            return Err(bad(at, format!("unknown header `{key}`")).cure(cure));
-        };
-        if headers.iter().any(|(k, _)| *k == key) {
-            return Err(bad(at, format!("`{key}` is given twice")).cure("keep one of them"));
-        }
-        headers.push((key, Header { value: value.to_owned(), line: at }));
-    }
-    let end_of_headers = at.max(1);
-    let mut title = None;
-    while let Some(comment) = lines.get(at).and_then(|l| l.strip_prefix("--")) {
-        at += 1;
-        if title.is_none() && !comment.trim().is_empty() {
-            title = Some(comment.trim().to_owned());
-        }
-    }
-    let mut take = |key: &str| headers.iter().position(|(k, _)| *k == key).map(|i| headers.swap_remove(i).1);
-    let (id, dataset, when, examines, breaks, subject) =
-        (take("id"), take("dataset"), take("when"), take("examines"), take("breaks"), take("subject"));
+    let [id, dataset, when, examines, breaks, subject] = KEYS.map(|key| read.take(key));
+    let bad = |line: usize, what: String| read.bad(line, what);
     let required = |header: Option<Header>, key: &str, cure: &str| match header {
         Some(header) if !header.value.is_empty() => Ok(header),
         Some(header) => Err(bad(header.line, format!("`{key}` is empty")).cure(cure)),
-        None => Err(bad(end_of_headers, format!("there is no `-- {key}:`")).cure(cure)),
+        None => Err(bad(read.end_of_headers, format!("there is no `-- {key}:`")).cure(cure)),
     };
     let examines = required(
         examines,
@@ -107,16 +63,8 @@ pub fn parse(name: &str, text: &str, file: Option<&Path>) -> Result<Invariant> {
         return Err(bad(breaks.line, format!("`breaks` may not contain {}", word.to_uppercase()))
             .cure("leave only the statements that break the rule: they run in a transaction that is rolled back"));
     }
-    let Some(title) = title.filter(|_| closed) else {
-        return Err(bad(end_of_headers, "there is no title".into())
-            .cure("after the headers an empty `--`, then `-- ` and a sentence that says what holds"));
-    };
-    let query = lines[at.min(lines.len())..].join("\n");
-    let query = query.trim().trim_end_matches(';').trim_end().to_owned();
-    if query.lines().all(|l| l.trim().is_empty() || l.trim().starts_with("--")) {
-        return Err(bad(lines.len().max(1), "there is no query".into())
-            .cure("SELECT … AS subject, … AS expected, … AS actual FROM …: one row per breach"));
-    }
+    let (title, query) =
+        read.title_and_query("what holds", "SELECT … AS subject, … AS expected, … AS actual FROM …: one row per breach")?;
     let value = |header: Option<Header>| header.map(|h| h.value).filter(|v| !v.is_empty());
     Ok(Invariant {
         name: name.into(),
@@ -138,27 +86,8 @@ pub fn parse(name: &str, text: &str, file: Option<&Path>) -> Result<Invariant> {
 /// # Errors
 /// Usage: a directory that cannot be read or holds none, a malformed file, a name or number that is taken.
 pub fn load_directory(directory: &Path, known: &mut Vec<Invariant>) -> Result<()> {
-    let unreadable = |e: std::io::Error| {
-        Error::usage(format!("cannot read {}", directory.display()))
-            .because(e)
-            .cure("--invariants names a directory with *.sql files")
-    };
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(directory).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        if path.extension().is_some_and(|e| e == "sql") {
-            files.push(path);
-        }
-    }
-    files.sort();
-    if files.is_empty() {
-        return Err(Error::usage(format!("there is no *.sql file in {}", directory.display()))
-            .cure("`dbstress verify --show units-within-total` prints one to start from"));
-    }
-    for path in files {
-        let text = std::fs::read_to_string(&path)
-            .map_err(|e| Error::usage(format!("cannot read {}", path.display())).because(e).cure("it must be UTF-8 text"))?;
-        let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    let example = "`dbstress verify --show units-within-total` prints one to start from";
+    for (name, path, text) in sql_files(directory, "--invariants", example)? {
         let invariant = parse(&name, &text, Some(&path))?;
         let same = |other: &&Invariant| other.is_called(&name) || invariant.id.as_deref().is_some_and(|id| other.is_called(id));
         if let Some(other) = known.iter().find(same) {

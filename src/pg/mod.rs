@@ -8,5 +8,6 @@ pub mod load;
 pub mod options;
 pub mod pool;
 pub mod retry;
+pub mod tally;
 
-pub use options::{ConnectOptions, Host, SslMode};
+pub use options::{ConnectOptions, Host, Place, SslMode};

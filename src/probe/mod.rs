@@ -1,91 +1,145 @@
-//! What were the sessions of the run doing, seen from the server? Sampled on a connection of its own, outside the load.
+//! What did the server do while the load ran? Asked on a connection of its own, outside the load. Each question is a file in `sql/probes`.
+//!
+//! [`mod@parse`] reads the files, [`sample`] asks, [`series`] and [`counted`] add up what is answered, [`chains`] finds out who waits for whom,
+//! [`blockers`] who it was most often, [`watched`] is what is kept of it.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+pub mod blockers;
+pub mod chains;
+pub mod counted;
+pub mod parse;
+pub mod sample;
+pub mod series;
+pub mod watched;
+
+use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 
 use crate::Result;
-use crate::pg::ConnectOptions;
-use crate::pg::admin::{Session, literal};
 
-/// How often the server is asked. One question costs it well under a millisecond.
-pub const INTERVAL: Duration = Duration::from_millis(50);
+pub use sample::{Watch, unseen, watch};
+pub use watched::{Sessions, Watched};
 
-/// What the samples showed.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Sessions {
-    /// Samples taken.
-    pub samples: u64,
-    /// Samples that could not be taken: a gap in what is known.
-    pub missed: u64,
-    /// Samples in which at least one session waited for a lock.
-    pub with_lock_waits: u64,
-    /// Most sessions seen waiting for locks at once.
-    pub most_waiting: u64,
-    /// Most sessions seen inside a transaction at once.
-    pub most_in_transaction: u64,
-    /// Sessions seen waiting for a lock, by the kind of lock, summed over the samples.
-    pub lock_waits: BTreeMap<String, u64>,
-    /// Time the questions themselves took, milliseconds.
-    pub cost_ms: f64,
+/// How often the server is asked, unless somebody says otherwise.
+pub const INTERVAL: Duration = Duration::from_millis(100);
+/// How often it may be asked at most, and at least.
+pub const INTERVALS: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
+
+/// What stands in a query for the prefix of the names of the run's sessions: `dbstress/run5/`. As psql would have it: `psql -v run=…`.
+pub const RUN: &str = ":'run'";
+
+/// The probe whose gauges say what the run's sessions were doing; what is claimed rests on it.
+pub const SESSIONS: &str = "sessions";
+/// The probe of what active sessions waited for.
+pub const WAITS: &str = "waits";
+/// The probe of what statements have cost.
+pub const STATEMENTS: &str = "statements";
+
+/// The files that come with the program: name and text, in the order in which they are asked. A test keeps the list equal to the directory.
+const BUILT_IN: [(&str, &str); 8] = [
+    (SESSIONS, include_str!("../../sql/probes/sessions.sql")),
+    (WAITS, include_str!("../../sql/probes/waits.sql")),
+    ("chains", include_str!("../../sql/probes/chains.sql")),
+    ("database", include_str!("../../sql/probes/database.sql")),
+    ("wal", include_str!("../../sql/probes/wal.sql")),
+    ("checkpoints", include_str!("../../sql/probes/checkpoints.sql")),
+    ("checkpointer", include_str!("../../sql/probes/checkpointer.sql")),
+    (STATEMENTS, include_str!("../../sql/probes/statements.sql")),
+];
+
+/// How the answer to a probe is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// One row of numbers that go up and down.
+    Gauge,
+    /// Numbers that only grow; with a column `key` a row for each, and with a column `text` what the key stands for.
+    Counter,
+    /// Rows of `key` and `value`, as many as there are.
+    Keyed,
+    /// Rows of locks, as [`chains::Lock`].
+    Chains,
 }
 
-/// Samples sessions in the same database whose `application_name` starts with `prefix` until `stop` turns true.
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Gauge, Self::Counter, Self::Keyed, Self::Chains];
+
+    /// The word in the file.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Gauge => "gauge",
+            Self::Counter => "counter",
+            Self::Keyed => "keyed",
+            Self::Chains => "chains",
+        }
+    }
+}
+
+/// One question, as its file states it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// The stem of its file, in kebab-case: `sessions`.
+    pub name: String,
+    /// One sentence: what it is about.
+    pub title: String,
+    /// How the answer is read.
+    pub kind: Kind,
+    /// How often it is asked; zero = with each sample.
+    #[serde(rename = "every_ms", with = "crate::milliseconds")]
+    pub every: Duration,
+    /// The first major version of the server that can answer.
+    pub since: Option<u32>,
+    /// The last.
+    pub until: Option<u32>,
+    /// The relation that must be there, as its name is found by search_path.
+    pub needs: Option<String>,
+    /// The question.
+    pub query: String,
+    /// Where it came from; `None` = built in.
+    pub file: Option<PathBuf>,
+}
+
+impl Probe {
+    /// Whether a server of that major version is asked; of those that are not, nothing is said.
+    pub fn is_for(&self, major: u32) -> bool {
+        self.since.is_none_or(|since| major >= since) && self.until.is_none_or(|until| major <= until)
+    }
+}
+
+/// The probes that come with the program.
 ///
 /// # Errors
-/// When the first connection fails; a question that fails later is a missed sample.
-pub async fn watch(options: &ConnectOptions, prefix: &str, mut stop: watch::Receiver<bool>) -> Result<Sessions> {
-    let mut session = Session::connect(options, "probe").await?;
-    let question = format!(
-        "SELECT coalesce(wait_event_type = 'Lock', false), coalesce(wait_event, ''), count(*) FROM pg_stat_activity \
-         WHERE datname = current_database() AND starts_with(application_name, {}) AND state IN ('active', 'idle in transaction') GROUP BY 1, 2",
-        literal(prefix)
-    );
-    let mut seen = Sessions::default();
-    let mut ticks = tokio::time::interval(INTERVAL);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            _ = stop.wait_for(|stop| *stop) => break,
-        }
-        let asked = Instant::now();
-        match session.rows(&question).await {
-            Ok(rows) => seen.take(&rows),
-            Err(error) => {
-                seen.missed += 1;
-                // Whoever ended the load's sessions may have ended this one too.
-                if error.is_lost_connection()
-                    && let Ok(again) = Session::connect(options, "probe").await
-                {
-                    session = again;
-                }
-            }
-        }
-        seen.cost_ms += asked.elapsed().as_secs_f64() * 1e3;
-    }
-    session.close().await;
-    Ok(seen)
+/// When a built-in file is malformed; a test keeps that from happening.
+pub fn built_in() -> Result<Vec<Probe>> {
+    BUILT_IN.iter().map(|(name, text)| parse::parse(name, text, None)).collect()
 }
 
-impl Sessions {
-    /// Takes one sample in: rows of (waits for a lock, event, how many).
-    fn take(&mut self, rows: &[Vec<Option<String>>]) {
-        self.samples += 1;
-        let (mut waiting, mut busy) = (0, 0);
-        for row in rows {
-            let [Some(is_lock), Some(event), Some(count)] = &row[..] else { continue };
-            let count: u64 = count.parse().unwrap_or(0);
-            busy += count;
-            if is_lock == "t" {
-                waiting += count;
-                *self.lock_waits.entry(event.clone()).or_default() += count;
-            }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_the_directory() {
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/sql/probes");
+        let mut files: Vec<String> = std::fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+            .collect();
+        let mut listed: Vec<String> = built_in().unwrap().into_iter().map(|probe| probe.name).collect();
+        files.sort();
+        listed.sort();
+        assert_eq!(files, listed);
+    }
+
+    #[test]
+    fn every_version_has_its_checkpoints_once() {
+        let probes = built_in().unwrap();
+        for major in 14..=18 {
+            let asked: Vec<&str> = probes.iter().filter(|p| p.is_for(major)).map(|p| &*p.name).collect();
+            let checkpoints = if major < 17 { "checkpoints" } else { "checkpointer" };
+            assert_eq!(asked, [SESSIONS, WAITS, "chains", "database", "wal", checkpoints, STATEMENTS], "{major}");
         }
-        self.with_lock_waits += u64::from(waiting > 0);
-        self.most_waiting = self.most_waiting.max(waiting);
-        self.most_in_transaction = self.most_in_transaction.max(busy);
     }
 }

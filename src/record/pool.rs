@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::threshold::Usage;
+
 /// What a pool of connections did in a turn. Counts include the warm-up.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PoolRecord {
@@ -52,6 +54,18 @@ impl PoolRecord {
     /// Connections that were not given back.
     pub fn leaked(&self) -> u64 {
         self.checkouts.saturating_sub(self.checkins + self.discarded)
+    }
+
+    /// How much of it was used.
+    ///
+    /// # Errors
+    /// Why that is not known: too many samples are missing.
+    pub fn usage(&self) -> Result<Usage, String> {
+        if self.samples == 0 || self.missed * 10 > self.samples + self.missed {
+            return Err(format!("{} of {} samples of the pool are missing", self.missed, self.samples + self.missed));
+        }
+        let maximum = if self.size == 0 { 0.0 } else { self.most_in_use as f64 / f64::from(self.size) };
+        Ok(Usage { average: self.utilisation, maximum: maximum.max(self.utilisation), samples: self.samples })
     }
 
     /// Ends a second, of which `seen` samples were summed up, and begins the next.

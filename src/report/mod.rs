@@ -3,11 +3,15 @@
 pub mod bugs;
 pub mod capacity;
 pub mod config;
+pub mod connections;
+pub mod contention;
 pub mod faults;
 pub mod pool;
 pub mod progress;
 pub mod run;
 pub mod screen;
+pub mod storm;
 pub mod suite;
 pub mod text;
+pub mod timeline;
 pub mod verify;

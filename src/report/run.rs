@@ -2,12 +2,16 @@
 
 use comfy_table::{Cell, CellAlignment, Color};
 
+use super::connections::connections;
+use super::contention::contention;
 use super::faults::{classes, faults};
 use super::text::{Paint, finish, grid, grouped, mark, shorten, wrap};
+use super::timeline::timeline;
 use crate::audit::Lost;
 use crate::invariant::{Checked, Finding};
 use crate::metrics::{Percentiles, percent};
 use crate::outcome::{Abort, OutcomeClass, Refusal};
+use crate::pg::load::Protocol;
 use crate::plan::Load;
 use crate::record::{Control, Moment, RunRecord, TurnRecord};
 use crate::threshold::State;
@@ -56,9 +60,12 @@ pub fn results(record: &RunRecord, width: u16, colour: bool) -> String {
             operations(record, width, colour),
             keys(record, width),
             pace(record, width),
+            connections(record, width),
             faults(record, width, colour),
             classes(record, width, colour),
             errors(record, width),
+            timeline(record, width),
+            contention(record, width),
             thresholds(record, width),
         ] {
             if !section.is_empty() {
@@ -87,8 +94,13 @@ fn heading(record: &RunRecord, width: u16) -> String {
         None => plan.load.words(),
     };
     let pool = plan.pool_size.map_or(String::new(), |size| format!(", a pool of {size} connections"));
+    let protocol = match plan.protocol {
+        Protocol::Prepared => String::new(),
+        other => format!(", {} protocol", other.word()),
+    };
+    let via = record.server.via.as_ref().map_or(String::new(), |via| format!(" through {}, {}", via.address, via.between.words()));
     let line = format!(
-        "{load}{pool}, {retry}; PostgreSQL {} at {}; response times in ms, of committed iterations",
+        "{load}{pool}{protocol}, {retry}; PostgreSQL {} at {}{via}; response times in ms, of committed iterations",
         record.server.version, record.server.address
     );
     wrap(&line, width, "")
@@ -268,8 +280,7 @@ fn keys(record: &RunRecord, width: u16) -> String {
     lines.join("\n")
 }
 
-/// Response against service time, how late the generator was, what was dropped, how long the pool was waited for: where there is something
-/// to say.
+/// Response against service time, how late the generator was, what was dropped: where there is something to say.
 fn pace(record: &RunRecord, width: u16) -> String {
     let mut lines = Vec::new();
     for turn in &record.turns {
@@ -288,9 +299,6 @@ fn pace(record: &RunRecord, width: u16) -> String {
         if matches!(record.plan.load, Load::Open { .. }) {
             let lag = turn.lag.as_ref().map_or(String::new(), |lag| format!("schedule lag: {}; ", p(lag)));
             said.push(format!("{lag}dropped: {}", grouped(turn.counts.dropped)));
-        }
-        if let Some(wait) = &turn.wait {
-            said.push(format!("waiting for a connection of the pool: {}", p(wait)));
         }
         if turn.counts.warm_up > 0 {
             said.push(format!("warm-up, not in the figures: {} iterations", grouped(turn.counts.warm_up)));

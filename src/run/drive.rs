@@ -28,6 +28,7 @@ use crate::history::{Applied, Mark, Writer};
 use crate::metrics::{Recorder, SoFar, Tick};
 use crate::outcome::{Abort, Outcome};
 use crate::pg::ConnectOptions;
+use crate::pg::load::Manner;
 use crate::plan::{Load, Plan};
 use crate::record::{PoolRecord, Rules};
 use crate::{Error, Result};
@@ -51,6 +52,8 @@ pub struct Turn {
     pub work: Arc<Work>,
     /// The server.
     pub options: ConnectOptions,
+    /// How connections speak to it, and what is between.
+    pub manner: Manner,
     /// Number of the run, as in the ledger.
     pub run: i32,
     /// Whether it ends with the first breach that a client sees: a control has nothing more to show.
@@ -61,6 +64,8 @@ pub struct Turn {
     pub interrupt: watch::Receiver<bool>,
     /// Lets things go wrong meanwhile.
     pub injector: Option<Injector>,
+    /// Is told when everybody is ready; who listens hears the end of the load when it is gone.
+    pub began: watch::Sender<Option<Instant>>,
 }
 
 /// What a turn left behind.
@@ -118,8 +123,6 @@ pub(super) struct Everyone {
     /// Iterations taken of those that there are in all.
     pub taken: AtomicU64,
     epoch: Instant,
-    /// When everybody was ready.
-    began: watch::Sender<Option<Instant>>,
     /// No iteration begins any more.
     over: watch::Sender<bool>,
     stopping: AtomicBool,
@@ -153,7 +156,7 @@ impl Everyone {
 
     /// When the load began, once it has; `None` if it never will.
     pub async fn begun(&self) -> Option<Instant> {
-        let mut began = self.began.subscribe();
+        let mut began = self.turn.began.subscribe();
         let mut over = self.over.subscribe();
         tokio::select! {
             began = began.wait_for(Option::is_some) => began.ok().and_then(|b| *b),
@@ -288,7 +291,7 @@ impl Everyone {
             self.hard_stop.fetch_min(self.nanos(now + duration + self.turn.plan.graceful_stop), Ordering::Relaxed);
         }
         self.warm.store(self.nanos(now + self.turn.plan.warm_up), Ordering::Relaxed);
-        self.began.send_replace(Some(now));
+        self.turn.began.send_replace(Some(now));
         self.rounds.begin(self.nanos(now));
     }
 }
@@ -305,7 +308,7 @@ pub async fn drive(
     let vus = turn.load.vus();
     let threads = turn.plan.threads.min(vus as usize).max(1);
     let application_name = application_name(turn.run);
-    let opener = Opener { options: turn.options.clone(), work: turn.work.clone() };
+    let opener = Opener { options: turn.options.clone(), manner: turn.manner, work: turn.work.clone() };
     let pool = match turn.plan.pool() {
         Some(settings) => {
             let door = Door { opener: opener.clone(), application_name: application_name.clone() };
@@ -330,7 +333,6 @@ pub async fn drive(
         rounds: Rounds::new(vus),
         taken: AtomicU64::new(0),
         epoch: Instant::now(),
-        began: watch::channel(None).0,
         over: watch::channel(false).0,
         stopping: AtomicBool::new(false),
         hard_stop: AtomicU64::new(u64::MAX),
@@ -435,7 +437,7 @@ pub async fn drive(
         given_up,
         failure: None,
         marks: Vec::new(),
-        began: everyone.began.borrow().map_or(0, |began| everyone.nanos(began)),
+        began: everyone.turn.began.borrow().map_or(0, |began| everyone.nanos(began)),
         settings: BTreeMap::new(),
         pool: None,
     };
@@ -568,7 +570,7 @@ impl LoadThread {
             }
         })?;
         drop(runtime);
-        let elapsed = everyone.began.borrow().map_or(Duration::ZERO, |began| began.elapsed());
+        let elapsed = everyone.turn.began.borrow().map_or(Duration::ZERO, |began| began.elapsed());
         for due in desk.left() {
             thread.dropped(everyone.is_measured(everyone.nanos(due)));
         }
@@ -608,7 +610,7 @@ async fn pulse(
     while let Some(beat) = beats.recv().await {
         let now = Instant::now();
         thread.alarms.beat(now, everyone.hard_stop());
-        began = began.or_else(|| *everyone.began.borrow());
+        began = began.or_else(|| *everyone.turn.began.borrow());
         let Some(began) = began else { continue };
         if is_measured_here && beat >= began && everyone.is_measured(everyone.nanos(beat)) {
             thread.recorder.borrow_mut().lag(now.saturating_duration_since(beat).as_nanos() as u64);

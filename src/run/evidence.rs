@@ -8,7 +8,7 @@ use crate::invariant::{self, Finding};
 use crate::metrics::{Counts, grouped, percent};
 use crate::outcome::{Abort, OutcomeClass, Refusal};
 use crate::plan::Plan;
-use crate::probe::Sessions;
+use crate::probe::{Sessions, Watched};
 use crate::record::{Gate, Live};
 use crate::scenario::{Booking, InFlight, Keys};
 use crate::strategy::{Mechanism, Strategy};
@@ -22,17 +22,17 @@ pub(super) fn gates(
     counts: &Counts,
     figures: &Figures<'_>,
     audit: &Audit,
-    sessions: &Sessions,
+    (sessions, watched): (&Sessions, &Watched),
     live: &Live,
 ) -> Vec<Gate> {
     let evidence = &plan.evidence;
     let longer = "run longer, or raise --vus".to_owned();
     let mut gates = Vec::new();
     if evidence.contested > 0 {
-        gates.push(contested(plan, counts, audit, sessions, &longer));
+        gates.push(contested(plan, counts, audit, (sessions, watched), &longer));
     }
     if evidence.mechanism {
-        gates.extend(strategy.and_then(|s| mechanism(s, counts, sessions, &longer)));
+        gates.extend(strategy.and_then(|s| mechanism(s, counts, (sessions, watched), &longer)));
     }
     let committed = counts.of(OutcomeClass::Committed);
     gates.push(Gate {
@@ -176,7 +176,7 @@ fn keyed(booking: &Booking, keys: Keys, counts: &Counts, figures: &Figures<'_>, 
 }
 
 /// Did operations really meet? A ledger shows where; without one, what the server said of conflicts and locks must do.
-fn contested(plan: &Plan, counts: &Counts, audit: &Audit, sessions: &Sessions, longer: &str) -> Gate {
+fn contested(plan: &Plan, counts: &Counts, audit: &Audit, (sessions, watched): (&Sessions, &Watched), longer: &str) -> Gate {
     let least = plan.evidence.contested;
     let exposure = &audit.exposure;
     if plan.booking().is_some() {
@@ -195,25 +195,42 @@ fn contested(plan: &Plan, counts: &Counts, audit: &Audit, sessions: &Sessions, l
         name: format!("contention was seen at least {least} times"),
         met: seen >= least,
         measured: format!(
-            "{} attempts turned down by concurrent ones, locks waited for in {} of {} samples",
+            "{} attempts turned down by concurrent ones, locks waited for in {}{}",
             counts.conflicts(),
-            sessions.with_lock_waits,
-            sessions.samples
+            samples(sessions),
+            gap(watched)
         ),
-        cure: longer.to_owned(),
+        cure: unseen(watched, longer),
     }
 }
 
-fn mechanism(strategy: Strategy, counts: &Counts, sessions: &Sessions, longer: &str) -> Option<Gate> {
+fn samples(sessions: &Sessions) -> String {
+    format!("{} of {} samples", sessions.with_lock_waits, sessions.samples)
+}
+
+/// What is missing of the samples, if so much is that what was not seen may have been there.
+fn gap(watched: &Watched) -> String {
+    watched.gap().map_or(String::new(), |gap| format!("; {gap}"))
+}
+
+/// What to do where too little was seen: first see to it that somebody looks.
+fn unseen(watched: &Watched, otherwise: &str) -> String {
+    match watched.gap() {
+        Some(_) if watched.interval_ms == 0 => "let the server be watched: --probe-interval 100ms".into(),
+        Some(_) => "give the server, or the machine of dbstress, less to do, so that it can be watched; run longer".into(),
+        None => otherwise.to_owned(),
+    }
+}
+
+/// Was what protects the rows seen at work? A lock wait that was seen is one, however many samples are missing; that none was seen means
+/// something only if somebody looked.
+fn mechanism(strategy: Strategy, counts: &Counts, (sessions, watched): (&Sessions, &Watched), longer: &str) -> Option<Gate> {
     match strategy.mechanism() {
         Mechanism::LockWaits => Some(Gate {
             name: "sessions were seen waiting for locks".into(),
             met: sessions.with_lock_waits > 0,
-            measured: format!(
-                "in {} of {} samples, at most {} at once ({} samples missed)",
-                sessions.with_lock_waits, sessions.samples, sessions.most_waiting, sessions.missed
-            ),
-            cure: longer.to_owned(),
+            measured: format!("in {}, at most {} at once{}", samples(sessions), sessions.most_waiting, gap(watched)),
+            cure: unseen(watched, longer),
         }),
         Mechanism::FailedAttempts(abort) => Some(Gate {
             name: format!("attempts failed with {}", abort.words()),
@@ -240,6 +257,9 @@ pub(super) fn judge(
     let mut open: Vec<String> = judged.driven.failure.iter().map(ToString::to_string).collect();
     for (breach, count) in &judged.audit.breaches {
         violated.push(format!("{} ({count})", breach.words()));
+    }
+    if let Some(pool) = judged.driven.pool.as_ref().filter(|pool| pool.leaked() > 0) {
+        open.push(format!("{} connections of the pool were not given back: this is a bug in dbstress", pool.leaked()));
     }
     match (&judged.cleanup, plan.keys()) {
         (Some(cleanup), _) => {

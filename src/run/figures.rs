@@ -8,7 +8,9 @@ use super::drive::LAG_LIMIT;
 use crate::metrics::{Recorder, Time, grouped};
 use crate::outcome::OutcomeClass;
 use crate::plan::Plan;
-use crate::threshold::Source;
+use crate::probe::Watched;
+use crate::record::PoolRecord;
+use crate::threshold::{Limited, Source, Usage};
 
 /// Before this much has been measured, no threshold ends a run: the first second of any is not like the rest.
 const GRACE: Duration = Duration::from_secs(2);
@@ -18,12 +20,20 @@ pub(super) struct Figures<'a> {
     plan: &'a Plan,
     recorder: &'a Recorder,
     seconds: f64,
+    pool: Option<&'a PoolRecord>,
+    watched: Option<&'a Watched>,
 }
 
 impl<'a> Figures<'a> {
     /// `seconds` is the time measured, without the warm-up.
     pub fn new(plan: &'a Plan, recorder: &'a Recorder, seconds: f64) -> Self {
-        Self { plan, recorder, seconds }
+        Self { plan, recorder, seconds, pool: None, watched: None }
+    }
+
+    /// What the pool and the server did, now that it is known.
+    #[must_use]
+    pub fn with_connections(self, pool: Option<&'a PoolRecord>, watched: &'a Watched) -> Self {
+        Self { pool, watched: Some(watched), ..self }
     }
 
     fn number(&self, operation: &str) -> Option<usize> {
@@ -102,6 +112,14 @@ impl Source for Figures<'_> {
 
     fn wait(&self) -> Option<Histogram<u64>> {
         self.recorder.waits().cloned()
+    }
+
+    fn usage(&self, limited: Limited) -> Result<Usage, String> {
+        match (limited, self.pool) {
+            (Limited::Pool, Some(pool)) => pool.usage(),
+            (Limited::Pool, None) => Err("there is no pool".into()),
+            (Limited::Server, _) => self.watched.ok_or("known only at the end")?.server_use(),
+        }
     }
 
     fn seconds(&self) -> f64 {

@@ -2,19 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::sync::watch::channel;
+use tokio::sync::watch::{self, channel};
 use tokio::task::JoinHandle;
 
 use super::cleanup::{self, Swept};
+use super::counters::Beginning;
 use super::drive::{Driven, Progress, Turn, application_name, drive};
 use super::figures::Figures;
 use super::own::OwnWork;
 use super::stock::{Size, Stock};
 use super::work::{BookingWork, Opener, Weights, Work};
 use super::{Context, Ground, Judged, collect, control, evidence, faults, live, quiesce};
-use crate::audit::{Audit, Expectation, Lifetimes};
+use crate::audit::{Audit, Counters, Expectation, Lifetimes};
 use crate::bug::Bug;
 use crate::fault::{Arena, Injector};
 use crate::invariant::{DEFAULT_SEARCH_PATH, Invariant, When, run_all};
@@ -22,7 +23,7 @@ use crate::metrics::Percentiles;
 use crate::outcome::OutcomeClass;
 use crate::pg::admin::{Session, literal};
 use crate::plan::{Limit, Load, Plan, Workload};
-use crate::probe::{self, Sessions};
+use crate::probe::{self, Sessions, Watch, Watched};
 use crate::record::{Live, OperationRecord, Rules, TurnRecord};
 use crate::scenario::{Booking, Sql, Targets};
 use crate::strategy::Strategy;
@@ -34,6 +35,9 @@ use crate::{Error, Result};
 pub(super) const CHECK_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long the watchers may take to end once they are told to.
 const WATCHERS_END: Duration = Duration::from_secs(15);
+
+/// What goes on beside the load, and what it comes to.
+type Watching<T> = JoinHandle<Result<T>>;
 
 /// What a turn tests.
 #[derive(Clone)]
@@ -53,8 +57,13 @@ pub(super) struct Leg {
     pub label: String,
 }
 
-/// Drives one turn; `watch` sees every second of it.
-async fn load(context: &Context<'_>, leg: &Leg, mut watch: impl FnMut(&Progress)) -> Result<Driven> {
+/// Drives one turn; `began` is told when it begins, `watch` sees every second of it.
+async fn load(
+    context: &Context<'_>,
+    leg: &Leg,
+    began: watch::Sender<Option<Instant>>,
+    mut watch: impl FnMut(&Progress),
+) -> Result<Driven> {
     let plan = context.plan;
     let (work, stock) = match &leg.subject {
         Subject::Booking(strategy, bug, place) => {
@@ -83,12 +92,14 @@ async fn load(context: &Context<'_>, leg: &Leg, mut watch: impl FnMut(&Progress)
         load: leg.load.clone(),
         work,
         options: context.load_options.clone(),
+        manner: context.manner,
         run: leg.run,
         until_breach: leg.until_breach,
         // Only bookings keep a ledger that a history could be reconciled with; but where something goes wrong, it shows who recovered when.
         history: (stock.is_some() || !plan.faults.is_empty()).then(|| (context.directory.clone(), leg.label.clone())),
         interrupt: context.interrupt.clone(),
         injector: injector(context, leg),
+        began,
     };
     let is_tested = !leg.until_breach;
     let driven = drive(turn, stock, |progress, so_far| {
@@ -102,7 +113,7 @@ async fn load(context: &Context<'_>, leg: &Leg, mut watch: impl FnMut(&Progress)
 
 /// The settings of a session of the load that say what an acknowledgement is worth.
 async fn settings(context: &Context<'_>, work: &Arc<Work>) -> Result<BTreeMap<String, String>> {
-    let opener = Opener { options: context.load_options.clone(), work: work.clone() };
+    let opener = Opener { options: context.load_options.clone(), manner: context.manner, work: work.clone() };
     let mut connection = opener.connect("dbstress/settings").await?;
     let mut settings = BTreeMap::new();
     for name in faults::DURABILITY {
@@ -142,17 +153,25 @@ async fn judge(
     session: &mut Session,
     leg: &Leg,
     driven: Driven,
-    swept: Option<Swept>,
+    (swept, beginning): (Option<Swept>, Option<Beginning>),
     invariants: &[Invariant],
 ) -> Result<Judged> {
-    let restless = quiesce::quiesce(session, leg.run).await?;
+    let restless = quiesce::quiesce(session, leg.run, context.manner.between).await?;
+    let counters = match beginning {
+        // Best effort: nothing is proved with it.
+        Some(beginning) => {
+            let is_pooled = context.manner.between.is_pooler();
+            beginning.until_now(session).await.ok().map(|counters| Counters { is_pooled, ..counters })
+        }
+        None => None,
+    };
     let cleanup = match (&leg.subject, context.plan.keys(), swept) {
         (Subject::Booking(_, _, place), Some(keys), Some(swept)) => Some(cleanup::finish(session, place, keys, swept).await?),
         _ => None,
     };
     let (audit, search_path) = match &leg.subject {
         Subject::Booking(_, _, place) => {
-            quiesce::resolve(session, place.schema, place.run, place.strategy, &driven.histories).await?;
+            quiesce::resolve(session, place, &driven.histories, context.manner.between).await?;
             let expectation = Expectation {
                 contest_units: context.plan.round().map(|(units, _)| units),
                 vus: leg.load.vus(),
@@ -172,13 +191,13 @@ async fn judge(
     };
     let path: Vec<&str> = search_path.iter().map(String::as_str).collect();
     let invariants = run_all(session, invariants, &path, When::Quiesced, CHECK_TIMEOUT).await;
-    Ok(Judged { driven, audit, invariants, restless, cleanup })
+    Ok(Judged { driven, audit, invariants, restless, cleanup, counters })
 }
 
 /// The turn of a control, until it is caught.
 pub(super) async fn control(context: &Context<'_>, session: &mut Session, leg: &Leg, judged_by: &[Invariant]) -> Result<Judged> {
-    let driven = load(context, leg, |_| {}).await?;
-    judge(context, session, leg, driven, None, judged_by).await
+    let driven = load(context, leg, channel(None).0, |_| {}).await?;
+    judge(context, session, leg, driven, (None, None), judged_by).await
 }
 
 /// The turn of what is tested: a strategy, or the user's own operations.
@@ -199,15 +218,14 @@ pub(super) async fn tested(
         (Ground::Clinic { .. }, None) => return Err(Error::inconclusive("a booking needs a strategy: this is a bug in dbstress")),
     };
     let leg = Leg { subject, run, load: context.plan.load.clone(), until_breach: false, label: name.to_owned() };
+    let counted_from = Beginning::read(session, &context.tally).await?;
     let (stop, stopped) = channel(false);
-    // Watching costs the server something; where nothing is claimed of what it shows, nothing is watched.
-    let is_watched = context.plan.evidence.mechanism || !context.plan.claims.is_empty();
-    let sessions = is_watched.then(|| {
-        let (options, stopped) = (context.options.clone(), stopped.clone());
-        tokio::spawn(async move { probe::watch(&options, &format!("{}/", application_name(run)), stopped).await })
-    });
+    let (began, has_begun) = channel(None);
+    let probes = probes(context, run, has_begun)?.map(|watch| tokio::spawn(async { Ok(probe::watch(watch).await) }));
     let (so_far, rules) = channel(Rules::default());
-    let is_live = is_watched || context.plan.evidence.live;
+    let evidence = &context.plan.evidence;
+    // A snapshot costs the server something; where nothing is claimed of the rules, none is held.
+    let is_live = evidence.mechanism || evidence.live || !context.plan.claims.is_empty();
     let live = is_live.then(|| {
         let (options, invariants) = (context.options.clone(), context.watched());
         let path = context.search_path();
@@ -222,27 +240,30 @@ pub(super) async fn tested(
         _ => None,
     };
     let has_keys = sweeping.is_some();
-    let driven = load(context, &leg, |progress| {
+    let driven = load(context, &leg, began, |progress| {
         watch(&Progress { rules: is_live.then(|| rules.borrow().clone()), ..progress.clone() });
     })
     .await;
     stop.send_replace(true);
-    let sessions: Sessions = ended(sessions).await.unwrap_or_default();
+    let (sessions, watched) = match probes {
+        Some(probes) => ended(Some(probes)).await.unwrap_or_else(|| probe::unseen(evidence.probe_interval)),
+        None => Default::default(),
+    };
     let live: Live = ended(live).await.unwrap_or_default();
     // A clean-up that broke off is finished before anything is judged.
     let swept = ended(sweeping).await.or_else(|| has_keys.then(Swept::default));
     let driven = driven?;
     // A server that is gone cannot be asked; what the clients measured is kept.
     let judged = match reconnected(context, session, driven.failure.is_some()).await {
-        Ok(()) => judge(context, session, &leg, driven, swept, context.invariants).await?,
+        Ok(()) => judge(context, session, &leg, driven, (swept, Some(counted_from)), context.invariants).await?,
         Err(error) => {
             let mut audit = Audit::default();
             audit.incomplete("the server was lost before anything could be reconciled".into());
             let driven = Driven { failure: driven.failure.or(Some(error)), ..driven };
-            Judged { driven, audit, invariants: Vec::new(), restless: None, cleanup: None }
+            Judged { driven, audit, invariants: Vec::new(), restless: None, cleanup: None, counters: None }
         }
     };
-    let record = record(context, strategy, &leg, judged, sessions, live);
+    let record = record(context, strategy, &leg, judged, (sessions, watched), live);
     // Best effort: the verdict stands in the record whether or not the server can be told.
     let _ = session
         .execute(&format!(
@@ -261,7 +282,19 @@ async fn reconnected(context: &Context<'_>, session: &mut Session, failed: bool)
     Ok(())
 }
 
-async fn ended<T>(task: Option<JoinHandle<Result<T>>>) -> Option<T> {
+/// The questions to the server while the load of a run goes on, unless nobody wants to know.
+fn probes(context: &Context<'_>, run: i32, began: watch::Receiver<Option<Instant>>) -> Result<Option<Watch>> {
+    let evidence = &context.plan.evidence;
+    if evidence.probe_interval.is_zero() {
+        return Ok(None);
+    }
+    let mut probes = probe::built_in()?;
+    probes.extend(evidence.probes.iter().cloned());
+    let prefix = format!("{}/", application_name(run));
+    Ok(Some(Watch { options: context.options.clone(), prefix, interval: evidence.probe_interval, probes, began }))
+}
+
+async fn ended<T>(task: Option<Watching<T>>) -> Option<T> {
     tokio::time::timeout(WATCHERS_END, task?).await.ok()?.ok()?.ok()
 }
 
@@ -292,16 +325,16 @@ fn record(
     strategy: Option<Strategy>,
     leg: &Leg,
     mut judged: Judged,
-    sessions: Sessions,
+    (sessions, watched): (Sessions, Watched),
     live: Live,
 ) -> TurnRecord {
     let plan = context.plan;
     let recorder = &judged.driven.recorder;
     let counts = recorder.counts().clone();
     let seconds = measured(plan, &leg.load, &judged.driven).as_secs_f64();
-    let figures = Figures::new(plan, recorder, seconds);
+    let figures = Figures::new(plan, recorder, seconds).with_connections(judged.driven.pool.as_ref(), &watched);
     let thresholds: Vec<_> = plan.thresholds.iter().map(|t| t.evaluate(&figures)).collect();
-    let mut gates = evidence::gates(plan, strategy, &counts, &figures, &judged.audit, &sessions, &live);
+    let mut gates = evidence::gates(plan, strategy, &counts, &figures, &judged.audit, (&sessions, &watched), &live);
     let (faults, unread) = match faults::records(plan, &judged.driven) {
         Ok(faults) => (faults, None),
         Err(error) => (Vec::new(), Some(error)),
@@ -338,7 +371,8 @@ fn record(
         operations: operations.collect(),
         lag: Some(Percentiles::of(recorder.lags())),
         wait: recorder.waits().map(Percentiles::of),
-        pool: judged.driven.pool,
+        pool: judged.driven.pool.clone(),
+        counters: judged.counters,
         generator_limited: figures.limited(),
         client_cpu_seconds: judged.driven.cpu.as_secs_f64(),
         faults,
@@ -347,6 +381,7 @@ fn record(
         ticks: judged.driven.ticks,
         counts,
         sessions,
+        watched,
         live,
         bound: judged.audit.exposure.bound().filter(|_| verdict == Verdict::Pass && !plan.claims.is_empty()),
         audit: judged.audit,

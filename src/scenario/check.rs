@@ -22,6 +22,7 @@ use crate::outcome::Sqlstate;
 use crate::pace::{Arrival, Think, parse_duration};
 use crate::pg::load::Isolation;
 use crate::pg::retry::Retry;
+use crate::probe::{self, Probe};
 use crate::program::{self, Distribution, Program, StatementKind, StatementSpec, Value};
 use crate::seed::Spec;
 use crate::strategy::{Hazard, Strategy};
@@ -183,7 +184,9 @@ impl Reader<'_> {
         });
         let thresholds = thresholds.collect();
         let faults = faults.iter().enumerate().filter_map(|(n, text)| self.parsed(format!("faults.{n}"), text)).collect();
-        let EvidenceFile { contested, mechanism, refused, committed, live } = evidence;
+        let EvidenceFile { contested, mechanism, refused, committed, live, probe_interval, probes } = evidence;
+        let probe_interval = self.duration("evidence.probe_interval", probe_interval.as_deref()).unwrap_or(probe::INTERVAL);
+        let probes = probes.map(|directory| self.probes(&directory)).unwrap_or_default();
         // Whoever claims that rules hold when operations meet must have seen them meet.
         let least_contested = u64::from(!claims.is_empty());
         Scenario {
@@ -201,6 +204,8 @@ impl Reader<'_> {
                 refused: refused.unwrap_or(0),
                 committed,
                 live: live.unwrap_or(false),
+                probe_interval,
+                probes,
             },
             written: BTreeSet::new(),
         }
@@ -223,6 +228,7 @@ impl Reader<'_> {
             pool_size,
             pool_timeout,
             pool_recycle,
+            protocol,
             rng_seed,
             retry,
         } = load;
@@ -260,6 +266,7 @@ impl Reader<'_> {
             pool_size,
             pool_timeout: self.duration("load.pool_timeout", pool_timeout.as_deref()),
             pool_recycle: pool_recycle.unwrap_or_default(),
+            protocol: protocol.unwrap_or_default(),
             rng_seed: rng_seed.unwrap_or(42),
             retry: Retry {
                 deadline: self.duration("load.retry.deadline", deadline.as_deref()).unwrap_or(Retry::default().deadline),
@@ -449,6 +456,11 @@ impl Reader<'_> {
             self.good("invariants", invariant::parse::load_directory(&path, &mut known));
         }
         known
+    }
+
+    fn probes(&mut self, directory: &str) -> Vec<Probe> {
+        let path = self.beside("evidence.probes", directory);
+        path.and_then(|path| self.good("evidence.probes", probe::parse::load_directory(&path))).unwrap_or_default()
     }
 
     fn control(&mut self, control: ControlFile) -> Option<Control> {

@@ -15,6 +15,7 @@ use serde_json::Value as Json;
 use super::InFlight;
 use crate::history::{Asking, OperationKind};
 use crate::pace::Arrival;
+use crate::pg::load::Protocol;
 use crate::pg::pool::Recycle;
 use crate::pg::retry::Backoff;
 
@@ -120,6 +121,9 @@ pub struct LoadFile {
     #[serde(default)]
     #[schemars(schema_with = "words::<Recycle>")]
     pub pool_recycle: Option<Recycle>,
+    /// How statements are sent, as pgbench -M has it: by a name, without one, or as one text. Default: prepared.
+    #[serde(default)]
+    pub protocol: Option<Protocol>,
     /// What random choices are made from: the same number makes the same choices. Default: 42.
     pub rng_seed: Option<u64>,
     /// How an iteration goes on after an attempt that may be tried again.
@@ -397,6 +401,10 @@ pub struct EvidenceFile {
     pub committed: BTreeMap<String, u64>,
     /// Whether invariants must have been checked while the load ran. Default: false.
     pub live: Option<bool>,
+    /// How often the server is asked what it does, from "50ms" to "1s"; "0" for not at all. Default: 100ms.
+    pub probe_interval: Option<String>,
+    /// A directory beside this file with one .sql file for each further question to the server while the load runs.
+    pub probes: Option<String>,
 }
 
 /// The twin of this scenario that must be caught: one of the two keys.

@@ -24,9 +24,10 @@ use crate::history::{Asking, OperationKind};
 use crate::invariant::Invariant;
 use crate::outcome::Sqlstate;
 use crate::pace::{Arrival, Ramp, Stage, Think};
-use crate::pg::load::Isolation;
+use crate::pg::load::{Isolation, Protocol};
 use crate::pg::pool::Recycle;
 use crate::pg::retry::Retry;
+use crate::probe::{self, Probe};
 use crate::program::{self, Program};
 use crate::strategy::Strategy;
 use crate::threshold::{Figure, Threshold};
@@ -92,6 +93,8 @@ pub struct Load {
     pub pool_timeout: Option<Duration>,
     /// What the pool does with a connection before it lends it again.
     pub pool_recycle: Recycle,
+    /// How statements are sent.
+    pub protocol: Protocol,
     /// What random choices are made from.
     pub rng_seed: u64,
     /// How failed attempts are tried again.
@@ -287,7 +290,7 @@ pub struct SqlOperation {
 }
 
 /// What a pass must rest on.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
     /// Contested blocks at least.
     pub contested: u64,
@@ -299,6 +302,31 @@ pub struct Evidence {
     pub committed: BTreeMap<String, u64>,
     /// Invariants were checked while the load ran.
     pub live: bool,
+    /// How often the server is asked what it does; zero = never.
+    #[serde(rename = "probe_interval_ms", with = "crate::milliseconds", default = "once_usual")]
+    pub probe_interval: Duration,
+    /// What it is asked besides.
+    #[serde(default)]
+    pub probes: Vec<Probe>,
+}
+
+impl Default for Evidence {
+    fn default() -> Self {
+        Self {
+            contested: 0,
+            mechanism: false,
+            refused: 0,
+            committed: BTreeMap::new(),
+            live: false,
+            probe_interval: probe::INTERVAL,
+            probes: Vec::new(),
+        }
+    }
+}
+
+/// How often the server was asked when nobody could say how often.
+fn once_usual() -> Duration {
+    Duration::from_millis(50)
 }
 
 /// The files that come with the program: name and text. A test keeps the list equal to the directory.

@@ -11,6 +11,7 @@ use crate::fault::{Fault, Planned};
 use crate::history::{Asking, OpId, OperationKind};
 use crate::pace::duration_text;
 use crate::pg::pool::Recycle;
+use crate::probe;
 
 impl Scenario {
     /// What cannot be run, by key.
@@ -18,6 +19,7 @@ impl Scenario {
         let mut mistakes = Mistakes(Vec::new());
         mistakes.load(&self.load);
         mistakes.planned(&self.faults, &self.load);
+        mistakes.probe_interval(self.evidence.probe_interval);
         if let Workload::Booking(booking) = &self.workload {
             mistakes.booking(booking, &self.load);
             if let Some(bug) = booking.bug {
@@ -65,6 +67,18 @@ impl Mistakes {
                     "let faults end before the load, so that what comes after them is seen",
                 );
             }
+        }
+    }
+
+    fn probe_interval(&mut self, interval: Duration) {
+        let [shortest, longest] = probe::INTERVALS;
+        if !interval.is_zero() && !(shortest..=longest).contains(&interval) {
+            let why = if interval < shortest { "the questions would be part of the load" } else { "too little would be seen" };
+            self.add(
+                "evidence.probe_interval",
+                format!("{} is no interval to look at the server: {why}", duration_text(interval)),
+                format!("from {} to {}, or 0 for not at all", duration_text(shortest), duration_text(longest)),
+            );
         }
     }
 

@@ -3,7 +3,7 @@
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use super::{Counter, Figure, Operator, Statistic, Threshold, Time, Timed, class_name};
+use super::{Counter, Figure, Limited, Operator, Peak, Statistic, Threshold, Time, Timed, Usage, class_name};
 use crate::metrics::{grouped, percent};
 use crate::outcome::OutcomeClass;
 
@@ -24,6 +24,8 @@ pub trait Source {
     fn lag(&self) -> Option<Histogram<u64>>;
     /// Waiting for a connection of the pool, in nanoseconds; `None` where there is no pool.
     fn wait(&self) -> Option<Histogram<u64>>;
+    /// How much is used of what is limited; an error says why that is not known.
+    fn usage(&self, limited: Limited) -> Result<Usage, String>;
     /// The measured time.
     fn seconds(&self) -> f64;
     /// Why the generator, and not the server, was the limit, if it was.
@@ -157,6 +159,11 @@ impl Threshold {
     fn measure(&self, source: &impl Source) -> Result<Measured, String> {
         match self.figure {
             Figure::Time(timed, statistic) => self.measure_time(timed, statistic, source),
+            Figure::Use(limited, peak) => {
+                let usage = source.usage(limited)?;
+                let value = if peak == Peak::Average { usage.average } else { usage.maximum };
+                Ok(Measured { value, text: percent(value), samples: usage.samples, too_little: None })
+            }
             Figure::Count(counter) => {
                 let (count, of) = self.count(counter, source)?;
                 Ok(Measured { value: count as f64, text: grouped(count), samples: of, too_little: None })
@@ -258,6 +265,7 @@ mod tests {
         dropped: u64,
         seconds: f64,
         limited: Option<String>,
+        pool: Option<Usage>,
         lag_ms: Vec<u64>,
     }
 
@@ -297,6 +305,9 @@ mod tests {
         fn wait(&self) -> Option<Histogram<u64>> {
             None
         }
+        fn usage(&self, limited: Limited) -> Result<Usage, String> {
+            self.pool.filter(|_| limited == Limited::Pool).ok_or("not known".into())
+        }
         fn seconds(&self) -> f64 {
             self.seconds
         }
@@ -311,6 +322,15 @@ mod tests {
 
     fn state(run: &Run, threshold: &str) -> State {
         judge(run, threshold).state
+    }
+
+    #[test]
+    fn what_is_limited_is_used_on_average_and_at_most() {
+        let run = Run { pool: Some(Usage { average: 0.6, maximum: 1.0, samples: 90 }), ..Run::default() };
+        assert_eq!(state(&run, "pool_use:avg<70%"), State::Met);
+        assert_eq!(state(&run, "pool_use:max<0.9"), State::Missed);
+        assert_eq!(judge(&run, "pool_use:max<0.9").measured_text, "100 %");
+        assert_eq!(state(&run, "server_use:max<0.9"), State::Open, "what is not known is not kept");
     }
 
     #[test]

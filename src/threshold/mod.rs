@@ -9,6 +9,7 @@
 //! | `refused.response`, … | the same of another class of outcome: `committed`, `replayed`, `refused`, `aborted`, `unknown` | as above | as above |
 //! | `wait`, `lag` | waiting for a connection of the pool; being later than scheduled | as above | as above |
 //! | `committed`, `replayed`, `refused`, `aborted`, `unknown` | iterations by outcome | `count`, `rate` | `rate<1%` or `rate<0.01` is a share of iterations, `rate>=100/s` is per second |
+//! | `pool_use`, `server_use` | how many of the pool's connections are lent; how many of the server's are taken, by whomever | `avg`, `max` | `90%` or `0.9` |
 //! | `failed` | aborted or unknown | as above | as above |
 //! | `iterations` | all of them | as above | `rate` only with `/s` |
 //! | `dropped` | scheduled arrivals that found nobody free | as above | a share is one of all arrivals, those that were served and those that were dropped |
@@ -55,6 +56,48 @@ pub enum Figure {
     PerSecond(Counter),
     /// Which part of all iterations, 0 to 1; of dropped arrivals, which part of all arrivals.
     Share(Counter),
+    /// Which part of what is limited is used, 0 to 1: on average, or at most.
+    Use(Limited, Peak),
+}
+
+/// What there is only so much of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limited {
+    /// Connections of the pool.
+    Pool,
+    /// Connections that the server takes.
+    Server,
+}
+
+impl Limited {
+    const ALL: [Self; 2] = [Self::Pool, Self::Server];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Pool => "pool_use",
+            Self::Server => "server_use",
+        }
+    }
+}
+
+/// When it is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peak {
+    /// All the time.
+    Average,
+    /// When most is used.
+    Maximum,
+}
+
+/// How much of something limited is used, as shares of 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Usage {
+    /// On average.
+    pub average: f64,
+    /// At most.
+    pub maximum: f64,
+    /// Samples behind it.
+    pub samples: u64,
 }
 
 /// What takes time.
@@ -233,6 +276,10 @@ impl fmt::Display for Threshold {
             Figure::Count(counter) => write!(f, "{}:count{operator}{}", counter.name(), self.limit),
             Figure::PerSecond(counter) => write!(f, "{}:rate{operator}{}/s", counter.name(), self.limit),
             Figure::Share(counter) => write!(f, "{}:rate{operator}{}", counter.name(), self.limit),
+            Figure::Use(limited, peak) => {
+                let peak = if peak == Peak::Average { "avg" } else { "max" };
+                write!(f, "{}:{peak}{operator}{}", limited.name(), self.limit)
+            }
         }
     }
 }

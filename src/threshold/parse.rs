@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::{Counter, Figure, Operator, Statistic, Threshold, Time, Timed, class_name};
+use super::{Counter, Figure, Limited, Operator, Peak, Statistic, Threshold, Time, Timed, class_name};
 use crate::error::nearest;
 use crate::outcome::OutcomeClass;
 use crate::pace::parse_duration;
@@ -19,7 +19,7 @@ const K6: [(&str, &str); 5] = [
     ("dropped_iterations", "dropped"),
 ];
 /// Our words for metrics, without the classes of outcome.
-const METRICS: [&str; 7] = ["response", "service", "wait", "lag", "failed", "dropped", "iterations"];
+const METRICS: [&str; 9] = ["response", "service", "wait", "lag", "pool_use", "server_use", "failed", "dropped", "iterations"];
 const STATISTICS: &str = "p(95), avg, med, min or max";
 
 impl FromStr for Threshold {
@@ -87,14 +87,15 @@ fn parse(text: &str) -> Result<Threshold, Mistake> {
             (Figure::Time(timed, statistic), time(limit_text, limit_at)?)
         }
         Subject::Counter(counter) => counted(counter, last, limit_text, limit_at, k6)?,
+        Subject::Limited(limited) => used(limited, last, limit_text, limit_at)?,
     };
-    if operation.is_some() && matches!(figure, Figure::Time(Timed::Wait | Timed::Lag, _))
+    if operation.is_some() && matches!(figure, Figure::Time(Timed::Wait | Timed::Lag, _) | Figure::Use(..))
         || operation.is_some() && name == "dropped"
     {
         let at = before.first().map_or(metric.at, |word| word.at);
         return mistake(at, format!("`{name}` is of the whole load, not of an operation"));
     }
-    let highest = if matches!(figure, Figure::Share(_)) { 1.0 } else { f64::INFINITY };
+    let highest = if matches!(figure, Figure::Share(_) | Figure::Use(..)) { 1.0 } else { f64::INFINITY };
     let (lowest_kept, highest_kept) = (operator.holds(0.0, limit), operator.holds(highest, limit));
     if !lowest_kept && !highest_kept && operator != Operator::Equal {
         return mistake(split, "no figure can be so");
@@ -198,7 +199,14 @@ fn without_figure(word: &Word<'_>, left: &str) -> Result<Threshold, Mistake> {
         );
     }
     let of_times = matches!(word.text, "response" | "service" | "wait" | "lag") || word.text.ends_with("_duration");
-    let figures = if of_times { STATISTICS } else { "count or rate" };
+    let of_use = Limited::ALL.iter().any(|limited| limited.name() == word.text);
+    let figures = if of_times {
+        STATISTICS
+    } else if of_use {
+        "avg or max"
+    } else {
+        "count or rate"
+    };
     mistake(left.trim_end().len(), format!("`{}` needs a figure: {figures}", word.text))
 }
 
@@ -206,6 +214,7 @@ fn without_figure(word: &Word<'_>, left: &str) -> Result<Threshold, Mistake> {
 enum Subject {
     Timed(Timed),
     Counter(Counter),
+    Limited(Limited),
 }
 
 /// Reads the metric, with the class of outcome that may stand before it; gives back what stands before both.
@@ -225,9 +234,10 @@ fn subject<'w, 'a>(name: &str, metric: &Word<'a>, before: &'w [Word<'a>]) -> Res
         "failed" => counter(Counter::Failed),
         "dropped" => counter(Counter::Dropped),
         "iterations" => counter(Counter::Iterations),
-        other => match class(other) {
-            Some(class) => counter(Counter::Class(class)),
-            None => mistake(metric.at, unknown_metric(metric)),
+        other => match (class(other), Limited::ALL.into_iter().find(|limited| limited.name() == other)) {
+            (Some(class), _) => counter(Counter::Class(class)),
+            (_, Some(limited)) => Ok((Subject::Limited(limited), before)),
+            (None, None) => mistake(metric.at, unknown_metric(metric)),
         },
     }
 }
@@ -318,6 +328,24 @@ fn counted(counter: Counter, figure: &Word<'_>, text: &str, at: usize, k6: bool)
     }
 }
 
+/// Average or maximum of a share.
+fn used(limited: Limited, figure: &Word<'_>, text: &str, at: usize) -> Result<(Figure, f64), Mistake> {
+    let peak = match figure.text {
+        "avg" => Peak::Average,
+        "max" => Peak::Maximum,
+        other => {
+            let near = nearest(other, ["avg", "max"]).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            return mistake(figure.at, format!("`{}` has no figure `{other}`; it has avg and max{near}", limited.name()));
+        }
+    };
+    let (digits, unit) = text.strip_suffix('%').map_or((text, 1.0), |digits| (digits, 100.0));
+    match digits.trim_end().parse::<f64>() {
+        Ok(number) if (0.0..=unit).contains(&number) => Ok((Figure::Use(limited, peak), number / unit)),
+        Ok(_) => mistake(at, "a share is at most 1 or 100%"),
+        Err(_) => mistake(at, "a share is missing, such as 90%"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -328,6 +356,8 @@ mod tests {
     fn every_spelling_has_one_meaning() {
         for (typed, canonical) in [
             ("reserve.response:p(95)<200ms", "reserve.response:p(95)<200ms"),
+            ("pool_use:avg < 70%", "pool_use:avg<0.7"),
+            ("server_use.max<=0.9", "server_use:max<=0.9"),
             (" reserve.response.p(95) < 200 ms ", "reserve.response:p(95)<200ms"),
             ("reserve.response.p95<0.2s", "reserve.response:p(95)<200ms"),
             ("response:p95<150", "response:p(95)<150ms"),

@@ -173,6 +173,8 @@ pub fn plan(scenario: &str, change: impl FnOnce(&mut Plan, &mut Booking)) -> Pla
     plan.threads = 1;
     plan.retry.deadline = Duration::from_secs(120);
     plan.graceful_stop = Duration::from_secs(120);
+    // Short loads are seen more than once.
+    plan.evidence.probe_interval = Duration::from_millis(50);
     let mut booking = plan.booking().unwrap().clone();
     change(&mut plan, &mut booking);
     plan.workload = Workload::Booking(booking);
@@ -217,6 +219,7 @@ async fn run_with(
         server,
         plan,
         options: options.clone(),
+        via: None,
         command_name: "contention",
         command: "dbstress contention".into(),
         verify: "dbstress verify".into(),

@@ -11,7 +11,9 @@ use futures_util::TryStreamExt;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection, Row, ValueRef};
 
-use crate::pg::{ConnectOptions, Host, SslMode};
+use crate::pg::load::Transaction;
+use crate::pg::tally::{Answer, Follower};
+use crate::pg::{ConnectOptions, Host, SslMode, load};
 use crate::{Error, Result};
 
 pub use lease::Lease;
@@ -64,6 +66,9 @@ pub type TextRow = Vec<Option<String>>;
 /// One administrative connection.
 pub struct Session {
     connection: PgConnection,
+    /// As far as its statements tell.
+    transaction: Transaction,
+    follower: Follower,
 }
 
 impl Session {
@@ -75,7 +80,11 @@ impl Session {
         let driver = driver_options(options, role);
         let connecting = tokio::time::timeout(CONNECT_TIMEOUT, driver.connect());
         match connecting.await {
-            Ok(Ok(connection)) => Ok(Self { connection }),
+            Ok(Ok(connection)) => {
+                let mut follower = Follower::new(options.counted.clone());
+                follower.tell();
+                Ok(Self { connection, transaction: Transaction::Idle, follower })
+            }
             Ok(Err(error)) => Err(connect_error(options, error)),
             Err(_) => {
                 Err(Error::inconclusive(format!("no answer from PostgreSQL at {options} within {} s", CONNECT_TIMEOUT.as_secs()))
@@ -89,8 +98,10 @@ impl Session {
     /// # Errors
     /// The server's answer, or the loss of the connection.
     pub async fn execute(&mut self, sql: &str) -> Result<u64, SqlError> {
-        let done = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut self.connection).await?;
-        Ok(done.rows_affected())
+        let done = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut self.connection).await;
+        let done = done.map(|done| done.rows_affected()).map_err(SqlError::from);
+        self.answered(sql, done.as_ref().err());
+        done
     }
 
     /// All rows of a query.
@@ -107,7 +118,13 @@ impl Session {
     ///
     /// # Errors
     /// The server's answer, or the loss of the connection.
-    pub async fn stream(&mut self, sql: &str, mut visit: impl FnMut(&[Option<String>])) -> Result<(), SqlError> {
+    pub async fn stream(&mut self, sql: &str, visit: impl FnMut(&[Option<String>])) -> Result<(), SqlError> {
+        let done = self.visit(sql, visit).await;
+        self.answered(sql, done.as_ref().err());
+        done
+    }
+
+    async fn visit(&mut self, sql: &str, mut visit: impl FnMut(&[Option<String>])) -> Result<(), SqlError> {
         let mut rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch(&mut self.connection);
         let mut values: TextRow = Vec::new();
         while let Some(row) = rows.try_next().await? {
@@ -127,7 +144,10 @@ impl Session {
     /// The server's answer, or the loss of the connection.
     pub async fn columns(&mut self, sql: &str) -> Result<Vec<String>, SqlError> {
         use sqlx::{Column, Executor, SqlSafeStr};
-        let described = self.connection.describe(AssertSqlSafe(sql).into_sql_str()).await?;
+        let described = self.connection.describe(AssertSqlSafe(sql).into_sql_str()).await;
+        let described = described.map_err(SqlError::from);
+        self.answered(sql, described.as_ref().err());
+        let described = described?;
         Ok(described.columns.iter().map(|c| c.name().to_owned()).collect())
     }
 
@@ -148,6 +168,42 @@ impl Session {
         text.as_deref()
             .and_then(|t| t.parse().ok())
             .ok_or_else(|| SqlError { code: None, message: format!("expected one integer, got {text:?} from: {sql}") })
+    }
+
+    /// Follows what a statement of ours does to the transaction: all that begins and ends one is written here in one way.
+    fn answered(&mut self, sql: &str, error: Option<&SqlError>) {
+        let before = self.transaction;
+        let (first, last) = (sql.trim_start(), sql.trim_end().trim_end_matches(';'));
+        let begins = first.starts_with("BEGIN");
+        let commits = last.ends_with("COMMIT");
+        let rolls_back = last.ends_with("ROLLBACK");
+        self.transaction = match (error, before) {
+            (Some(_), Transaction::Idle) if !begins => Transaction::Idle,
+            (Some(_), _) => {
+                if commits && !begins {
+                    Transaction::Idle
+                } else {
+                    Transaction::Failed
+                }
+            }
+            (None, _) if commits || rolls_back => Transaction::Idle,
+            (None, _) if begins => Transaction::Open,
+            // To a savepoint, before the failure.
+            (None, Transaction::Failed) => Transaction::Open,
+            (None, state) => state,
+        };
+        let was_deadlock = error.is_some_and(|e| e.code.as_deref() == Some("40P01"));
+        let answer = Answer { rolled_back: rolls_back, failed: error.is_some(), was_deadlock };
+        match error {
+            Some(error) if error.is_lost_connection() => self.follower.lost(),
+            _ => self.follower.answered(before, self.transaction, answer),
+        }
+        self.follower.tell();
+    }
+
+    /// Gives the connection up in the middle of a question, which the server may have answered or not.
+    pub fn abandon(mut self) {
+        self.follower.lost();
     }
 
     /// Says goodbye to the server.
@@ -196,6 +252,10 @@ fn driver_options(options: &ConnectOptions, role: &str) -> PgConnectOptions {
 }
 
 fn connect_error(options: &ConnectOptions, error: sqlx::Error) -> Error {
+    // What PgBouncer says of a setting that it would have to keep for each client.
+    if error.to_string().contains("unsupported startup parameter") {
+        return load::is_pooler(options).because(error);
+    }
     let code = match &error {
         sqlx::Error::Database(e) => e.code().map(|c| c.into_owned()),
         _ => None,

@@ -1,0 +1,136 @@
+//! Do the server's own counts agree with what its clients were told? Where they differ, what is the likely cause? Pure.
+
+use serde::{Deserialize, Serialize};
+
+/// Transactions and sessions of a database, as `pg_stat_database` counts them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Sessions established.
+    pub sessions: u64,
+    /// Transactions committed, those of single statements among them.
+    pub commits: u64,
+    /// Transactions rolled back, by whomever.
+    pub rollbacks: u64,
+    /// Deadlocks that the server ended.
+    pub deadlocks: u64,
+}
+
+impl Counts {
+    /// What came after `earlier`.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            sessions: self.sessions.saturating_sub(earlier.sessions),
+            commits: self.commits.saturating_sub(earlier.commits),
+            rollbacks: self.rollbacks.saturating_sub(earlier.rollbacks),
+            deadlocks: self.deadlocks.saturating_sub(earlier.deadlocks),
+        }
+    }
+}
+
+/// The clients' counts beside the server's, over the same time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// What all connections of dbstress made, the load's and its own.
+    pub client: Counts,
+    /// What the server counted.
+    pub server: Counts,
+    /// Connections that were lost in the middle of something: each may have added a commit, a rollback or neither.
+    pub uncertain: u64,
+    /// The server's statistics did not survive: it crashed, or somebody reset them.
+    pub was_reset: bool,
+    /// The load goes through a pooler, whose sessions and questions are counted too.
+    pub is_pooled: bool,
+}
+
+/// A vacuum in the background and whoever looks in for a moment make so many transactions without anybody's doing.
+const BACKGROUND: u64 = 50;
+/// And this share of everything: a vacuum visits as often as there is something to do.
+const BACKGROUND_SHARE: f64 = 0.001;
+
+impl Counters {
+    /// What differs and why it probably does, in words; empty if the counts agree.
+    pub fn differences(&self) -> Vec<String> {
+        if self.was_reset {
+            return vec!["the server's statistics were reset meanwhile (a crash does that): its counts say nothing".into()];
+        }
+        let Self { client, server, uncertain, is_pooled, .. } = *self;
+        let others = if is_pooled { 0 } else { server.sessions.saturating_sub(client.sessions + uncertain) };
+        let somebody = format!("{others} other session{} in this database meanwhile", if others == 1 { " was" } else { "s were" });
+        let mut differences = Vec::new();
+        let mut differs = |what: &str, client: u64, server: u64, slack: u64, surplus: &str| {
+            if server > client + uncertain + slack {
+                let why = if others > 0 { &somebody } else { surplus };
+                differences.push(format!("the server counts {} {what} more than dbstress made: {why}", server - client));
+            } else if client > server + uncertain {
+                let why = match is_pooled {
+                    true => "sessions of the pooler that are still open tell late",
+                    false => "answers that did not come from this server, or statistics that it has not told yet",
+                };
+                differences.push(format!("the server counts {} {what} fewer than dbstress was told of: {why}", client - server));
+            }
+        };
+        let background = BACKGROUND + (server.commits as f64 * BACKGROUND_SHARE) as u64;
+        let (background, pooler) = match is_pooled {
+            // A pooler asks questions of its own whenever it likes.
+            true => (u64::MAX / 2, "the pooler's own"),
+            false => (background, "autovacuum, or something between that makes transactions of its own"),
+        };
+        differs("commits", client.commits, server.commits, background, pooler);
+        let hidden = "something between tries again by itself, or autovacuum was cancelled";
+        differs("rollbacks", client.rollbacks, server.rollbacks, 0, hidden);
+        differs("deadlocks", client.deadlocks, server.deadlocks, 0, "somebody else met them, or something between hides them");
+        differences
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(sessions: u64, commits: u64, rollbacks: u64, deadlocks: u64) -> Counts {
+        Counts { sessions, commits, rollbacks, deadlocks }
+    }
+
+    fn said(client: Counts, server: Counts) -> Vec<String> {
+        Counters { client, server, ..Counters::default() }.differences()
+    }
+
+    #[test]
+    fn what_agrees_is_not_spoken_of() {
+        assert_eq!(said(counts(5, 1_000, 7, 1), counts(5, 1_000, 7, 1)), Vec::<String>::new());
+        assert_eq!(said(counts(5, 1_000, 7, 1), counts(5, 1_050, 7, 1)), Vec::<String>::new(), "a vacuum came by");
+    }
+
+    #[test]
+    fn a_difference_names_its_likely_cause() {
+        let only = |client, server| {
+            let mut all = said(client, server);
+            assert_eq!(all.len(), 1, "{all:?}");
+            all.remove(0)
+        };
+        let ours = counts(5, 1_000, 7, 1);
+        assert!(only(ours, counts(5, 1_400, 7, 1)).starts_with("the server counts 400 commits more"));
+        assert!(only(ours, counts(8, 1_400, 7, 1)).ends_with("3 other sessions were in this database meanwhile"));
+        assert!(only(ours, counts(5, 1_000, 9, 1)).contains("2 rollbacks more than dbstress made: something between tries again"));
+        assert!(only(ours, counts(5, 1_000, 7, 2)).contains("1 deadlocks more"));
+        assert!(only(ours, counts(5, 998, 7, 1)).contains("2 commits fewer than dbstress was told of"));
+    }
+
+    #[test]
+    fn what_was_lost_in_the_middle_may_have_been_counted_or_not() {
+        let of = |server| Counters { client: counts(5, 100, 7, 0), server, uncertain: 3, ..Counters::default() }.differences();
+        assert_eq!(of(counts(5, 100, 10, 0)), Vec::<String>::new());
+        assert_eq!(of(counts(5, 97, 7, 0)), Vec::<String>::new());
+        assert_eq!(of(counts(5, 100, 11, 0)).len(), 1);
+        assert_eq!(of(counts(5, 96, 7, 0)).len(), 1);
+    }
+
+    #[test]
+    fn counts_that_were_reset_say_nothing_and_a_pooler_has_transactions_of_its_own() {
+        let all = Counters { client: counts(5, 100, 7, 0), server: counts(1, 2, 0, 0), was_reset: true, ..Counters::default() };
+        assert!(matches!(&all.differences()[..], [one] if one.contains("reset")));
+        let pooled = Counters { server: counts(9, 700, 7, 0), was_reset: false, is_pooled: true, ..all };
+        assert_eq!(pooled.differences(), Vec::<String>::new());
+    }
+}
