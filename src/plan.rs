@@ -9,6 +9,7 @@ use crate::bug::Bug;
 use crate::fault::Planned;
 use crate::history::Asking;
 use crate::pace::{Arrival, Ramp, Stage, Think, duration_text};
+use crate::pg::load::Protocol;
 use crate::pg::pool::{PoolSettings, Recycle};
 use crate::pg::retry::Retry;
 use crate::scenario::{self, Booking, Evidence, Extent, Keys, Scenario, Sql, Targets};
@@ -38,6 +39,9 @@ pub struct Plan {
     /// What the pool does with a connection before it lends it again.
     #[serde(default)]
     pub pool_recycle: Recycle,
+    /// How statements are sent.
+    #[serde(default)]
+    pub protocol: Protocol,
     /// How failed attempts are tried again.
     pub retry: Retry,
     /// Load threads.
@@ -238,6 +242,7 @@ impl Plan {
             pool_size: scenario.load.pool_size,
             pool_timeout: scenario.load.pool_timeout,
             pool_recycle: scenario.load.pool_recycle,
+            protocol: scenario.load.protocol,
             retry: scenario.load.retry,
             threads: scenario.load.threads.map_or_else(default_threads, usize::from),
             rng_seed: scenario.load.rng_seed,

@@ -17,6 +17,7 @@ use crate::metrics::{Counts, Percentiles, Tick, Timing};
 use crate::outcome::OutcomeClass;
 use crate::pace::Ramp;
 use crate::pg::admin::Loaded;
+use crate::pg::load::Between;
 use crate::plan::{FOREVER, OF_COUNTERS, Plan};
 use crate::probe::{Sessions, Watched};
 use crate::threshold::Judgement;
@@ -80,6 +81,18 @@ pub struct Server {
     pub version: String,
     /// Settings in force for a session of the same role in the same database, as the load's are.
     pub settings: BTreeMap<String, String>,
+    /// What the load went through, if it was not told to go there directly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<Via>,
+}
+
+/// What the load went through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Via {
+    /// Where it is.
+    pub address: String,
+    /// What it was found to be.
+    pub between: Between,
 }
 
 /// The data.

@@ -40,6 +40,7 @@ async fn run_plan(options: &ConnectOptions, server: Option<Arc<Running>>, place:
     let request = Request {
         plan,
         options: options.clone(),
+        via: None,
         command_name: "contention",
         command: "dbstress contention".into(),
         verify: "dbstress verify".into(),

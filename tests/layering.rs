@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// From the words that need nothing to the faces that need everything; a module imports only from those before it.
-const LAYERS: [&str; 30] = [
+const LAYERS: [&str; 32] = [
     "error",
     "random",
     "outcome",
@@ -28,10 +28,12 @@ const LAYERS: [&str; 30] = [
     "workload",
     "invariant",
     "probe",
+    "drill",
     "scenario",
     "plan",
     "record",
     "run",
+    "storm",
     "report",
     "cmd",
     "main",
@@ -41,10 +43,10 @@ const LAYERS: [&str; 30] = [
 const ALONE: [(&str, &[&str]); 12] = [
     // Rendering knows the record of a run, never the run.
     ("crate::run", &["run/", "cmd/"]),
-    ("tokio_postgres", &["pg/load/"]),
+    ("tokio_postgres", &["pg/load/", "storm/"]),
     ("postgres_protocol", &["pg/load/"]),
-    ("deadpool", &["pg/pool.rs"]),
-    ("sqlx", &["pg/admin/"]),
+    ("deadpool", &["pg/pool.rs", "storm/"]),
+    ("sqlx", &["pg/admin/", "storm/"]),
     ("println!", &["report/", "main.rs"]),
     ("print!", &["report/", "main.rs"]),
     ("eprintln!", &["report/", "main.rs"]),

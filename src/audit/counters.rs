@@ -54,8 +54,8 @@ impl Counters {
         if self.was_reset {
             return vec!["the server's statistics were reset meanwhile (a crash does that): its counts say nothing".into()];
         }
-        let Self { client, server, uncertain, .. } = *self;
-        let others = if self.is_pooled { 0 } else { server.sessions.saturating_sub(client.sessions + uncertain) };
+        let Self { client, server, uncertain, is_pooled, .. } = *self;
+        let others = if is_pooled { 0 } else { server.sessions.saturating_sub(client.sessions + uncertain) };
         let somebody = format!("{others} other session{} in this database meanwhile", if others == 1 { " was" } else { "s were" });
         let mut differences = Vec::new();
         let mut differs = |what: &str, client: u64, server: u64, slack: u64, surplus: &str| {
@@ -63,12 +63,15 @@ impl Counters {
                 let why = if others > 0 { &somebody } else { surplus };
                 differences.push(format!("the server counts {} {what} more than dbstress made: {why}", server - client));
             } else if client > server + uncertain {
-                let why = "answers that did not come from this server, or statistics that it has not told yet";
+                let why = match is_pooled {
+                    true => "sessions of the pooler that are still open tell late",
+                    false => "answers that did not come from this server, or statistics that it has not told yet",
+                };
                 differences.push(format!("the server counts {} {what} fewer than dbstress was told of: {why}", client - server));
             }
         };
         let background = BACKGROUND + (server.commits as f64 * BACKGROUND_SHARE) as u64;
-        let (background, pooler) = match self.is_pooled {
+        let (background, pooler) = match is_pooled {
             // A pooler asks questions of its own whenever it likes.
             true => (u64::MAX / 2, "the pooler's own"),
             false => (background, "autovacuum, or something between that makes transactions of its own"),

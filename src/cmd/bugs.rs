@@ -134,7 +134,7 @@ async fn attempt(trial: &Trial, global: &Global, running: &Arc<Running>, screen:
     let commands = run::Commands { name: "bugs", again, verify };
     let plan = Plan::of(&trial.scenario, BTreeMap::new());
     let prepared = run::Prepared { plan, commands, disposable: None, accepts_uncontrolled: false };
-    let target = Target { options, private: Some(running.clone()) };
+    let target = Target { options, via: None, private: Some(running.clone()) };
     let record = run::execute(prepared, &target, &state, Style::Auto, quiet).await?;
     run::keep(&record, &state, None)?;
     Ok(record)

@@ -89,7 +89,7 @@ async fn tour(plan: Plan, args: &Args, global: &Global, running: &Running, scree
     if args.vus != 50 {
         command += &format!(" --vus {}", args.vus);
     }
-    let target = Target { options, private: None };
+    let target = Target { options, via: None, private: None };
     let verify = format!("dbstress verify --managed --database {DATABASE}");
     let commands = run::Commands { name: "demo", again: command, verify };
     let prepared = run::Prepared { plan, commands, disposable: None, accepts_uncontrolled: false };

@@ -7,11 +7,13 @@ pub mod db;
 pub mod demo;
 pub mod faults;
 mod interrupt;
+pub mod pool;
 pub mod run;
 pub mod scenarios;
 pub mod schema;
 pub mod seed;
 pub mod settings;
+pub mod storm;
 pub mod suite;
 mod target;
 pub mod verify;
@@ -21,7 +23,7 @@ use std::time::Duration;
 
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::pg::{ConnectOptions, cluster};
+use crate::pg::{ConnectOptions, Place, cluster};
 use crate::report::screen::Screen;
 use crate::verdict::Exit;
 use crate::{Error, Result, state};
@@ -47,6 +49,16 @@ pub struct Global {
     /// The database to use: postgres://USER:PASSWORD@HOST:PORT/DATABASE (else PGHOST and so on, else the private server)
     #[arg(long, global = true, value_name = "URL", env = "DATABASE_URL", hide_env_values = true, help_heading = "Database")]
     pub database_url: Option<String>,
+    /// The load goes through this address, a pooler's or a proxy's, and everything else to the database directly: HOST:PORT, /DIRECTORY:PORT
+    #[arg(
+        long,
+        global = true,
+        value_name = "ADDRESS",
+        env = "DBSTRESS_VIA",
+        value_parser = |text: &str| text.parse::<Place>(),
+        help_heading = "Database"
+    )]
+    pub via: Option<Place>,
     /// Use the private server, whatever DATABASE_URL and PGHOST say
     #[arg(long, global = true, help_heading = "Database")]
     pub managed: bool,
@@ -119,6 +131,9 @@ impl Global {
         {
             flags.push_str(&format!(" --database-url '{}'", options.url(false)));
         }
+        if let Some(via) = self.via.as_ref().map(ToString::to_string).filter(|via| env("DBSTRESS_VIA").as_ref() != Some(via)) {
+            flags.push_str(&format!(" --via {}", run::quoted(&via)));
+        }
         if self.database != cluster::DATABASE && env("DBSTRESS_DATABASE").as_ref() != Some(&self.database) {
             flags.push_str(&format!(" --database {}", self.database));
         }
@@ -182,9 +197,19 @@ pub enum Command {
     /// Ask the database whether the rules hold: every invariant in one snapshot, with the operations that broke them
     #[command(after_help = "Example:\n  dbstress verify --invariant units-within-total")]
     Verify(verify::Args),
+    /// Fifteen drills of a pool of connections, each with a known right answer: its limit, leaks, recovery, locks, transactions, speed
+    ///
+    /// Two mistakes are made first, and must be caught. --self-test makes every mistake in every drill that must find it.
+    #[command(after_help = "Examples:\n  dbstress pool\n  dbstress pool --bug leak\n  dbstress pool --drill saturation,row-lock")]
+    Pool(pool::Args),
     /// Would it find the mistakes that people make? A catalogue of them, and a run of each
     #[command(after_help = "Example:\n  dbstress bugs run lock-and-read")]
     Bugs(bugs::Bugs),
+    /// Cancel requests while they begin a transaction: does a client stack give the connection back inside it?
+    ///
+    /// tokio-postgres, deadpool-postgres and sqlx, as built in, through a slow wire. A pool without a guard is tried first, and must be caught.
+    #[command(after_help = "Example:\n  dbstress cancel-storm --client tokio-postgres")]
+    CancelStorm(storm::Args),
     /// Show the scenarios that come with the program, start a file of your own from one, check it
     #[command(after_help = "Example:\n  dbstress scenarios show mixed > mine.toml")]
     Scenarios(scenarios::Scenarios),
@@ -259,6 +284,8 @@ impl Cli {
                     verify::run(&args, &target.options, screen).await
                 }))
             }
+            Command::CancelStorm(args) => block_on(storm::run(&args, global, screen)),
+            Command::Pool(args) => pool::run(&args, global, screen),
             Command::Bugs(args) => bugs::run(&args, global, screen),
             Command::Scenarios(scenarios) => scenarios::run(&scenarios, screen),
             Command::Faults(args) => Ok(faults::run(&args, screen)),

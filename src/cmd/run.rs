@@ -270,6 +270,7 @@ pub async fn execute(prepared: Prepared, target: &Target, state: &Path, style: S
         let request = Request {
             plan,
             options: target.options.clone(),
+            via: target.via.clone(),
             command_name: commands.name,
             command: commands.again,
             verify: commands.verify,

@@ -16,6 +16,7 @@ use crate::bug::Bug;
 use crate::fault::Planned;
 use crate::history::OperationKind;
 use crate::pace::{Arrival, Profile, Stage, Think, parse_duration};
+use crate::pg::load::Protocol;
 use crate::pg::pool::Recycle;
 use crate::pg::retry::Backoff;
 use crate::probe;
@@ -81,6 +82,9 @@ pub struct Settings {
     /// What the pool does before it lends a connection again [default: fast]
     #[arg(long, value_enum, env = "DBSTRESS_POOL_RECYCLE", help_heading = LOAD)]
     pub pool_recycle: Option<Recycle>,
+    /// How statements are sent, as pgbench -M has it
+    #[arg(long, value_enum, value_name = "HOW", env = "DBSTRESS_PROTOCOL", help_heading = LOAD)]
+    pub protocol: Option<Protocol>,
     /// What random choices are made from
     #[arg(long, value_name = "N", env = "DBSTRESS_RNG_SEED", help_heading = LOAD)]
     pub rng_seed: Option<u64>,
@@ -411,6 +415,7 @@ impl Over<'_> {
         self.put("pool_size", "load.pool_size", Some(&settings.pool_size), &mut load.pool_size);
         self.put("pool_timeout", "load.pool_timeout", Some(&settings.pool_timeout), &mut load.pool_timeout);
         self.put("pool_recycle", "load.pool_recycle", settings.pool_recycle.as_ref(), &mut load.pool_recycle);
+        self.put("protocol", "load.protocol", settings.protocol.as_ref(), &mut load.protocol);
         self.put("rng_seed", "load.rng_seed", settings.rng_seed.as_ref(), &mut load.rng_seed);
         self.put("retry_deadline", "load.retry.deadline", settings.retry_deadline.as_ref(), &mut load.retry.deadline);
         self.put("retry_attempts", "load.retry.attempts", Some(&settings.retry_attempts), &mut load.retry.attempts);

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use super::{Global, env};
 use crate::Result;
-use crate::pg::ConnectOptions;
 use crate::pg::cluster::{self, Running};
+use crate::pg::{ConnectOptions, Place};
 use crate::report::screen::Screen;
 
 /// The database, and the private server that holds it, if it does.
 pub struct Target {
     /// How to reach it.
     pub options: ConnectOptions,
+    /// What the load goes through.
+    pub via: Option<Place>,
     /// The private server; it counts as in use as long as this lives.
     pub private: Option<Arc<Running>>,
 }
@@ -21,19 +23,24 @@ pub struct Target {
 /// # Errors
 /// Usage, when what was named cannot be read; whatever keeps the private server from starting.
 pub async fn resolve(global: &Global, screen: Screen) -> Result<Target> {
+    let via = global.via.clone();
     if !global.managed {
         if let Some(url) = &global.database_url {
-            return Ok(Target { options: ConnectOptions::from_url(url, &env)?, private: None });
+            return Ok(Target { options: ConnectOptions::from_url(url, &env)?, via, private: None });
         }
         if ConnectOptions::env_names_a_server(&env) {
             let options = ConnectOptions::from_env(&env)?;
             screen.note(&format!("using {options}, from the PG* variables (--managed uses the private server)"));
-            return Ok(Target { options, private: None });
+            return Ok(Target { options, via, private: None });
         }
     }
     let running = private(global, screen).await?;
-    let options = running.ensure_database(&global.database).await?;
-    Ok(Target { options, private: Some(Arc::new(running)) })
+    let mut options = running.ensure_database(&global.database).await?;
+    if via.is_some() {
+        // Whoever is there does not know who is asking.
+        options.password = running.tcp.password.clone();
+    }
+    Ok(Target { options, via, private: Some(Arc::new(running)) })
 }
 
 /// The private server, started if need be.

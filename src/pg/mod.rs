@@ -10,4 +10,4 @@ pub mod pool;
 pub mod retry;
 pub mod tally;
 
-pub use options::{ConnectOptions, Host, SslMode};
+pub use options::{ConnectOptions, Host, Place, SslMode};

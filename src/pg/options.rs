@@ -15,6 +15,45 @@ pub enum Host {
     Socket(PathBuf),
 }
 
+/// An address, as `HOST:PORT` or `/socket/directory:PORT`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Where it listens.
+    pub host: Host,
+    /// Port; for a socket, the number in its name.
+    pub port: u16,
+}
+
+impl std::str::FromStr for Place {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let bad =
+            || Error::usage(format!("`{text}` is no address")).cure("HOST:PORT as localhost:6432, or /DIRECTORY:PORT of a socket");
+        let (host, port) = text.trim().rsplit_once(':').ok_or_else(bad)?;
+        let port = port.parse().ok().filter(|port| *port > 0).ok_or_else(bad)?;
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let is_name = |host: &str| !host.is_empty() && !host.contains(['/', '@', '[', ']', ' ']);
+        let host = match bare {
+            Some(host) if is_name(host) => Host::Tcp(host.into()),
+            None if host.starts_with('/') => Host::Socket(host.into()),
+            None if is_name(host) && !host.contains(':') => Host::Tcp(host.into()),
+            _ => return Err(bad()),
+        };
+        Ok(Self { host, port })
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.host {
+            Host::Tcp(host) if host.contains(':') => write!(f, "[{host}]:{}", self.port),
+            Host::Tcp(host) => write!(f, "{host}:{}", self.port),
+            Host::Socket(directory) => write!(f, "{}:{}", directory.display(), self.port),
+        }
+    }
+}
+
 /// How a connection is encrypted, as in libpq's `sslmode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SslMode {
@@ -177,6 +216,16 @@ impl ConnectOptions {
         });
     }
 
+    /// Where it leads.
+    pub fn place(&self) -> Place {
+        Place { host: self.host.clone(), port: self.port }
+    }
+
+    /// The same role and database, by another way.
+    pub fn through(&self, place: &Place) -> Self {
+        Self { host: place.host.clone(), port: place.port, ..self.clone() }
+    }
+
     /// The same server and role, another database.
     pub fn with_database(&self, database: &str) -> Self {
         Self { database: database.into(), ..self.clone() }
@@ -266,6 +315,18 @@ mod tests {
         assert_eq!(options.ssl_mode, SslMode::Require);
         assert_eq!(options.url(true), "postgres://al%40ice:p%2Fw@db.example:6543/app");
         assert!(!options.url(false).contains("p%2Fw") && !format!("{options:?}").contains("p%2Fw"));
+    }
+
+    #[test]
+    fn an_address_is_read_and_written_alike() {
+        for text in ["pooler.example:6432", "127.0.0.1:6432", "[::1]:6432", "/run/pooler:6432"] {
+            assert_eq!(text.parse::<Place>().unwrap().to_string(), text);
+        }
+        for text in
+            ["", "6432", "pooler", ":6432", "pooler:", "pooler:0", "pooler:70000", "::1:6432", "[]:1", "u@h:1", "postgres://h:1"]
+        {
+            assert!(text.parse::<Place>().is_err(), "{text}");
+        }
     }
 
     #[test]

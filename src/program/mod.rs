@@ -20,6 +20,7 @@ pub use expression::{Counters, Expression, Function, Miscalculation};
 pub use guard::{Else, Guard, Rows};
 pub use scenario::{StatementSpec, statements};
 pub use script::{BUILT_IN, script};
+pub use sql::{outlives_transaction, positional};
 pub use statement::{Capture, Statement, StatementKind};
 pub use value::Value;
 

@@ -2,6 +2,8 @@
 //!
 //! Quotes, dollar quotes and comments are told apart as psql does; the rest is left to the server.
 
+use std::ops::Range;
+
 use super::scope::{Complaint, Scope, Sigil, begins_name, name_at};
 use super::{Slot, StatementKind};
 
@@ -203,6 +205,60 @@ fn only_text(quoted: &str, at: usize, scope: &Scope) -> Result<(), Complaint> {
         }
     }
     Ok(())
+}
+
+/// Where `$1` and the like stand in a statement, outside of quotes and comments: their bytes and their numbers. `None` if something in it does not end.
+pub fn positional(text: &str) -> Option<Vec<(Range<usize>, usize)>> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some((piece, next)) = piece(text, at).ok()? {
+        if piece == Piece::Positional {
+            found.push((at..next, text[at + 1..next].parse().ok()?));
+        }
+        at = next;
+    }
+    Some(found)
+}
+
+/// What a statement leaves in its session, or needs of what was left there, beyond the transaction that it is in: the word that says so. `None` if
+/// none does; what a function of the user's own does is not known.
+pub fn outlives_transaction(text: &str) -> Option<String> {
+    const KEEPERS: [&str; 10] = [
+        "pg_advisory_lock",
+        "pg_advisory_lock_shared",
+        "pg_try_advisory_lock",
+        "pg_try_advisory_lock_shared",
+        "pg_advisory_unlock",
+        "pg_advisory_unlock_shared",
+        "pg_advisory_unlock_all",
+        "currval",
+        "lastval",
+        "hold",
+    ];
+    let mut words: Vec<String> = Vec::new();
+    let mut at = 0;
+    while let Some((piece, next)) = piece(text, at).ok()? {
+        if piece == Piece::Word {
+            words.push(text[at..next].to_lowercase());
+        }
+        at = next;
+    }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let keeps = match words[..] {
+        ["set", "local" | "transaction" | "constraints", ..] | ["prepare", "transaction", ..] => false,
+        ["set" | "reset" | "prepare" | "execute" | "deallocate" | "listen" | "unlisten" | "discard" | "load", ..] => true,
+        ["create", ref rest @ ..] => {
+            rest.iter().take(3).any(|word| matches!(*word, "temp" | "temporary"))
+                && !words.windows(3).any(|three| three == ["on", "commit", "drop"])
+        }
+        _ => false,
+    };
+    if keeps {
+        return Some(words.iter().take(2).map(|word| word.to_uppercase()).collect::<Vec<_>>().join(" "));
+    }
+    let is_kept = |word: &str| KEEPERS.contains(&word) || word == "set_config" && words.contains(&"false");
+    let is_cursor = words.first() == Some(&"declare");
+    words.iter().find(|word| is_kept(word) && (**word != "hold" || is_cursor)).map(|word| (*word).to_owned())
 }
 
 /// What stands between the gaps.

@@ -2,6 +2,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -14,6 +16,8 @@ use crate::pg::ConnectOptions;
 /// What all connections share. It belongs to one thread.
 pub(super) struct Hub {
     pub upstream: ConnectOptions,
+    /// How often a transaction was asked for, by all sessions.
+    pub begun: Arc<AtomicU64>,
     /// Sessions.
     links: RefCell<Vec<Rc<Link>>>,
     /// Disturbances that wait for their occasion, the oldest first.
@@ -56,9 +60,10 @@ struct Delay {
 }
 
 impl Hub {
-    pub fn new(upstream: ConnectOptions) -> Self {
+    pub fn new(upstream: ConnectOptions, begun: Arc<AtomicU64>) -> Self {
         Self {
             upstream,
+            begun,
             links: RefCell::default(),
             waiting: RefCell::default(),
             delays: RefCell::default(),

@@ -105,7 +105,7 @@ async fn open(hub: &Rc<Hub>, client: &Stream) -> io::Result<()> {
     server.write(first).await?;
     let link = Rc::new(Link {
         application_name,
-        session: RefCell::default(),
+        session: RefCell::new(Session::counting(&hub.begun)),
         is_struck: Cell::new(false),
         fate: Cell::new(None),
         fate_is_known: Notify::new(),
@@ -368,6 +368,8 @@ impl Link {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tokio::sync::oneshot::{Receiver, channel};
     use tokio::task::LocalSet;
 
@@ -398,7 +400,7 @@ mod tests {
                 ssl_root_cert: None,
                 counted: Default::default(),
             };
-            let hub = Rc::new(Hub::new(upstream));
+            let hub = Rc::new(Hub::new(upstream, Arc::default()));
             if is_within {
                 // Every other one is.
                 assert!(matches!(Self::with(&hub, what).asks(&request()), Passage::Until(..)));

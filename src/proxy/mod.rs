@@ -12,6 +12,8 @@ mod text;
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -38,6 +40,7 @@ pub struct Proxy {
     /// Where disturbances are ordered; closed, it ends the thread.
     orders: Option<UnboundedSender<Order>>,
     thread: Option<JoinHandle<()>>,
+    begun: Arc<AtomicU64>,
 }
 
 /// What can happen to a wire.
@@ -112,8 +115,10 @@ impl Proxy {
         let port = listener.local_addr().map_err(failed)?.port();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let (orders, receiver) = unbounded_channel();
-        let to = upstream.clone();
-        let thread = std::thread::Builder::new().name("proxy".into()).spawn(move || run(runtime, to, listener, receiver));
+        let begun = Arc::new(AtomicU64::new(0));
+        let (to, count) = (upstream.clone(), begun.clone());
+        let serving = move || run(runtime, move || Hub::new(to, count), listener, receiver);
+        let thread = std::thread::Builder::new().name("proxy".into()).spawn(serving);
         let options = ConnectOptions {
             host: Host::Tcp(Ipv4Addr::LOCALHOST.to_string()),
             port,
@@ -121,12 +126,17 @@ impl Proxy {
             ssl_root_cert: None,
             ..upstream.clone()
         };
-        Ok(Self { options, orders: Some(orders), thread: Some(thread.map_err(failed)?) })
+        Ok(Self { options, orders: Some(orders), thread: Some(thread.map_err(failed)?), begun })
     }
 
     /// How to connect through it: the server's options with another place, without encryption.
     pub fn options(&self) -> &ConnectOptions {
         &self.options
+    }
+
+    /// How many times clients have asked for a transaction, with a statement of its own. Each has been counted when the server has it.
+    pub fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
     }
 
     /// Brings a disturbance about on one session whose `application_name` begins with `prefix` (a delay: on all of them), waiting at most
@@ -151,8 +161,8 @@ impl Drop for Proxy {
     }
 }
 
-fn run(runtime: Runtime, upstream: ConnectOptions, listener: TcpListener, orders: UnboundedReceiver<Order>) {
-    LocalSet::new().block_on(&runtime, serve(Rc::new(Hub::new(upstream)), listener, orders));
+fn run(runtime: Runtime, hub: impl FnOnce() -> Hub, listener: TcpListener, orders: UnboundedReceiver<Order>) {
+    LocalSet::new().block_on(&runtime, serve(Rc::new(hub()), listener, orders));
     // A name that is still being looked up is not waited for.
     runtime.shutdown_background();
 }

@@ -3,6 +3,8 @@
 //! Both directions are told in the order in which they pass, so that what is known is what the client could know.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Truth;
 use super::frames::KEPT;
@@ -18,6 +20,8 @@ pub(super) struct Session {
     status: Option<Status>,
     /// The present transaction has changed a row.
     has_written: bool,
+    /// How often a transaction was asked for, by this session and those that share the number.
+    begun: Arc<AtomicU64>,
 }
 
 /// What ReadyForQuery says.
@@ -49,6 +53,11 @@ pub(super) enum Commit {
 }
 
 impl Session {
+    /// One that counts what it begins there.
+    pub fn counting(begun: &Arc<AtomicU64>) -> Self {
+        Self { begun: begun.clone(), ..Self::default() }
+    }
+
     /// Whether the server has been ready at least once.
     pub fn has_begun(&self) -> bool {
         self.status.is_some()
@@ -79,12 +88,14 @@ impl Session {
             b'E' => {
                 let meaning = self.portals.get(word(body).0).copied().unwrap_or_default();
                 let commit = self.commit(meaning);
+                self.count(meaning);
                 self.due.push_back(Due::Execution { writes: meaning.writes });
                 return commit;
             }
             b'Q' => {
                 let meaning = meaning(body, body.len());
                 let commit = self.commit(meaning);
+                self.count(meaning);
                 self.due.push_back(Due::Query { writes: meaning.writes });
                 return commit;
             }
@@ -102,6 +113,12 @@ impl Session {
             Some(Status::Open) if meaning.commits && self.has_written => Some(Commit::Transaction),
             Some(Status::Idle) if meaning.is_change => Some(Commit::Statement),
             _ => None,
+        }
+    }
+
+    fn count(&self, meaning: Meaning) {
+        if meaning.begins {
+            self.begun.fetch_add(1, Ordering::Relaxed);
         }
     }
 

@@ -5,6 +5,8 @@
 /// What a statement does.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Meaning {
+    /// It is BEGIN or START TRANSACTION, with or without characteristics, and nothing else.
+    pub begins: bool,
     /// It is COMMIT or END, in any wording, and nothing else.
     pub commits: bool,
     /// It says INSERT, UPDATE, DELETE or MERGE, and not only `FOR UPDATE`. Whether it changed anything is for its tag to say.
@@ -47,10 +49,20 @@ impl Meaning {
         });
         let changes = |word: &&[u8]| ["insert", "update", "delete", "merge", "with"].iter().any(|verb| is(word, verb));
         Self {
+            begins: is_alone && is_begin(&first),
             commits: is_alone && is_plain && is_commit(&first),
             writes,
             is_change: is_alone && writes && first.first().is_some_and(changes),
         }
+    }
+}
+
+/// BEGIN, or START TRANSACTION; what follows only says how.
+fn is_begin(words: &[&[u8]]) -> bool {
+    match words {
+        [begin, ..] if is(begin, "begin") => true,
+        [start, transaction, ..] => is(start, "start") && is(transaction, "transaction"),
+        _ => false,
     }
 }
 
@@ -172,7 +184,7 @@ mod tests {
             "COMMIT AND NO CHAIN",
             "COMMIT TRANSACTION AND CHAIN",
         ] {
-            assert_eq!(whole(text), Meaning { commits: true, writes: false, is_change: false }, "{text}");
+            assert_eq!(whole(text), Meaning { commits: true, ..Meaning::default() }, "{text}");
         }
         for text in [
             "",
@@ -203,23 +215,32 @@ mod tests {
             "MERGE INTO t USING s ON true WHEN MATCHED THEN DO NOTHING",
             "INSERT INTO t VALUES ('it''s', E'\\'', $$;$$, $1) ON CONFLICT DO UPDATE SET a = 1",
         ] {
-            assert_eq!(whole(text), Meaning { commits: false, writes: true, is_change: true }, "{text}");
+            assert_eq!(whole(text), Meaning { writes: true, is_change: true, ..Meaning::default() }, "{text}");
         }
         for text in [
             "SELECT * FROM t FOR UPDATE",
             "select 1 from t for no key update of t",
             "SELECT 'INSERT', \"update\", $x$DELETE$x$, E'\\' MERGE ' /* INSERT */ -- UPDATE",
             "SELECT updated, insert_at FROM t",
-            "BEGIN",
         ] {
             assert_eq!(whole(text), Meaning::default(), "{text}");
         }
     }
 
     #[test]
+    fn a_statement_that_only_begins_is_told_from_others() {
+        for text in ["BEGIN", "begin;", "/* a */ BEGIN ISOLATION LEVEL SERIALIZABLE", "START TRANSACTION READ ONLY", "Begin Work"] {
+            assert_eq!(whole(text), Meaning { begins: true, ..Meaning::default() }, "{text}");
+        }
+        for text in ["BEGIN; SELECT 1", "START", "SELECT 'BEGIN'", "\"begin\"", "SAVEPOINT begin", "COMMIT AND CHAIN"] {
+            assert!(!whole(text).begins, "{text}");
+        }
+    }
+
+    #[test]
     fn only_one_whole_statement_is_its_own_commit() {
         for text in ["INSERT INTO t VALUES (1); ROLLBACK", "EXPLAIN DELETE FROM t", "PREPARE p AS INSERT INTO t VALUES (1)"] {
-            assert_eq!(whole(text), Meaning { commits: false, writes: true, is_change: false }, "{text}");
+            assert_eq!(whole(text), Meaning { writes: true, ..Meaning::default() }, "{text}");
         }
         assert!(Meaning::of(b"INSERT INTO t VALUES (1", false).writes);
         assert!(!Meaning::of(b"INSERT INTO t VALUES (1)", false).is_change);

@@ -11,6 +11,7 @@ use crate::audit::Lost;
 use crate::invariant::{Checked, Finding};
 use crate::metrics::{Percentiles, percent};
 use crate::outcome::{Abort, OutcomeClass, Refusal};
+use crate::pg::load::Protocol;
 use crate::plan::Load;
 use crate::record::{Control, Moment, RunRecord, TurnRecord};
 use crate::threshold::State;
@@ -93,8 +94,13 @@ fn heading(record: &RunRecord, width: u16) -> String {
         None => plan.load.words(),
     };
     let pool = plan.pool_size.map_or(String::new(), |size| format!(", a pool of {size} connections"));
+    let protocol = match plan.protocol {
+        Protocol::Prepared => String::new(),
+        other => format!(", {} protocol", other.word()),
+    };
+    let via = record.server.via.as_ref().map_or(String::new(), |via| format!(" through {}, {}", via.address, via.between.words()));
     let line = format!(
-        "{load}{pool}, {retry}; PostgreSQL {} at {}; response times in ms, of committed iterations",
+        "{load}{pool}{protocol}, {retry}; PostgreSQL {} at {}{via}; response times in ms, of committed iterations",
         record.server.version, record.server.address
     );
     wrap(&line, width, "")

@@ -28,6 +28,7 @@ use crate::history::{Applied, Mark, Writer};
 use crate::metrics::{Recorder, SoFar, Tick};
 use crate::outcome::{Abort, Outcome};
 use crate::pg::ConnectOptions;
+use crate::pg::load::Manner;
 use crate::plan::{Load, Plan};
 use crate::record::{PoolRecord, Rules};
 use crate::{Error, Result};
@@ -51,6 +52,8 @@ pub struct Turn {
     pub work: Arc<Work>,
     /// The server.
     pub options: ConnectOptions,
+    /// How connections speak to it, and what is between.
+    pub manner: Manner,
     /// Number of the run, as in the ledger.
     pub run: i32,
     /// Whether it ends with the first breach that a client sees: a control has nothing more to show.
@@ -305,7 +308,7 @@ pub async fn drive(
     let vus = turn.load.vus();
     let threads = turn.plan.threads.min(vus as usize).max(1);
     let application_name = application_name(turn.run);
-    let opener = Opener { options: turn.options.clone(), work: turn.work.clone() };
+    let opener = Opener { options: turn.options.clone(), manner: turn.manner, work: turn.work.clone() };
     let pool = match turn.plan.pool() {
         Some(settings) => {
             let door = Door { opener: opener.clone(), application_name: application_name.clone() };

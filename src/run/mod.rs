@@ -19,6 +19,7 @@ mod rounds;
 mod seconds;
 pub mod stock;
 mod turn;
+mod via;
 mod vu;
 pub mod work;
 
@@ -37,10 +38,11 @@ use crate::audit::{Audit, Counters};
 use crate::fault::{self, Reach};
 use crate::history::Asking;
 use crate::invariant::{self, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, When, run_all};
-use crate::pg::ConnectOptions;
 use crate::pg::admin::{self, Lease, Session};
 use crate::pg::cluster::Running;
+use crate::pg::load::{Between, Manner};
 use crate::pg::tally::Tally;
+use crate::pg::{ConnectOptions, Place};
 use crate::plan::{Load, Plan, Workload};
 use crate::proxy::Proxy;
 use crate::record::{Cleanup, Control, Dataset, Moment, NotRun, RunRecord, SCHEMA_VERSION, Server, TurnRecord};
@@ -60,6 +62,8 @@ pub struct Request {
     pub plan: Plan,
     /// On which database.
     pub options: ConnectOptions,
+    /// What the load goes through, and nothing else: a pooler, a proxy.
+    pub via: Option<Place>,
     /// Subcommand, for messages and `pg_stat_activity`.
     pub command_name: &'static str,
     /// The command that runs it again.
@@ -109,8 +113,10 @@ enum Ground {
 pub struct Context<'a> {
     plan: &'a Plan,
     options: &'a ConnectOptions,
-    /// How the load connects: the same way, or through the proxy.
+    /// How the load connects: the same way, by another address, or through the proxy.
     load_options: ConnectOptions,
+    /// How it speaks, and what is between.
+    manner: Manner,
     /// The server, if it is ours.
     server: Option<Arc<Running>>,
     /// What the load connects through, where the wire is to break.
@@ -171,6 +177,7 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
     let Request {
         plan,
         options,
+        via,
         command_name,
         command,
         verify,
@@ -199,8 +206,15 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
     };
     let lease = Arc::new(Mutex::new(Lease::take(&options, command_name).await?));
     faults::check_alone(&mut session, &plan.faults, &options).await?;
-    let server = server(&mut session, &options).await?;
-    check_connections(&mut session, &plan).await?;
+    let mut server = server(&mut session, &options).await?;
+    if let Some(place) = &via {
+        server.via = Some(via::prove(&mut session, &options, place, &plan).await?);
+    }
+    let between = server.via.as_ref().map(|via| via.between).unwrap_or_default();
+    let manner = Manner { protocol: plan.protocol, between };
+    // Where it goes, and before which the wire would break.
+    let load_target = via.map_or_else(|| options.clone(), |place| options.through(&place));
+    check_connections(&mut session, &plan, between).await?;
     let id = identify(wall_clock);
     let mut record = RunRecord {
         schema_version: SCHEMA_VERSION,
@@ -239,7 +253,7 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
         own_schema::set_up(&mut session, sql, &sql.schema).await?;
         // What the server would refuse is told now, not after the controls.
         let work = Work::Own(OwnWork::new(sql, &sql.schema, plan.load.vus(), plan.rng_seed));
-        Opener { options: options.clone(), work: Arc::new(work) }.open("dbstress/prepare").await?;
+        Opener { options: load_target.clone(), manner, work: Arc::new(work) }.open("dbstress/prepare").await?;
         path = vec![&sql.schema];
     }
     if !invariants.is_empty() {
@@ -283,12 +297,13 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
             .cure("make the state directory writable, or choose another with --state-dir")
     })?;
     let breaks_wire = plan.faults.iter().any(|planned| planned.fault.reach() == Reach::Wire);
-    let proxy = if breaks_wire { Some(Arc::new(Proxy::start(&options).await?)) } else { None };
+    let proxy = if breaks_wire { Some(Arc::new(Proxy::start(&load_target).await?)) } else { None };
     let claimed: Vec<Invariant> = invariants.iter().filter(|i| plan.claims.contains(&i.name)).cloned().collect();
     let context = Context {
         plan: &plan,
         options: &options,
-        load_options: proxy.as_ref().map_or_else(|| options.clone(), |proxy| proxy.options().clone()),
+        load_options: proxy.as_ref().map_or(load_target, |proxy| proxy.options().clone()),
+        manner,
         server: own_server,
         proxy,
         lease: lease.clone(),
@@ -529,10 +544,10 @@ async fn server(session: &mut Session, options: &ConnectOptions) -> Result<Serve
         .await?;
     let settings: BTreeMap<String, String> =
         rows.into_iter().filter_map(|row| Some((row.first()?.clone()?, row.get(1)?.clone()?))).collect();
-    Ok(Server { address: options.to_string(), version, settings })
+    Ok(Server { address: options.to_string(), version, settings, via: None })
 }
 
-async fn check_connections(session: &mut Session, plan: &Plan) -> Result<()> {
+async fn check_connections(session: &mut Session, plan: &Plan, between: Between) -> Result<()> {
     let most = session.integer("SELECT current_setting('max_connections')::bigint").await?;
     let reserved = session.integer("SELECT current_setting('superuser_reserved_connections')::bigint").await?;
     let taken = session
@@ -542,7 +557,11 @@ async fn check_connections(session: &mut Session, plan: &Plan) -> Result<()> {
         )
         .await?;
     let left = most - reserved - taken - OTHER_CONNECTIONS;
-    let wanted = plan.pool_size.unwrap_or(plan.load.vus()) * twin::connections(plan.bug());
+    // How many there are at once is the pooler's affair: whoever finds none free waits for one.
+    let wanted = match between.shares_sessions() {
+        true => 1,
+        false => plan.pool_size.unwrap_or(plan.load.vus()) * twin::connections(plan.bug()),
+    };
     if i64::from(wanted) <= left {
         return Ok(());
     }
@@ -550,14 +569,23 @@ async fn check_connections(session: &mut Session, plan: &Plan) -> Result<()> {
     Err(Error::usage(format!(
         "{wanted} {}, and {} are left (max_connections {most}, {reserved} reserved, {taken} taken by others, \
          {OTHER_CONNECTIONS} for dbstress itself)",
-        if plan.pool_size.is_some() { "connections are wanted for the pool" } else { "virtual users need a connection each" },
+        match plan.pool_size {
+            _ if between.shares_sessions() => "connection at least is wanted for the pooler",
+            Some(_) => "connections are wanted for the pool",
+            None => "virtual users need a connection each",
+        },
         left.max(0)
     ))
-    .cure(format!(
-        "--{} {} or fewer\nor ALTER SYSTEM SET max_connections = {needed}, and restart the server",
-        if plan.pool_size.is_some() { "pool-size" } else { "vus, or --pool-size," },
-        left.max(1)
-    )))
+    .cure(match plan.pool_size {
+        _ if between.shares_sessions() => {
+            format!("close others, or ALTER SYSTEM SET max_connections = {needed}, and restart the server")
+        }
+        size => format!(
+            "--{} {} or fewer\nor ALTER SYSTEM SET max_connections = {needed}, and restart the server",
+            if size.is_some() { "pool-size" } else { "vus, or --pool-size," },
+            left.max(1)
+        ),
+    }))
 }
 
 /// `20261121-053301250-1234`: when, to the millisecond, and which process.

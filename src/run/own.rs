@@ -6,7 +6,7 @@ use super::work::{Attempt, Intention, Weights, What, Who};
 use crate::history::{Applied, OpId};
 use crate::outcome::{Abort, Refusal};
 use crate::pg::admin::{identifier, literal};
-use crate::pg::load::{Connection, Ending, Failure, Isolation, Parameters, Phase, Reply, Statement, Transaction};
+use crate::pg::load::{Between, Connection, Ending, Failure, Isolation, Parameters, Phase, Reply, Statement, Transaction};
 use crate::program::{self, Capture, Else, Given, Program, Slot, StatementKind, Step, Value};
 use crate::random::Random;
 use crate::scenario::{Meaning, Sql, SqlOperation};
@@ -36,6 +36,8 @@ struct OwnOperation {
 
 /// What was prepared of one operation.
 pub struct Prepared {
+    /// Says in each transaction where unqualified names are looked for, if nothing that is told to a session stays with it.
+    path: Option<Statement>,
     /// By step.
     statements: Vec<Option<PreparedStatement>>,
     /// One statement that is a transaction by itself, at the level that the scenario names.
@@ -90,10 +92,37 @@ impl OwnWork {
         Intention { operation: self.weights.choose(random), what: What::Own(random.clone()) }
     }
 
-    pub(super) async fn prepare(&self, connection: &mut Connection) -> Result<Vec<Prepared>> {
-        if let Some(schema) = &self.schema {
-            connection.ask(&format!("SELECT set_config('search_path', {}, false)", literal(&identifier(schema)))).await?;
+    pub(super) async fn prepare(&self, connection: &mut Connection, between: Between) -> Result<Vec<Prepared>> {
+        let Some(schema) = &self.schema else { return self.prepare_there(connection, between, None).await };
+        let there = |is_local: bool| format!("SELECT set_config('search_path', {}, {is_local})", literal(&identifier(schema)));
+        if !between.shares_sessions() {
+            connection.ask(&there(false)).await?;
+            return self.prepare_there(connection, between, None).await;
         }
+        let usual = format!("SELECT current_schemas(false) = ARRAY[{}::name]", literal(schema));
+        if connection.ask(&usual).await?.as_deref() == Some("t") {
+            return self.prepare_there(connection, between, None).await;
+        }
+        if let Some(operation) = self.operations.iter().find(|operation| !operation.is_wrapped) {
+            let name = &operation.plan.name;
+            return Err(Error::usage(format!(
+                "`{name}` begins and ends transactions by itself, and a pooler does not let a session keep where its tables are"
+            ))
+            .cure(format!(
+                "ALTER ROLE … SET search_path = {}; or leave BEGIN and COMMIT to dbstress (sql or statements); or leave out --via",
+                identifier(schema)
+            )));
+        }
+        // What is prepared looks for its names where it will be run.
+        connection.ask("BEGIN").await?;
+        connection.ask(&there(true)).await?;
+        let prepared = self.prepare_there(connection, between, Some(&there(true))).await?;
+        connection.ask("COMMIT").await?;
+        Ok(prepared)
+    }
+
+    /// Prepares, where names are looked for as they are to be, or will be with `path`.
+    async fn prepare_there(&self, connection: &mut Connection, between: Between, path: Option<&str>) -> Result<Vec<Prepared>> {
         let default = connection.ask("SHOW default_transaction_isolation").await?.unwrap_or_default();
         let mut all = Vec::new();
         for operation in &self.operations {
@@ -111,11 +140,18 @@ impl OwnWork {
             let mut sent = program.statements().zip(statements.iter().flatten());
             let is_alone = match (sent.next(), sent.next()) {
                 (Some((only, prepared)), None) => {
-                    default == operation.plan.isolation.setting() && can_stand_alone(only, prepared.may_write)
+                    // Of a pooler's sessions each may have another default.
+                    !between.shares_sessions()
+                        && default == operation.plan.isolation.setting()
+                        && can_stand_alone(only, prepared.may_write)
                 }
                 _ => false,
             };
-            all.push(Prepared { statements, is_alone });
+            let path = match path {
+                Some(sql) => Some(connection.prepare(sql).await?),
+                None => None,
+            };
+            all.push(Prepared { path, statements, is_alone });
         }
         Ok(all)
     }
@@ -138,6 +174,12 @@ impl OwnWork {
         let variables = scratch.begin(self, number, who);
         let is_wrapped = operation.is_wrapped && !prepared.is_alone;
         if is_wrapped && let Err(failure) = connection.begin(operation.plan.isolation).await {
+            return Attempt::Failed(failure);
+        }
+        if let Some(path) = &prepared.path
+            && let Err(failure) = connection.execute(path, |_| {}).await
+        {
+            connection.roll_back().await;
             return Attempt::Failed(failure);
         }
         let mut run = Run { operation, connection, phase, has_committed: false, has_written: false };

@@ -8,6 +8,8 @@ use crate::Result;
 use crate::history::{OpId, Reader};
 use crate::outcome::Outcome;
 use crate::pg::admin::{Session, SqlError, literal};
+use crate::pg::load::Between;
+use crate::workload::booking::Place;
 
 /// How long sessions of the run may take to go by themselves.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -16,13 +18,14 @@ const ASK_EVERY: Duration = Duration::from_millis(20);
 /// How often a marker is claimed before its operation counts as unresolved.
 const CLAIMS: u32 = 10;
 
-/// Waits until no session of the run is left and no prepared transaction exists; what does not go by itself is terminated.
+/// Waits until no session of the run is left and no prepared transaction exists; what does not go by itself is terminated. Behind a pooler
+/// sessions outlive their clients, idle and still called as the last of them: there no session of the run may be in a transaction.
 /// `None` if it is quiet, otherwise what is still there.
 ///
 /// # Errors
 /// When the server cannot be asked.
-pub async fn quiesce(session: &mut Session, run: i32) -> Result<Option<String>> {
-    let ours = sessions(run);
+pub async fn quiesce(session: &mut Session, run: i32, between: Between) -> Result<Option<String>> {
+    let ours = sessions(run, between);
     let began = Instant::now();
     let mut terminated = false;
     loop {
@@ -47,10 +50,11 @@ pub async fn quiesce(session: &mut Session, run: i32) -> Result<Option<String>> 
 }
 
 /// The sessions of the run, as what follows a SELECT's columns. Other databases of the server have runs of the same number.
-fn sessions(run: i32) -> String {
+fn sessions(run: i32, between: Between) -> String {
     let name = literal(&format!("{}/", application_name(run)));
+    let at_work = if between.is_pooler() { " AND state IS DISTINCT FROM 'idle'" } else { "" };
     format!(
-        "FROM pg_stat_activity WHERE datname = current_database() AND starts_with(application_name, {name}) AND pid <> pg_backend_pid()"
+        "FROM pg_stat_activity WHERE datname = current_database() AND starts_with(application_name, {name}) AND pid <> pg_backend_pid(){at_work}"
     )
 }
 
@@ -59,7 +63,9 @@ fn sessions(run: i32) -> String {
 ///
 /// # Errors
 /// When the server cannot be asked. A history that cannot be read has no unknowns here; the audit says so.
-pub async fn resolve(session: &mut Session, schema: &str, run: i32, strategy: &str, histories: &[PathBuf]) -> Result<()> {
+pub async fn resolve(session: &mut Session, place: &Place, histories: &[PathBuf], between: Between) -> Result<()> {
+    let Place { schema, run, strategy, .. } = place;
+    let ours = sessions(*run, between);
     for path in histories {
         let Ok(reader) = Reader::open(path) else { continue };
         for record in reader.operations() {
@@ -67,7 +73,7 @@ pub async fn resolve(session: &mut Session, schema: &str, run: i32, strategy: &s
             if record.outcome != Outcome::Unknown {
                 continue;
             }
-            let op = OpId::new(run, record.vu, record.n);
+            let op = OpId::new(*run, record.vu, record.n);
             // Who has a key goes on after a COMMIT that is not answered: any of its attempts may have been the one.
             let first = if record.asking.is_some() { 1 } else { record.attempts };
             let fence = format!(
@@ -80,13 +86,13 @@ pub async fn resolve(session: &mut Session, schema: &str, run: i32, strategy: &s
                 record.attempts,
                 record.authorisation
             );
-            claim(session, &fence, run).await?;
+            claim(session, &fence, &ours).await?;
         }
     }
     Ok(())
 }
 
-async fn claim(session: &mut Session, fence: &str, run: i32) -> Result<(), SqlError> {
+async fn claim(session: &mut Session, fence: &str, ours: &str) -> Result<(), SqlError> {
     for _ in 0..CLAIMS {
         // The transaction of the unanswered attempt may still hold the key; it will not for long.
         let claimed = session.execute(&format!("BEGIN; SET LOCAL lock_timeout = '500ms'; {fence}; COMMIT")).await;
@@ -94,7 +100,7 @@ async fn claim(session: &mut Session, fence: &str, run: i32) -> Result<(), SqlEr
         session.execute("ROLLBACK").await?;
         match error.code.as_deref() {
             Some("55P03") => {
-                session.rows(&format!("SELECT pg_terminate_backend(pid) {}", sessions(run))).await?;
+                session.rows(&format!("SELECT pg_terminate_backend(pid) {ours}")).await?;
             }
             _ => return Err(error),
         }

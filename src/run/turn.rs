@@ -15,7 +15,7 @@ use super::own::OwnWork;
 use super::stock::{Size, Stock};
 use super::work::{BookingWork, Opener, Weights, Work};
 use super::{Context, Ground, Judged, collect, control, evidence, faults, live, quiesce};
-use crate::audit::{Audit, Expectation, Lifetimes};
+use crate::audit::{Audit, Counters, Expectation, Lifetimes};
 use crate::bug::Bug;
 use crate::fault::{Arena, Injector};
 use crate::invariant::{DEFAULT_SEARCH_PATH, Invariant, When, run_all};
@@ -35,6 +35,9 @@ use crate::{Error, Result};
 pub(super) const CHECK_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long the watchers may take to end once they are told to.
 const WATCHERS_END: Duration = Duration::from_secs(15);
+
+/// What goes on beside the load, and what it comes to.
+type Watching<T> = JoinHandle<Result<T>>;
 
 /// What a turn tests.
 #[derive(Clone)]
@@ -89,6 +92,7 @@ async fn load(
         load: leg.load.clone(),
         work,
         options: context.load_options.clone(),
+        manner: context.manner,
         run: leg.run,
         until_breach: leg.until_breach,
         // Only bookings keep a ledger that a history could be reconciled with; but where something goes wrong, it shows who recovered when.
@@ -109,7 +113,7 @@ async fn load(
 
 /// The settings of a session of the load that say what an acknowledgement is worth.
 async fn settings(context: &Context<'_>, work: &Arc<Work>) -> Result<BTreeMap<String, String>> {
-    let opener = Opener { options: context.load_options.clone(), work: work.clone() };
+    let opener = Opener { options: context.load_options.clone(), manner: context.manner, work: work.clone() };
     let mut connection = opener.connect("dbstress/settings").await?;
     let mut settings = BTreeMap::new();
     for name in faults::DURABILITY {
@@ -152,10 +156,13 @@ async fn judge(
     (swept, beginning): (Option<Swept>, Option<Beginning>),
     invariants: &[Invariant],
 ) -> Result<Judged> {
-    let restless = quiesce::quiesce(session, leg.run).await?;
+    let restless = quiesce::quiesce(session, leg.run, context.manner.between).await?;
     let counters = match beginning {
         // Best effort: nothing is proved with it.
-        Some(beginning) => beginning.until_now(session).await.ok(),
+        Some(beginning) => {
+            let is_pooled = context.manner.between.is_pooler();
+            beginning.until_now(session).await.ok().map(|counters| Counters { is_pooled, ..counters })
+        }
         None => None,
     };
     let cleanup = match (&leg.subject, context.plan.keys(), swept) {
@@ -164,7 +171,7 @@ async fn judge(
     };
     let (audit, search_path) = match &leg.subject {
         Subject::Booking(_, _, place) => {
-            quiesce::resolve(session, place.schema, place.run, place.strategy, &driven.histories).await?;
+            quiesce::resolve(session, place, &driven.histories, context.manner.between).await?;
             let expectation = Expectation {
                 contest_units: context.plan.round().map(|(units, _)| units),
                 vus: leg.load.vus(),
@@ -211,7 +218,7 @@ pub(super) async fn tested(
         (Ground::Clinic { .. }, None) => return Err(Error::inconclusive("a booking needs a strategy: this is a bug in dbstress")),
     };
     let leg = Leg { subject, run, load: context.plan.load.clone(), until_breach: false, label: name.to_owned() };
-    let beginning = Beginning::read(session, &context.tally).await?;
+    let counted_from = Beginning::read(session, &context.tally).await?;
     let (stop, stopped) = channel(false);
     let (began, has_begun) = channel(None);
     let probes = probes(context, run, has_begun)?.map(|watch| tokio::spawn(async { Ok(probe::watch(watch).await) }));
@@ -248,7 +255,7 @@ pub(super) async fn tested(
     let driven = driven?;
     // A server that is gone cannot be asked; what the clients measured is kept.
     let judged = match reconnected(context, session, driven.failure.is_some()).await {
-        Ok(()) => judge(context, session, &leg, driven, (swept, Some(beginning)), context.invariants).await?,
+        Ok(()) => judge(context, session, &leg, driven, (swept, Some(counted_from)), context.invariants).await?,
         Err(error) => {
             let mut audit = Audit::default();
             audit.incomplete("the server was lost before anything could be reconciled".into());
@@ -287,7 +294,7 @@ fn probes(context: &Context<'_>, run: i32, began: watch::Receiver<Option<Instant
     Ok(Some(Watch { options: context.options.clone(), prefix, interval: evidence.probe_interval, probes, began }))
 }
 
-async fn ended<T>(task: Option<JoinHandle<Result<T>>>) -> Option<T> {
+async fn ended<T>(task: Option<Watching<T>>) -> Option<T> {
     tokio::time::timeout(WATCHERS_END, task?).await.ok()?.ok()?.ok()
 }
 
@@ -325,7 +332,7 @@ fn record(
     let recorder = &judged.driven.recorder;
     let counts = recorder.counts().clone();
     let seconds = measured(plan, &leg.load, &judged.driven).as_secs_f64();
-    let figures = Figures::new(plan, recorder, seconds).with_pool(judged.driven.pool.as_ref());
+    let figures = Figures::new(plan, recorder, seconds).with_connections(judged.driven.pool.as_ref(), &watched);
     let thresholds: Vec<_> = plan.thresholds.iter().map(|t| t.evaluate(&figures)).collect();
     let mut gates = evidence::gates(plan, strategy, &counts, &figures, &judged.audit, (&sessions, &watched), &live);
     let (faults, unread) = match faults::records(plan, &judged.driven) {

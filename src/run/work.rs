@@ -9,7 +9,7 @@ use crate::bug::Bug;
 use crate::history::{Applied, Asking, OpId, OperationKind};
 use crate::outcome::Outcome;
 use crate::outcome::{Abort, Refusal};
-use crate::pg::load::{Connection, Ending, Failure, Isolation, Phase, Tx};
+use crate::pg::load::{Connection, Ending, Failure, Isolation, Manner, Phase, Tx};
 use crate::random::Random;
 use crate::scenario::{Booking as BookingPlan, Targets};
 use crate::strategy::Operation as _;
@@ -156,12 +156,13 @@ impl Work {
             Self::Booking(BookingWork { plan, place, strategy, .. }) => match plan.keys {
                 Some(keys) => Prepared::Keyed(Box::new(KeyedStatements::prepare(connection, place, keys, plan.bug).await?)),
                 None if plan.bug == Some(Bug::NestedTransaction) => {
-                    let nested = Nested::open(&opener.options, application_name, connection, place, *strategy, plan.hold);
+                    let second = opener.another(application_name).await?;
+                    let nested = Nested::open(second, connection, place, *strategy, plan.hold);
                     Prepared::Nested(Box::new(nested.await?))
                 }
                 None => Prepared::Booking(Box::new(Statements::prepare(connection, place, plan.bug, None).await?)),
             },
-            Self::Own(work) => Prepared::Own(work.prepare(connection).await?),
+            Self::Own(work) => Prepared::Own(work.prepare(connection, opener.manner.between).await?),
         })
     }
 
@@ -433,6 +434,8 @@ impl Session {
 pub struct Opener {
     /// The server.
     pub options: crate::pg::ConnectOptions,
+    /// How connections speak to it, and what is between.
+    pub manner: Manner,
     /// What they are opened for.
     pub work: Arc<Work>,
 }
@@ -443,13 +446,18 @@ impl Opener {
     /// # Errors
     /// When it fails.
     pub async fn connect(&self, application_name: &str) -> Result<Connection> {
-        let mut connection = Connection::open(&self.options, application_name, &self.work.levels()).await?;
+        let mut connection = self.another(application_name).await?;
         if let Work::Booking(work) = &*self.work
             && let Some(setting) = twin::session_setting(work.plan.bug)
         {
             connection.ask(setting).await?;
         }
         Ok(connection)
+    }
+
+    /// Connects, with the levels that its transactions name and no other settings.
+    async fn another(&self, application_name: &str) -> Result<Connection> {
+        Connection::open_in(self.manner.protocol, &self.options, application_name, &self.work.levels()).await
     }
 
     /// Opens one.

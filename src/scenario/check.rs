@@ -228,6 +228,7 @@ impl Reader<'_> {
             pool_size,
             pool_timeout,
             pool_recycle,
+            protocol,
             rng_seed,
             retry,
         } = load;
@@ -265,6 +266,7 @@ impl Reader<'_> {
             pool_size,
             pool_timeout: self.duration("load.pool_timeout", pool_timeout.as_deref()),
             pool_recycle: pool_recycle.unwrap_or_default(),
+            protocol: protocol.unwrap_or_default(),
             rng_seed: rng_seed.unwrap_or(42),
             retry: Retry {
                 deadline: self.duration("load.retry.deadline", deadline.as_deref()).unwrap_or(Retry::default().deadline),

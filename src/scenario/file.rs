@@ -15,6 +15,7 @@ use serde_json::Value as Json;
 use super::InFlight;
 use crate::history::{Asking, OperationKind};
 use crate::pace::Arrival;
+use crate::pg::load::Protocol;
 use crate::pg::pool::Recycle;
 use crate::pg::retry::Backoff;
 
@@ -120,6 +121,9 @@ pub struct LoadFile {
     #[serde(default)]
     #[schemars(schema_with = "words::<Recycle>")]
     pub pool_recycle: Option<Recycle>,
+    /// How statements are sent, as pgbench -M has it: by a name, without one, or as one text. Default: prepared.
+    #[serde(default)]
+    pub protocol: Option<Protocol>,
     /// What random choices are made from: the same number makes the same choices. Default: 42.
     pub rng_seed: Option<u64>,
     /// How an iteration goes on after an attempt that may be tried again.

@@ -24,7 +24,7 @@ use crate::history::{Asking, OperationKind};
 use crate::invariant::Invariant;
 use crate::outcome::Sqlstate;
 use crate::pace::{Arrival, Ramp, Stage, Think};
-use crate::pg::load::Isolation;
+use crate::pg::load::{Isolation, Protocol};
 use crate::pg::pool::Recycle;
 use crate::pg::retry::Retry;
 use crate::probe::{self, Probe};
@@ -93,6 +93,8 @@ pub struct Load {
     pub pool_timeout: Option<Duration>,
     /// What the pool does with a connection before it lends it again.
     pub pool_recycle: Recycle,
+    /// How statements are sent.
+    pub protocol: Protocol,
     /// What random choices are made from.
     pub rng_seed: u64,
     /// How failed attempts are tried again.

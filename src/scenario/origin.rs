@@ -175,6 +175,7 @@ impl Values {
         self.maybe("load.pool_size", load.pool_size);
         self.maybe("load.pool_timeout", load.pool_timeout.map(duration_text));
         self.maybe("load.pool_recycle", load.pool_size.map(|_| load.pool_recycle.name()));
+        self.put("load.protocol", load.protocol.word());
         self.put("load.rng_seed", load.rng_seed);
         self.put("load.retry.deadline", duration_text(load.retry.deadline));
         self.maybe("load.retry.attempts", load.retry.attempts);

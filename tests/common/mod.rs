@@ -219,6 +219,7 @@ async fn run_with(
         server,
         plan,
         options: options.clone(),
+        via: None,
         command_name: "contention",
         command: "dbstress contention".into(),
         verify: "dbstress verify".into(),

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Session;
 use crate::pg::ConnectOptions;
+use crate::pg::load::require_direct;
 use crate::{Error, Result};
 
 /// Key of the advisory lock that makes one run per database: the bytes of "dbstress".
@@ -24,8 +25,14 @@ impl Lease {
     /// Takes the lease for `command`.
     ///
     /// # Errors
-    /// Inconclusive, naming the holder, when another dbstress works on this database.
+    /// Inconclusive, naming the holder, when another dbstress works on this database. Usage, when a pooler is between, which would lend the lease
+    /// to others.
     pub async fn take(options: &ConnectOptions, command: &str) -> Result<Self> {
+        require_direct(options).await?;
+        Self::take_directly(options, command).await
+    }
+
+    async fn take_directly(options: &ConnectOptions, command: &str) -> Result<Self> {
         let mut session = Session::connect(options, &format!("{command} of process {}", std::process::id())).await?;
         let asked = Instant::now();
         loop {
@@ -64,7 +71,7 @@ impl Lease {
     /// # Errors
     /// Inconclusive, when somebody else has it.
     pub async fn take_again(&mut self, options: &ConnectOptions) -> Result<()> {
-        match Self::take(options, &self.command).await {
+        match Self::take_directly(options, &self.command).await {
             Ok(again) => *self = again,
             Err(error) => {
                 self.lost = Some(error.to_string());

@@ -13,7 +13,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection, Row, ValueRef};
 
 use crate::pg::load::Transaction;
 use crate::pg::tally::{Answer, Follower};
-use crate::pg::{ConnectOptions, Host, SslMode};
+use crate::pg::{ConnectOptions, Host, SslMode, load};
 use crate::{Error, Result};
 
 pub use lease::Lease;
@@ -252,6 +252,10 @@ fn driver_options(options: &ConnectOptions, role: &str) -> PgConnectOptions {
 }
 
 fn connect_error(options: &ConnectOptions, error: sqlx::Error) -> Error {
+    // What PgBouncer says of a setting that it would have to keep for each client.
+    if error.to_string().contains("unsupported startup parameter") {
+        return load::is_pooler(options).because(error);
+    }
     let code = match &error {
         sqlx::Error::Database(e) => e.code().map(|c| c.into_owned()),
         _ => None,

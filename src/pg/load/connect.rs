@@ -6,7 +6,7 @@ use tokio_postgres::{CancelToken, Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::wire::{Failure, Parameters, Reply, Row, Statement, Transaction, Wire};
-use super::{Ending, Isolation, handshake, tls};
+use super::{Ending, Isolation, Protocol, handshake, tls};
 use crate::outcome::{Abort, Certainty, Signal, Stage, certainty};
 use crate::pg::{ConnectOptions, Host, SslMode};
 use crate::{Error, Result};
@@ -22,6 +22,7 @@ pub struct Connection {
     rollback: Statement,
     options: ConnectOptions,
     cancel: CancelToken,
+    greeted_by: Option<i32>,
     tls: MakeRustlsConnect,
 }
 
@@ -31,18 +32,33 @@ impl Connection {
     /// # Errors
     /// The failure of the connection or of the check.
     pub async fn open(options: &ConnectOptions, application_name: &str, levels: &[Isolation]) -> Result<Self> {
+        Self::open_in(Protocol::default(), options, application_name, levels).await
+    }
+
+    /// As [`Self::open`], in another protocol.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn open_in(
+        protocol: Protocol,
+        options: &ConnectOptions,
+        application_name: &str,
+        levels: &[Isolation],
+    ) -> Result<Self> {
         let tls = tls::connector(options)?;
         let opening = tokio::time::timeout(CONNECT_TIMEOUT, handshake::open(options, application_name, tls.clone()));
-        let (stream, cancel) = opening.await.map_err(|_| no_answer(options))?.map_err(|e| match e {
-            handshake::Failed::Socket(error) => {
-                Error::inconclusive(format!("a load connection to PostgreSQL at {options} failed")).because(error)
-            }
-            handshake::Failed::Driver(error) => open_error(options, error),
-        })?;
-        let mut wire = Wire::new(stream, options.counted.clone());
+        let handshake::Opened { stream, cancel, greeted_by } =
+            opening.await.map_err(|_| no_answer(options))?.map_err(|e| match e {
+                handshake::Failed::Socket(error) => {
+                    Error::inconclusive(format!("a load connection to PostgreSQL at {options} failed")).because(error)
+                }
+                handshake::Failed::Driver(error) => open_error(options, error),
+            })?;
+        let mut wire = Wire::new(stream, protocol, options.counted.clone());
         let commit = prepared(&mut wire, "COMMIT").await?;
         let rollback = prepared(&mut wire, "ROLLBACK").await?;
-        let mut connection = Self { wire, begin: [const { None }; 3], commit, rollback, options: options.clone(), cancel, tls };
+        let mut connection =
+            Self { wire, begin: [const { None }; 3], commit, rollback, options: options.clone(), cancel, greeted_by, tls };
         for level in levels {
             connection.check(*level).await?;
             connection.begin[*level as usize] = Some(prepared(&mut connection.wire, level.begin()).await?);
@@ -77,11 +93,22 @@ impl Connection {
     /// # Errors
     /// The server's answer.
     pub async fn ask(&mut self, sql: &str) -> Result<Option<String>> {
-        self.wire
-            .query(sql)
-            .await
-            .map_err(|e| Error::inconclusive(format!("PostgreSQL refuses a statement: {sql}")).because(reason(&e)))?;
+        let answer = self.query(sql).await;
+        answer.map_err(|e| Error::inconclusive(format!("PostgreSQL refuses a statement: {sql}")).because(reason(&e)))
+    }
+
+    /// As [`Self::ask`], where the answer may well be an error.
+    ///
+    /// # Errors
+    /// The server's answer; a transaction has failed then.
+    pub async fn query(&mut self, sql: &str) -> std::result::Result<Option<String>, Failure> {
+        self.wire.query(sql).await?;
         Ok(self.wire.row().and_then(|row| row.values().next().flatten().map(str::to_owned)))
+    }
+
+    /// The number of the process that serves it, as it was told when it was opened; `None` if it was told none.
+    pub fn greeted_by(&self) -> Option<i32> {
+        self.greeted_by
     }
 
     /// Begins a transaction.
@@ -243,6 +270,8 @@ fn open_error(options: &ConnectOptions, error: tokio_postgres::Error) -> Error {
     let error = Error::inconclusive(message).because(error);
     match code.as_deref() {
         Some("53300") => error.cure("lower --vus, raise max_connections, or close other clients"),
+        // PgBouncer's words, with a code that says nothing.
+        _ if error.to_string().contains("max_client_conn") => error.cure("lower --vus, or raise max_client_conn of the pooler"),
         _ => error,
     }
 }

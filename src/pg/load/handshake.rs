@@ -70,31 +70,36 @@ impl Stream {
     }
 }
 
+/// A connection whose server is ready.
+pub(super) struct Opened {
+    pub stream: Stream,
+    /// What cancels its statements.
+    pub cancel: CancelToken,
+    /// The number of the process that serves it, as it was greeted with; `None` if there was none.
+    pub greeted_by: Option<i32>,
+}
+
 /// Connects and authenticates.
 ///
 /// # Errors
 /// Of the socket, and the driver's, the server's refusal among them.
-pub(super) async fn open(
-    options: &ConnectOptions,
-    application_name: &str,
-    tls: MakeRustlsConnect,
-) -> Result<(Stream, CancelToken), Failed> {
+pub(super) async fn open(options: &ConnectOptions, application_name: &str, tls: MakeRustlsConnect) -> Result<Opened, Failed> {
     let mut config = config(options, application_name);
     match socket(options).await? {
         Socket::Unix(stream) => {
             // Encryption of what never leaves the machine is not on offer, and not asked for.
             config.ssl_mode(tokio_postgres::config::SslMode::Disable);
-            let (raw, _, cancel) = lend(&config, stream, tokio_postgres::NoTls).await?;
-            Ok((Stream::Unix(raw.ok_or_else(Failed::kept)?), cancel))
+            let Returned { raw, cancel, greeted_by, .. } = lend(&config, stream, tokio_postgres::NoTls).await?;
+            Ok(Opened { stream: Stream::Unix(raw.ok_or_else(Failed::kept)?), cancel, greeted_by })
         }
         Socket::Tcp(stream, host) => {
-            let (raw, encrypted, cancel) = lend(&config, stream, encryption(tls, host)).await?;
+            let Returned { raw, encrypted, cancel, greeted_by } = lend(&config, stream, encryption(tls, host)).await?;
             let stream = match (encrypted, raw) {
                 (Some(stream), _) => Stream::Tls(Box::new(stream)),
                 (None, Some(stream)) => Stream::Tcp(stream),
                 (None, None) => return Err(Failed::kept()),
             };
-            Ok((stream, cancel))
+            Ok(Opened { stream, cancel, greeted_by })
         }
     }
 }
@@ -145,8 +150,15 @@ impl Failed {
     }
 }
 
-/// What came back: the raw stream unless it was encrypted, the encrypted one if it was, and what cancels its statements.
-type Returned<S, T> = (Option<S>, Option<T>, CancelToken);
+/// What came back.
+struct Returned<S, T> {
+    /// Unless it was encrypted.
+    raw: Option<S>,
+    /// If it was.
+    encrypted: Option<T>,
+    cancel: CancelToken,
+    greeted_by: Option<i32>,
+}
 
 async fn lend<S, C>(config: &Config, stream: S, connector: C) -> Result<Returned<S, C::Stream>, Failed>
 where
@@ -161,11 +173,21 @@ where
     let cancel = client.cancel_token();
     // Neither says goodbye when it is dropped without having been driven.
     drop((client, connection));
-    Ok((raw.hand_back(), encrypted.hand_back(), cancel))
+    let greeted_by = encrypted.greeted_by().or_else(|| raw.greeted_by());
+    Ok(Returned { raw: raw.hand_back(), encrypted: encrypted.hand_back(), cancel, greeted_by })
 }
 
 /// A stream that the driver uses and somebody else owns. The lock is never contended: only the handshake uses it.
-struct Loan<S>(Arc<Mutex<Option<S>>>);
+struct Loan<S>(Arc<Mutex<Lent<S>>>);
+
+struct Lent<S> {
+    stream: Option<S>,
+    /// The last that was read from it.
+    heard: Vec<u8>,
+}
+
+/// BackendKeyData (process and key) and ReadyForQuery: what a greeting ends with. The driver keeps the numbers to itself.
+const GREETING: usize = 19;
 
 impl<S> Clone for Loan<S> {
     fn clone(&self) -> Self {
@@ -175,16 +197,24 @@ impl<S> Clone for Loan<S> {
 
 impl<S> Loan<S> {
     fn of(stream: Option<S>) -> Self {
-        Self(Arc::new(Mutex::new(stream)))
+        Self(Arc::new(Mutex::new(Lent { stream, heard: Vec::new() })))
     }
 
     fn hand_back(&self) -> Option<S> {
-        self.0.lock().ok()?.take()
+        self.0.lock().ok()?.stream.take()
+    }
+
+    /// Read from the end: what comes before it is for the driver to make sense of.
+    fn greeted_by(&self) -> Option<i32> {
+        match self.0.lock().ok()?.heard[..] {
+            [b'K', 0, 0, 0, 12, a, b, c, d, _, _, _, _, b'Z', 0, 0, 0, 5, _] => Some(i32::from_be_bytes([a, b, c, d])),
+            _ => None,
+        }
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut S) -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         match self.0.lock().ok().as_deref_mut() {
-            Some(Some(stream)) => f(stream),
+            Some(Lent { stream: Some(stream), .. }) => f(stream),
             _ => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
@@ -192,7 +222,14 @@ impl<S> Loan<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Loan<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.with(|s| Pin::new(s).poll_read(cx, buf))
+        let known = buf.filled().len();
+        let read = self.with(|s| Pin::new(s).poll_read(cx, buf));
+        if let Ok(mut lent) = self.0.lock() {
+            lent.heard.extend_from_slice(&buf.filled()[known..]);
+            let old = lent.heard.len().saturating_sub(GREETING);
+            lent.heard.drain(..old);
+        }
+        read
     }
 }
 
@@ -212,7 +249,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Loan<S> {
 
 impl<S: TlsStream + Unpin> TlsStream for Loan<S> {
     fn channel_binding(&self) -> ChannelBinding {
-        self.0.lock().ok().and_then(|s| s.as_ref().map(TlsStream::channel_binding)).unwrap_or_else(ChannelBinding::none)
+        self.0.lock().ok().and_then(|s| s.stream.as_ref().map(TlsStream::channel_binding)).unwrap_or_else(ChannelBinding::none)
     }
 }
 
@@ -237,7 +274,7 @@ where
         Box::pin(async move {
             let raw = stream.hand_back().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
             let encrypted = self.connector.connect(raw).await.map_err(Into::into)?;
-            *self.encrypted.0.lock().map_err(|_| io::Error::other("poisoned"))? = Some(encrypted);
+            self.encrypted.0.lock().map_err(|_| io::Error::other("poisoned"))?.stream = Some(encrypted);
             Ok(self.encrypted)
         })
     }

@@ -7,7 +7,9 @@
 use bytes::{Buf, BufMut, BytesMut};
 use postgres_protocol::message::frontend;
 
+use super::Protocol;
 use super::handshake::Stream;
+use super::spelled::Spelled;
 use crate::outcome::{Abort, Sqlstate};
 use crate::pg::tally::{Answer, Counted, Follower};
 
@@ -51,11 +53,10 @@ impl From<ServerError> for Failure {
     }
 }
 
-/// A prepared statement.
+/// A statement that was prepared: on the server or, in the protocols that know no names, here.
 #[derive(Debug, Clone)]
 pub struct Statement {
-    /// Bind up to the parameters, the length of the message still open.
-    bind: Box<[u8]>,
+    form: Form,
     parameters: u16,
     /// Names of the columns that it returns.
     columns: Box<[Box<str>]>,
@@ -66,6 +67,15 @@ impl Statement {
     pub fn columns(&self) -> &[Box<str>] {
         &self.columns
     }
+}
+
+/// How a statement is sent.
+#[derive(Debug, Clone)]
+enum Form {
+    /// Messages before the parameters; from byte `bind` on it is Bind, the length of the message still open.
+    Messages { head: Box<[u8]>, bind: usize },
+    /// One Query.
+    Text(Spelled),
 }
 
 /// Whether the session is in a transaction, as ReadyForQuery says.
@@ -150,13 +160,21 @@ impl<'r> Row<'r> {
 /// The bytes of a connection and the state of what was said.
 pub(super) struct Wire {
     stream: Stream,
+    protocol: Protocol,
     input: BytesMut,
     output: BytesMut,
+    /// Parameters on their way into a text.
+    values: BytesMut,
     /// Values of the first row of the last answer.
     row: Vec<u8>,
     has_row: bool,
+    /// What is asked for is what a statement is like: its answer is kept below.
+    is_describing: bool,
     columns: Vec<Box<str>>,
-    parameters: u16,
+    /// Object identifiers of the parameters' types.
+    parameters: Vec<u32>,
+    /// Types by their object identifiers, as they are spelled.
+    types: Vec<(u32, Box<str>)>,
     transaction: Transaction,
     /// The last answer had the tag COMMIT.
     has_committed: bool,
@@ -169,17 +187,21 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub fn new(stream: Stream, counted: Counted) -> Self {
+    pub fn new(stream: Stream, protocol: Protocol, counted: Counted) -> Self {
         Self {
             stream,
+            protocol,
             is_closed: false,
             follower: Follower::new(counted),
             input: BytesMut::with_capacity(INPUT_BYTES),
             output: BytesMut::with_capacity(OUTPUT_BYTES),
+            values: BytesMut::new(),
             row: Vec::new(),
             has_row: false,
+            is_describing: false,
             columns: Vec::new(),
-            parameters: 0,
+            parameters: Vec::new(),
+            types: Vec::new(),
             transaction: Transaction::Idle,
             has_committed: false,
             is_broken: false,
@@ -215,27 +237,66 @@ impl Wire {
         self.exchange().await
     }
 
-    /// Prepares a statement, whose parameters' types the server infers.
+    /// Prepares a statement, whose parameters' types the server infers. Only one of the protocols keeps it on the server by a name; in the
+    /// others the server says what it is like, and forgets it.
     pub async fn prepare(&mut self, sql: &str) -> Result<Statement, Failure> {
-        let name = format!("s{}", self.prepared);
-        self.prepared += 1;
+        let mut name = String::new();
+        if self.protocol == Protocol::Prepared {
+            name = format!("s{}", self.prepared);
+            self.prepared += 1;
+        }
         self.output.clear();
         self.columns.clear();
-        self.parameters = 0;
+        self.parameters.clear();
         let out = &mut self.output;
-        if frontend::parse(&name, sql, [], out).and_then(|()| frontend::describe(b'S', &name, out)).is_err() {
+        if frontend::parse(&name, sql, [], out).is_err() {
             // A zero byte: it cannot be said in this protocol.
             return Err(Failure::local(Abort::Other));
         }
+        let parse = if self.protocol == Protocol::Extended { out.to_vec() } else { Vec::new() };
+        if frontend::describe(b'S', &name, out).is_err() {
+            return Err(Failure::local(Abort::Other));
+        }
         frontend::sync(out);
-        self.exchange().await?;
-        let mut bind = Vec::with_capacity(16);
-        bind.extend([b'B', 0, 0, 0, 0, 0]);
-        bind.extend(name.as_bytes());
-        // Portal unnamed, statement by name, every parameter as text.
-        bind.extend([0, 0, 0]);
-        bind.extend(self.parameters.to_be_bytes());
-        Ok(Statement { bind: bind.into(), parameters: self.parameters, columns: std::mem::take(&mut self.columns).into() })
+        self.is_describing = true;
+        let described = self.exchange().await;
+        self.is_describing = false;
+        described?;
+        let columns = std::mem::take(&mut self.columns).into();
+        let parameters = self.parameters.len() as u16;
+        let form = match self.protocol {
+            Protocol::Prepared | Protocol::Extended => {
+                let bind = parse.len();
+                let mut head = parse;
+                head.extend([b'B', 0, 0, 0, 0, 0]);
+                head.extend(name.as_bytes());
+                // Portal unnamed, statement by name, every parameter as text.
+                head.extend([0, 0, 0]);
+                head.extend(parameters.to_be_bytes());
+                Form::Messages { head: head.into(), bind }
+            }
+            Protocol::Simple => {
+                let types = self.parameter_types().await?;
+                Form::Text(Spelled::of(sql, &types).ok_or(Failure::local(Abort::Other))?)
+            }
+        };
+        Ok(Statement { form, parameters, columns })
+    }
+
+    /// How the types of the parameters are spelled that were described last.
+    async fn parameter_types(&mut self) -> Result<Vec<Box<str>>, Failure> {
+        let parameters = std::mem::take(&mut self.parameters);
+        for oid in &parameters {
+            if self.types.iter().any(|(known, _)| known == oid) {
+                continue;
+            }
+            // Without a modifier, so that a `character` is not taken for one of length 1.
+            self.query(&format!("SELECT pg_catalog.format_type({oid}, -1)")).await?;
+            let spelled = self.row().and_then(|row| row.values().next().flatten().map(Into::into));
+            self.types.push((*oid, spelled.ok_or(Failure::local(Abort::Other))?));
+        }
+        let spelled = |oid| self.types.iter().find(|(known, _)| known == oid).map(|(_, spelled)| spelled.clone());
+        Ok(parameters.iter().filter_map(spelled).collect())
     }
 
     /// Runs a prepared statement; `fill` gives its parameters.
@@ -258,19 +319,30 @@ impl Wire {
 
     /// Writes a prepared statement with its parameters into the output.
     fn put(&mut self, statement: &Statement, fill: impl FnOnce(&mut Parameters<'_>)) {
+        let filled = |out: &mut BytesMut| {
+            let mut parameters = Parameters { out, count: 0 };
+            fill(&mut parameters);
+            debug_assert_eq!(parameters.count, statement.parameters, "as many parameters as the statement has");
+        };
         let out = &mut self.output;
         out.clear();
-        out.put_slice(&statement.bind);
-        let mut parameters = Parameters { out, count: 0 };
-        fill(&mut parameters);
-        debug_assert_eq!(parameters.count, statement.parameters, "as many parameters as the statement has");
-        let out = &mut self.output;
-        // Every result as text.
-        out.put_u16(0);
-        let length = (out.len() - 1) as i32;
-        out[1..5].copy_from_slice(&length.to_be_bytes());
-        // Execute the unnamed portal without a limit, then Sync.
-        out.put_slice(b"E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04");
+        match &statement.form {
+            Form::Messages { head, bind } => {
+                out.put_slice(head);
+                filled(out);
+                // Every result as text.
+                out.put_u16(0);
+                let length = (out.len() - bind - 1) as i32;
+                out[bind + 1..bind + 5].copy_from_slice(&length.to_be_bytes());
+                // Execute the unnamed portal without a limit, then Sync.
+                out.put_slice(b"E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04");
+            }
+            Form::Text(spelled) => {
+                self.values.clear();
+                filled(&mut self.values);
+                spelled.put(&self.values, out);
+            }
+        }
     }
 
     /// Says goodbye; nobody answers.
@@ -332,8 +404,11 @@ impl Wire {
                         reply.rows = returned.max(count_in(tag));
                     }
                     b'E' => error = error.or(Some(server_error(body))),
-                    b't' => self.parameters = body.first_chunk().map_or(0, |n| u16::from_be_bytes(*n)),
-                    b'T' => self.columns = columns(body),
+                    b't' if self.is_describing => {
+                        let oids = body.get(2..).unwrap_or_default().as_chunks().0;
+                        self.parameters.extend(oids.iter().map(|oid| u32::from_be_bytes(*oid)));
+                    }
+                    b'T' if self.is_describing => self.columns = columns(body),
                     b'Z' => {
                         let before = self.transaction;
                         self.transaction = match body.first() {

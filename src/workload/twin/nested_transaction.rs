@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use super::super::booking::{Booking, Place, Statements};
 use crate::Result;
 use crate::bug::Bug;
-use crate::pg::ConnectOptions;
 use crate::pg::load::{Connection, Ending, Phase, Statement, Tx};
 use crate::strategy::{Decision, Strategy};
 
@@ -24,13 +23,12 @@ pub struct Nested {
 }
 
 impl Nested {
-    /// Opens the second connection beside `first`.
+    /// Prepares both connections, of which `second` was opened as `first` was.
     ///
     /// # Errors
-    /// When it fails, or the server refuses a statement.
+    /// When the server refuses a statement.
     pub async fn open(
-        options: &ConnectOptions,
-        application_name: &str,
+        mut second: Connection,
         first: &mut Connection,
         place: &Place,
         strategy: Strategy,
@@ -40,7 +38,6 @@ impl Nested {
         let note =
             format!("UPDATE {}.patient SET medical_record_number = medical_record_number WHERE id = ({patient})", place.schema);
         let (look, note) = (first.prepare(&patient).await?, first.prepare(&note).await?);
-        let mut second = Connection::open(options, application_name, &[strategy.isolation()]).await?;
         let statements = Statements::prepare(&mut second, place, Some(Bug::NestedTransaction), None).await?;
         Ok(Self { second, statements, look, note, strategy, hold })
     }
