@@ -11,6 +11,7 @@ pub mod audit;
 pub mod bug;
 pub mod cmd;
 pub mod demand;
+pub mod drill;
 pub mod error;
 pub mod fault;
 pub mod history;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// From the words that need nothing to the faces that need everything; a module imports only from those before it.
-const LAYERS: [&str; 30] = [
+const LAYERS: [&str; 32] = [
     "error",
     "random",
     "outcome",
@@ -28,6 +28,7 @@ const LAYERS: [&str; 30] = [
     "workload",
     "invariant",
     "probe",
+    "drill",
     "scenario",
     "plan",
     "record",

@@ -7,6 +7,7 @@ pub mod db;
 pub mod demo;
 pub mod faults;
 mod interrupt;
+pub mod pool;
 pub mod run;
 pub mod scenarios;
 pub mod schema;
@@ -197,6 +198,11 @@ pub enum Command {
     /// Ask the database whether the rules hold: every invariant in one snapshot, with the operations that broke them
     #[command(after_help = "Example:\n  dbstress verify --invariant units-within-total")]
     Verify(verify::Args),
+    /// Fifteen drills of a pool of connections, each with a known right answer: its limit, leaks, recovery, locks, transactions, speed
+    ///
+    /// Two mistakes are made first, and must be caught. --self-test makes every mistake in every drill that must find it.
+    #[command(after_help = "Examples:\n  dbstress pool\n  dbstress pool --bug leak\n  dbstress pool --drill saturation,row-lock")]
+    Pool(pool::Args),
     /// Would it find the mistakes that people make? A catalogue of them, and a run of each
     #[command(after_help = "Example:\n  dbstress bugs run lock-and-read")]
     Bugs(bugs::Bugs),
@@ -280,6 +286,7 @@ impl Cli {
                 }))
             }
             Command::CancelStorm(args) => block_on(storm::run(&args, global, screen)),
+            Command::Pool(args) => pool::run(&args, global, screen),
             Command::Bugs(args) => bugs::run(&args, global, screen),
             Command::Scenarios(scenarios) => scenarios::run(&scenarios, screen),
             Command::Faults(args) => Ok(faults::run(&args, screen)),

@@ -35,7 +35,11 @@ pub async fn resolve(global: &Global, screen: Screen) -> Result<Target> {
         }
     }
     let running = private(global, screen).await?;
-    let options = running.ensure_database(&global.database).await?;
+    let mut options = running.ensure_database(&global.database).await?;
+    if via.is_some() {
+        // Whoever is there does not know who is asking.
+        options.password = running.tcp.password.clone();
+    }
     Ok(Target { options, via, private: Some(Arc::new(running)) })
 }
 

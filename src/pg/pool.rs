@@ -181,6 +181,8 @@ struct Ledger {
     loans: Mutex<HashMap<u64, (u32, Instant)>>,
     /// Who waits, and how often at once.
     waiting: Mutex<BTreeMap<u32, u32>>,
+    /// Who held all connections at the first deadlock.
+    jam: Mutex<Vec<Holder>>,
 }
 
 impl Ledger {
@@ -199,6 +201,7 @@ impl Ledger {
             held_nanos: zero(),
             loans: Mutex::default(),
             waiting: Mutex::default(),
+            jam: Mutex::default(),
         }
     }
 
@@ -211,16 +214,25 @@ impl Ledger {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn jam(&self) -> MutexGuard<'_, Vec<Holder>> {
+        self.jam.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn holders(&self) -> Vec<Holder> {
         let waiting = self.waiting();
         let of = |(who, since): &(u32, Instant)| Holder { who: *who, held: since.elapsed(), is_waiting: waiting.contains_key(who) };
         self.loans().values().map(of).collect()
     }
 
-    /// Whether every connection that there may be is held by somebody who waits for another.
+    /// Whether every connection that there may be is held by somebody who waits for another. Keeps who they were, the first time.
     fn is_deadlocked(&self) -> bool {
         let holders = self.holders();
-        holders.len() == self.size && holders.iter().all(|holder| holder.is_waiting)
+        let is_deadlocked = holders.len() == self.size && holders.iter().all(|holder| holder.is_waiting);
+        let mut jam = self.jam();
+        if is_deadlocked && jam.is_empty() {
+            *jam = holders;
+        }
+        is_deadlocked
     }
 }
 
@@ -376,6 +388,11 @@ impl<O: Open> Pool<O> {
     /// Who has a connection now.
     pub fn holders(&self) -> Vec<Holder> {
         self.ledger.holders()
+    }
+
+    /// Who held all connections and waited for another, at the first timeout at which that was so; nobody, if it never was.
+    pub fn jam(&self) -> Vec<Holder> {
+        self.ledger.jam().clone()
     }
 
     /// Closes every connection that nobody has, so that whoever comes next gets a new one.

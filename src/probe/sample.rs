@@ -249,7 +249,7 @@ impl Sampler {
             Ok(Ok(rows)) => Ok(rows.into_iter().map(|row| row.into_iter().next().flatten()).collect()),
             Ok(Err(error)) => Err(self.missed(&error)),
             Err(_) => {
-                self.session = None;
+                self.session.take().into_iter().for_each(Session::abandon);
                 Err(Missed::Late("the server did not answer".into()))
             }
         }
@@ -331,8 +331,8 @@ impl Sampler {
                 named = self.name(&row).await.map(|name| (pid, name));
             }
         }
-        // However it ended; a connection that is lost is noticed by the next question.
-        let _ = self.texts("ROLLBACK").await;
+        // However it ended; a connection that is lost is noticed by the next question. What has only read is not rolled back: somebody counts those.
+        let _ = self.texts("COMMIT").await;
         read?;
         self.tally.take(second, &graph, |pid| named.as_ref().filter(|(root, _)| *root == pid).map(|(_, name)| name.clone()));
         Ok(())

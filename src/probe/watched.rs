@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::blockers::{Blocker, Deadlock, Worst};
 use super::counted::Growth;
-use super::series::Series;
+use super::series::{Column, Series};
 use crate::metrics::{grouped, percent};
+use crate::threshold::Usage;
 
 /// Share of the samples that may be missing before nothing is said by what was not seen.
 const MAY_BE_MISSING: f64 = 0.1;
@@ -124,6 +125,28 @@ impl Watched {
         })
     }
 
+    /// Connections that the server had, on average and at most, and how many it lets in.
+    pub fn connections(&self) -> Option<(f64, f64, f64)> {
+        let of = |column: &str| self.series.columns.get(&format!("sessions.{column}"));
+        let (taken, allowed) = (of("connections")?, of("connections_allowed")?);
+        let known: Vec<f64> = taken.mean.iter().flatten().copied().collect();
+        let most = |column: &Column| column.max.iter().flatten().copied().reduce(f64::max);
+        Some((known.iter().sum::<f64>() / known.len().max(1) as f64, most(taken)?, most(allowed)?))
+    }
+
+    /// How much of the server's connections was taken, by whomever.
+    ///
+    /// # Errors
+    /// Why that is not known.
+    pub fn server_use(&self) -> Result<Usage, String> {
+        if let Some(gap) = self.gap() {
+            return Err(gap);
+        }
+        let (mean, most, allowed) =
+            self.connections().filter(|(.., allowed)| *allowed > 0.0).ok_or("connections were not counted")?;
+        Ok(Usage { average: mean / allowed, maximum: most / allowed, samples: self.samples })
+    }
+
     /// How much one counter grew, over all its keys; `None` if it was not read twice.
     pub fn grown(&self, probe: &str, column: &str) -> Option<f64> {
         Some(self.counters.get(probe)?.iter().filter_map(|growth| growth.grown.get(column)).sum())
@@ -148,6 +171,21 @@ mod tests {
         assert!(Watched { interval_ms: 100, ..Watched::default() }.gap().unwrap().contains("over before"));
         let failed = Watched { interval_ms: 100, samples: 9, failure: Some("no connection left".into()), ..Watched::default() };
         assert!(failed.gap().unwrap().ends_with("no connection left"));
+    }
+
+    #[test]
+    fn the_servers_connections_are_those_of_everybody() {
+        let column = |mean: &[f64], max: &[f64]| Column {
+            mean: mean.iter().copied().map(Some).collect(),
+            max: max.iter().copied().map(Some).collect(),
+        };
+        let mut watched = Watched { interval_ms: 100, samples: 20, ..Watched::default() };
+        assert!(watched.server_use().is_err(), "nothing was counted");
+        watched.series.columns.insert("sessions.connections".into(), column(&[20.0, 40.0], &[30.0, 60.0]));
+        watched.series.columns.insert("sessions.connections_allowed".into(), column(&[100.0, 100.0], &[100.0, 100.0]));
+        assert_eq!(watched.server_use().unwrap(), Usage { average: 0.3, maximum: 0.6, samples: 20 });
+        watched.missed = 20;
+        assert!(watched.server_use().unwrap_err().contains("missing"));
     }
 
     #[test]

@@ -18,7 +18,10 @@ pub fn connections(record: &RunRecord, width: u16) -> String {
 
 fn said(turn: &TurnRecord) -> Vec<String> {
     let mut said = Vec::new();
-    said.extend(turn.pool.as_ref().map(pool));
+    if let Some(used) = &turn.pool {
+        said.push(pool(used));
+        said.extend(server(turn));
+    }
     said.extend(turn.wait.as_ref().map(wait));
     said.extend(turn.counters.as_ref().map(counters));
     said
@@ -53,6 +56,17 @@ fn pool(pool: &PoolRecord) -> String {
         said += &format!("; {} of {} samples missed", grouped(pool.missed), grouped(pool.samples + pool.missed));
     }
     said
+}
+
+/// `server: at most 24 of 597 connections, by whomever (4 %, normal)`.
+fn server(turn: &TurnRecord) -> Option<String> {
+    let (_, most, allowed) = turn.watched.connections()?;
+    let used = turn.watched.server_use().ok()?.maximum;
+    Some(format!(
+        "server: at most {most} of {allowed} connections taken, by whomever ({}, {})",
+        percent(used),
+        Band::of(used).word()
+    ))
 }
 
 fn wait(wait: &Percentiles) -> String {

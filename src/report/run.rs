@@ -3,8 +3,10 @@
 use comfy_table::{Cell, CellAlignment, Color};
 
 use super::connections::connections;
+use super::contention::contention;
 use super::faults::{classes, faults};
 use super::text::{Paint, finish, grid, grouped, mark, shorten, wrap};
+use super::timeline::timeline;
 use crate::audit::Lost;
 use crate::invariant::{Checked, Finding};
 use crate::metrics::{Percentiles, percent};
@@ -62,6 +64,8 @@ pub fn results(record: &RunRecord, width: u16, colour: bool) -> String {
             faults(record, width, colour),
             classes(record, width, colour),
             errors(record, width),
+            timeline(record, width),
+            contention(record, width),
             thresholds(record, width),
         ] {
             if !section.is_empty() {

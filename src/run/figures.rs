@@ -8,6 +8,7 @@ use super::drive::LAG_LIMIT;
 use crate::metrics::{Recorder, Time, grouped};
 use crate::outcome::OutcomeClass;
 use crate::plan::Plan;
+use crate::probe::Watched;
 use crate::record::PoolRecord;
 use crate::threshold::{Limited, Source, Usage};
 
@@ -20,18 +21,19 @@ pub(super) struct Figures<'a> {
     recorder: &'a Recorder,
     seconds: f64,
     pool: Option<&'a PoolRecord>,
+    watched: Option<&'a Watched>,
 }
 
 impl<'a> Figures<'a> {
     /// `seconds` is the time measured, without the warm-up.
     pub fn new(plan: &'a Plan, recorder: &'a Recorder, seconds: f64) -> Self {
-        Self { plan, recorder, seconds, pool: None }
+        Self { plan, recorder, seconds, pool: None, watched: None }
     }
 
-    /// What the pool did, now that it is known.
+    /// What the pool and the server did, now that it is known.
     #[must_use]
-    pub fn with_pool(self, pool: Option<&'a PoolRecord>) -> Self {
-        Self { pool, ..self }
+    pub fn with_connections(self, pool: Option<&'a PoolRecord>, watched: &'a Watched) -> Self {
+        Self { pool, watched: Some(watched), ..self }
     }
 
     fn number(&self, operation: &str) -> Option<usize> {
@@ -116,7 +118,7 @@ impl Source for Figures<'_> {
         match (limited, self.pool) {
             (Limited::Pool, Some(pool)) => pool.usage(),
             (Limited::Pool, None) => Err("there is no pool".into()),
-            (Limited::Server, _) => Err("the server's connections were not watched".into()),
+            (Limited::Server, _) => self.watched.ok_or("known only at the end")?.server_use(),
         }
     }
 

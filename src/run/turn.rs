@@ -36,6 +36,9 @@ pub(super) const CHECK_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long the watchers may take to end once they are told to.
 const WATCHERS_END: Duration = Duration::from_secs(15);
 
+/// What goes on beside the load, and what it comes to.
+type Watching<T> = JoinHandle<Result<T>>;
+
 /// What a turn tests.
 #[derive(Clone)]
 pub(super) enum Subject {
@@ -217,8 +220,8 @@ pub(super) async fn tested(
     let leg = Leg { subject, run, load: context.plan.load.clone(), until_breach: false, label: name.to_owned() };
     let counted_from = Beginning::read(session, &context.tally).await?;
     let (stop, stopped) = channel(false);
-    let (began, beginning) = channel(None);
-    let probes = probes(context, run, beginning)?;
+    let (began, has_begun) = channel(None);
+    let probes = probes(context, run, has_begun)?;
     let (so_far, rules) = channel(Rules::default());
     let evidence = &context.plan.evidence;
     // A snapshot costs the server something; where nothing is claimed of the rules, none is held.
@@ -284,7 +287,7 @@ fn probes(
     context: &Context<'_>,
     run: i32,
     began: watch::Receiver<Option<Instant>>,
-) -> Result<Option<JoinHandle<Result<(Sessions, Watched)>>>> {
+) -> Result<Option<Watching<(Sessions, Watched)>>> {
     let evidence = &context.plan.evidence;
     if evidence.probe_interval.is_zero() {
         return Ok(None);
@@ -296,7 +299,7 @@ fn probes(
     Ok(Some(tokio::spawn(async { Ok(probe::watch(watch).await) })))
 }
 
-async fn ended<T>(task: Option<JoinHandle<Result<T>>>) -> Option<T> {
+async fn ended<T>(task: Option<Watching<T>>) -> Option<T> {
     tokio::time::timeout(WATCHERS_END, task?).await.ok()?.ok()?.ok()
 }
 
@@ -334,7 +337,7 @@ fn record(
     let recorder = &judged.driven.recorder;
     let counts = recorder.counts().clone();
     let seconds = measured(plan, &leg.load, &judged.driven).as_secs_f64();
-    let figures = Figures::new(plan, recorder, seconds).with_pool(judged.driven.pool.as_ref());
+    let figures = Figures::new(plan, recorder, seconds).with_connections(judged.driven.pool.as_ref(), &watched);
     let thresholds: Vec<_> = plan.thresholds.iter().map(|t| t.evaluate(&figures)).collect();
     let mut gates = evidence::gates(plan, strategy, &counts, &figures, &judged.audit, (&sessions, &watched), &live);
     let (faults, unread) = match faults::records(plan, &judged.driven) {

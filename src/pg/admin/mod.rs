@@ -201,6 +201,11 @@ impl Session {
         self.follower.tell();
     }
 
+    /// Gives the connection up in the middle of a question, which the server may have answered or not.
+    pub fn abandon(mut self) {
+        self.follower.lost();
+    }
+
     /// Says goodbye to the server.
     pub async fn close(self) {
         // Nothing is lost when the server has already gone.

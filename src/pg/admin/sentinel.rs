@@ -182,7 +182,8 @@ pub async fn claim(session: &mut Session, options: &ConnectOptions, disposable: 
 pub async fn wipe(session: &mut Session, options: &ConnectOptions) -> Result<bool> {
     match inspect(session).await? {
         Sentinel::Ours(_) => {
-            session.execute("DROP SCHEMA dbstress CASCADE; DROP SCHEMA IF EXISTS dbstress_control, dbstress_storm CASCADE").await?;
+            let scratch = "DROP SCHEMA IF EXISTS dbstress_control, dbstress_pool, dbstress_storm CASCADE";
+            session.execute(&format!("DROP SCHEMA dbstress CASCADE; {scratch}")).await?;
             Ok(true)
         }
         // `claim` decides what may happen to these.

@@ -93,10 +93,16 @@ impl Connection {
     /// # Errors
     /// The server's answer.
     pub async fn ask(&mut self, sql: &str) -> Result<Option<String>> {
-        self.wire
-            .query(sql)
-            .await
-            .map_err(|e| Error::inconclusive(format!("PostgreSQL refuses a statement: {sql}")).because(reason(&e)))?;
+        let answer = self.query(sql).await;
+        answer.map_err(|e| Error::inconclusive(format!("PostgreSQL refuses a statement: {sql}")).because(reason(&e)))
+    }
+
+    /// As [`Self::ask`], where the answer may well be an error.
+    ///
+    /// # Errors
+    /// The server's answer; a transaction has failed then.
+    pub async fn query(&mut self, sql: &str) -> std::result::Result<Option<String>, Failure> {
+        self.wire.query(sql).await?;
         Ok(self.wire.row().and_then(|row| row.values().next().flatten().map(str::to_owned)))
     }
 
