@@ -120,6 +120,18 @@ impl Global {
 }
 
 impl Global {
+    /// Refuses `--via` for `what`, which goes to the database directly.
+    ///
+    /// # Errors
+    /// Usage, when something is given.
+    pub fn refuse_via(&self, what: &str) -> Result<()> {
+        match &self.via {
+            None => Ok(()),
+            Some(via) => Err(Error::usage(format!("{what} to the database directly, not through {via}"))
+                .cure("leave out --via, and unset DBSTRESS_VIA")),
+        }
+    }
+
     /// What a command that does the same again must add to lead to the same database. What the environment says it says again; a password
     /// is never repeated.
     pub fn again(&self) -> String {
