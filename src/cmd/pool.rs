@@ -81,6 +81,7 @@ fn kind(args: &Args) -> Kind {
 
 async fn drills(args: &Args, trials: Trials, global: &Global, screen: Screen) -> Result<Exit> {
     let began = Instant::now();
+    global.without_via()?;
     let target = interruptible(target::resolve(global, screen)).await?;
     let mut ground = interruptible(take(&target.options, args)).await?;
     let mut record = DrillsRecord {

@@ -48,10 +48,7 @@ impl Args {
         if let Some(path) = &self.summary_export {
             record::check_writable(path)?;
         }
-        if let Some(via) = &global.via {
-            return Err(Error::usage(format!("these clients go to the database directly, not through {via}"))
-                .cure("leave out --via, and unset DBSTRESS_VIA"));
-        }
+        global.without_via()?;
         let mut clients: Vec<Client> = Vec::new();
         for name in &self.clients {
             let client = name.trim().parse()?;
