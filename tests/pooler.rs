@@ -327,6 +327,7 @@ async fn what_cannot_be_done_through_a_pooler_is_refused_with_its_cure() {
     for address in ["6432", "h:x", "postgres://h:1"] {
         refused(&bench, database, &format!("{short} --via {address}"), 2, &["--via", "is no address"]);
     }
+    refused(&bench, database, &via("cancel-storm --requests 20"), 2, &["go to the database directly", "leave out --via"]);
     let runs = bench.database.session().await.integer("SELECT count(*) FROM dbstress.run").await.unwrap();
     assert_eq!(runs, 0, "nothing of this was begun");
 }

@@ -29,7 +29,7 @@ impl Looking {
         let (began, beginning) = watch::channel(Some(Instant::now()));
         let probes = probe::built_in().unwrap().into_iter().chain(more).collect();
         let prefix = "dbstress/run77/".to_owned();
-        let watch = Watch { options: options.clone(), prefix, interval: INTERVAL, probes, began: beginning };
+        let watch = Watch { options: options.clone(), prefix, interval: INTERVAL, probes, stay: false, began: beginning };
         Self { began, task: tokio::spawn(probe::watch(watch)) }
     }
 

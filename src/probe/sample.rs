@@ -47,13 +47,15 @@ pub struct Watch {
     pub interval: Duration,
     /// What is asked.
     pub probes: Vec<Probe>,
+    /// The sessions stay when the load is over, because a pooler keeps them: nobody waits for their end.
+    pub stay: bool,
     /// When the load began; over when nobody can say so any more.
     pub began: watch::Receiver<Option<Instant>>,
 }
 
 /// Watches from the beginning of the load to its end. Never fails: what could not be seen is in what it returns.
 pub async fn watch(watch: Watch) -> (Sessions, Watched) {
-    let Watch { options, prefix, interval, probes, mut began } = watch;
+    let Watch { options, prefix, interval, probes, stay, mut began } = watch;
     let mut sampler = Sampler::new(options, prefix, interval, probes);
     if let Err(error) = sampler.prepare().await {
         sampler.watched.failure = Some(error.to_string());
@@ -80,7 +82,7 @@ pub async fn watch(watch: Watch) -> (Sessions, Watched) {
         }
     }
     let ended = Instant::now();
-    sampler.last_counters().await;
+    sampler.last_counters(stay).await;
     sampler.finish(Some((beginning, ended)))
 }
 
@@ -362,7 +364,7 @@ impl Sampler {
     }
 
     /// Reads the counters for the last time, when the sessions of the run have reported what they did: they do when they end.
-    async fn last_counters(&mut self) {
+    async fn last_counters(&mut self, stay: bool) {
         if self.session.is_none() {
             self.session = tokio::time::timeout(SETTLE, connect(&self.options)).await.ok().and_then(Result::ok);
         }
@@ -371,7 +373,8 @@ impl Sampler {
             literal(&self.prefix)
         );
         let settling = Instant::now();
-        while settling.elapsed() < SETTLE
+        while !stay
+            && settling.elapsed() < SETTLE
             && matches!(self.texts(&left).await, Ok(texts) if texts.first().is_some_and(|n| n.as_deref() != Some("0")))
         {
             tokio::time::sleep(SETTLE_BEAT).await;

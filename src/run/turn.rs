@@ -288,7 +288,8 @@ fn probes(context: &Context<'_>, run: i32, began: watch::Receiver<Option<Instant
     let mut probes = probe::built_in()?;
     probes.extend(evidence.probes.iter().cloned());
     let prefix = format!("{}/", application_name(run));
-    Ok(Some(Watch { options: context.options.clone(), prefix, interval: evidence.probe_interval, probes, began }))
+    let stay = context.manner.between.is_pooler();
+    Ok(Some(Watch { options: context.options.clone(), prefix, interval: evidence.probe_interval, probes, stay, began }))
 }
 
 async fn ended<T>(task: Option<Watching<T>>) -> Option<T> {
