@@ -126,7 +126,7 @@ fn advised(record: &CapacityRecord, sweep: &Sweep, advice: Advice) -> Vec<String
     let what = load(advice.size, LoadUnit::Connections);
     let mut said = vec![if [advice.most, advice.fastest] == [advice.size; 2] {
         format!(
-            "{what}: no smaller size{kept} comes near its throughput ({} commits/s) and its response p95 ({} ms), and no larger one surpasses them",
+            "{what}: no smaller size{kept} comes near both its throughput ({} commits/s) and its response p95 ({} ms), and no larger one surpasses them",
             throughput(advice.size),
             p95(advice.size)
         )
@@ -143,12 +143,17 @@ fn advised(record: &CapacityRecord, sweep: &Sweep, advice: Advice) -> Vec<String
         )
     }];
     let sizes: Vec<f64> = record.steps.iter().map(|step| step.load).collect();
+    // More connections than virtual users lie idle.
+    let most = if sweep.unit == LoadUnit::Vus { sweep.load } else { f64::INFINITY };
     if sizes.last() == Some(&advice.size) {
-        let (one, two) = (advice.size * 2.0, advice.size * 4.0);
-        said.push(format!(
-            "that is the largest that was tried, and larger ones may be better: --pool-size {},{one},{two}",
-            advice.size
-        ));
+        let mut larger = [advice.size, advice.size * 2.0, advice.size * 4.0].map(|size| size.min(most).to_string()).to_vec();
+        larger.dedup();
+        if advice.size < most {
+            said.push(format!(
+                "that is the largest that was tried, and larger ones may be better: --pool-size {}",
+                larger.join(",")
+            ));
+        }
     } else if sizes.first() == Some(&advice.size) && advice.size > 1.0 {
         let half = (advice.size / 2.0).floor();
         said.push(format!("that is the smallest that was tried, and smaller ones may do: --pool-size {half},{}", advice.size));
