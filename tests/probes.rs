@@ -39,12 +39,13 @@ impl Looking {
     }
 }
 
-/// Waits until the locks have been looked at several times from now on: each look ends with a COMMIT.
+/// Waits until the locks have been looked at several times from now on: a look ends with the question, or with a COMMIT.
 async fn looked(session: &mut Session) {
     let now = session.text("SELECT clock_timestamp()::text").await.unwrap().unwrap();
     let last = format!(
         "SELECT query_start::text FROM pg_stat_activity \
-         WHERE datname = current_database() AND application_name = 'dbstress/probe' AND query = 'COMMIT' AND query_start > '{now}'"
+         WHERE datname = current_database() AND application_name = 'dbstress/probe' AND state = 'idle' \
+         AND (query = 'COMMIT' OR query LIKE '%pg_locks%') AND query_start > '{now}'"
     );
     let mut seen = BTreeSet::new();
     let deadline = Instant::now() + PATIENCE;

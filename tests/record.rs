@@ -6,6 +6,7 @@ use dbstress::metrics::Counts;
 use dbstress::outcome::OutcomeClass;
 use dbstress::pg::retry::{Backoff, Retry};
 use dbstress::plan::{Limit, Load, OF_COUNTERS};
+use dbstress::probe::Watched;
 use dbstress::record::{Moment, RunRecord, SCHEMA_VERSION};
 use dbstress::scenario::Targets;
 use dbstress::strategy::Strategy;
@@ -48,6 +49,7 @@ fn a_record_of_the_first_shape_still_says_everything_that_it_said() {
     let counts: Counts = serde_json::from_value(old["turns"][0]["counts"].clone()).unwrap();
     assert_eq!((&*turn.name, &turn.counts), ("serializable", &counts));
     assert!(turn.counts.of(OutcomeClass::Committed) > 0 && turn.audit.breaches.is_empty() && turn.bound.is_some());
+    assert_eq!((&turn.watched, plan.evidence.probe_interval), (&Watched::default(), Duration::from_millis(50)));
     assert!(turn.operations.is_empty() && turn.ticks.is_empty() && turn.thresholds.is_empty() && turn.lag.is_none());
     assert_eq!(json!(turn.timing), old["turns"][0]["timing"]);
 }

@@ -31,10 +31,11 @@ pub struct Blocker {
     pub behind: f64,
     /// The most at once.
     pub most_behind: u64,
-    /// The row that was waited for most often: `authorisation 1234`, or where it was, or only the table; empty if it was no row.
+    /// The row that was waited for, `authorisation 1234`, if it was the same at least every other time that its name was found; otherwise
+    /// the table; empty if it was no row.
     pub row: String,
-    /// Samples in which it was that row.
-    pub row_samples: u64,
+    /// Different rows whose names were found. Names are not looked for in every sample.
+    pub rows: u64,
 }
 
 /// Sessions that waited for each other in a circle. The server ends one of them after its `deadlock_timeout`.
@@ -79,6 +80,7 @@ struct Tallied {
     sessions: BTreeMap<String, u64>,
     states: BTreeMap<String, u64>,
     rows: BTreeMap<String, u64>,
+    tables: BTreeMap<String, u64>,
 }
 
 impl Tally {
@@ -97,8 +99,8 @@ impl Tally {
             count(&mut tallied.sessions, &root.session);
             count(&mut tallied.states, &root.state);
             if let Some(row) = graph.row_behind(root.pid) {
-                let name = name(root.pid).unwrap_or_else(|| row.table().to_owned());
-                count(&mut tallied.rows, &name);
+                count(&mut tallied.tables, row.table());
+                name(root.pid).into_iter().for_each(|name| count(&mut tallied.rows, &name));
             }
         }
         let waiting = graph.waiting() as u64;
@@ -127,7 +129,8 @@ impl Tally {
         let mut all: Vec<(&String, &Tallied)> = self.by_statement.iter().collect();
         all.sort_by_key(|(_, t)| std::cmp::Reverse((t.behind, t.samples)));
         let blocker = |(statement, t): (&String, &Tallied)| {
-            let (row, row_samples) = most(&t.rows);
+            let (row, times) = most(&t.rows);
+            let is_hot = times > 0 && times * 2 >= t.rows.values().sum();
             Blocker {
                 statement: statement.clone(),
                 state: most(&t.states).0,
@@ -136,8 +139,8 @@ impl Tally {
                 samples: t.samples,
                 behind: rounded(t.behind as f64 / t.roots.max(1) as f64),
                 most_behind: t.most,
-                row,
-                row_samples,
+                row: if is_hot { row } else { most(&t.tables).0 },
+                rows: t.rows.len() as u64,
             }
         };
         all.into_iter().take(KEPT).map(blocker).collect()
@@ -182,9 +185,19 @@ mod tests {
         let one = &blockers[0];
         assert_eq!((&*one.statement, &*one.session, one.sessions), ("statement of 1", "dbstress/run1/vu1", 1));
         assert_eq!((one.samples, one.behind, one.most_behind), (3, 4.0, 4));
-        assert_eq!((&*one.row, one.row_samples), ("authorisation 77", 2));
+        assert_eq!((&*one.row, one.rows), ("authorisation 77", 1), "as far as its name was found");
         assert_eq!((tally.worst().second, tally.worst().waiting, tally.worst().chains.len()), (0.1, 4, 1));
         assert_eq!(tally.deadlocks(), (&[][..], 0));
+    }
+
+    #[test]
+    fn of_many_rows_none_is_the_row() {
+        let mut tally = Tally::default();
+        for n in 0..3 {
+            tally.take(0.1, &Graph::of(&hot_row()), |_| Some(format!("authorisation {n}")));
+        }
+        let blocker = &tally.blockers()[0];
+        assert_eq!((&*blocker.row, blocker.rows), ("authorisation", 3));
     }
 
     #[test]

@@ -121,6 +121,8 @@ struct Sampler {
     session: Option<Session>,
     questions: Vec<Question>,
     last_seen: Instant,
+    /// In the last sample, of the run's sessions for a lock.
+    is_somebody_waiting: bool,
     samples: Samples,
     counted: BTreeMap<String, Counted>,
     tally: Tally,
@@ -143,6 +145,7 @@ impl Sampler {
             prefix,
             session: None,
             last_seen: Instant::now(),
+            is_somebody_waiting: false,
             samples: Samples::default(),
             counted: BTreeMap::new(),
             tally: Tally::default(),
@@ -308,16 +311,19 @@ impl Sampler {
     fn sessions(&mut self, row: &Map<String, Value>) {
         let number = |column: &str| row.get(column).and_then(Value::as_u64).unwrap_or(0);
         let waiting = number("waiting_for_locks");
+        self.is_somebody_waiting = waiting > 0;
         self.sessions.with_lock_waits += u64::from(waiting > 0);
         self.sessions.most_waiting = self.sessions.most_waiting.max(waiting);
         self.sessions.most_in_transaction = self.sessions.most_in_transaction.max(number("active") + number("idle_in_transaction"));
     }
 
-    /// Reads the locks; as long as it is worth it, in a transaction whose snapshot is older than the reading: the version of a row that a
+    /// Reads the locks; while sessions of the run wait, in a transaction whose snapshot is older than the reading: the version of a row that a
     /// lock names is the one that the snapshot sees, also when it has been replaced since.
     async fn chains(&mut self, at: usize, second: f64) -> Result<(), Missed> {
         let sql = self.questions[at].sql.clone();
-        let texts = self.texts(&format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;\n{sql}")).await;
+        let is_worth_it = self.is_somebody_waiting;
+        let begin = if is_worth_it { "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;\n" } else { "" };
+        let texts = self.texts(&format!("{begin}{sql}")).await;
         let read = texts.and_then(|texts| {
             let lock = |text: Option<String>| serde_json::from_str(&text.unwrap_or_default());
             texts.into_iter().map(lock).collect::<Result<Vec<Lock>, _>>().map_err(|e| Missed::Wrong(e.to_string()))
@@ -327,12 +333,15 @@ impl Sampler {
         if let Ok(locks) = &read {
             graph = Graph::of(locks);
             let root = graph.chains().first().and_then(|chain| Some(chain.way.first()?.pid));
-            if let Some((pid, row)) = root.and_then(|pid| Some((pid, graph.row_behind(pid)?.clone()))) {
+            if is_worth_it && let Some((pid, row)) = root.and_then(|pid| Some((pid, graph.row_behind(pid)?.clone()))) {
                 named = self.name(&row).await.map(|name| (pid, name));
             }
         }
-        // However it ended; a connection that is lost is noticed by the next question. What has only read is not rolled back: somebody counts those.
-        let _ = self.texts("COMMIT").await;
+        if is_worth_it {
+            // However it ended; a connection that is lost is noticed by the next question. What has only read is not rolled back: somebody
+            // counts those.
+            let _ = self.texts("COMMIT").await;
+        }
         read?;
         self.tally.take(second, &graph, |pid| named.as_ref().filter(|(root, _)| *root == pid).map(|(_, name)| name.clone()));
         Ok(())

@@ -61,7 +61,7 @@ fn panel(watched: &Watched, prefix: &str, width: usize) -> Option<String> {
     let heading = match watched.gap() {
         Some(gap) => format!("{prefix}the server, as far as it was seen: {gap}"),
         None => format!(
-            "{prefix}the server, in {} samples; asking took {} of the time",
+            "{prefix}the server, in {} samples; questions were under way {} of the time",
             grouped(watched.samples),
             percent(watched.duty_cycle())
         ),
@@ -188,7 +188,7 @@ mod tests {
                 behind: 31.2,
                 most_behind: 49,
                 row: "authorisation 1234".into(),
-                row_samples: 80,
+                rows: 1,
             }],
             worst: Worst {
                 second: 2.31,
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(
             text,
             "\
-the server, in 99 samples; asking took 1.5 % of the time
+the server, in 99 samples; questions were under way 1.5 % of the time
   waits      Lock:tuple 71 %, CPU 20 %, Lock:transactionid 9.0 %
   in the way vu17 and 11 others: 31 waited behind, at most 49, in 90 samples
              authorisation 1234: SELECT total, used, scheduled, status FROM a...

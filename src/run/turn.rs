@@ -15,7 +15,7 @@ use super::own::OwnWork;
 use super::stock::{Size, Stock};
 use super::work::{BookingWork, Opener, Weights, Work};
 use super::{Context, Ground, Judged, collect, control, evidence, faults, live, quiesce};
-use crate::audit::{Audit, Counters, Expectation, Lifetimes};
+use crate::audit::{Audit, Expectation, Lifetimes};
 use crate::bug::Bug;
 use crate::fault::{Arena, Injector};
 use crate::invariant::{DEFAULT_SEARCH_PATH, Invariant, When, run_all};
@@ -159,10 +159,7 @@ async fn judge(
     let restless = quiesce::quiesce(session, leg.run, context.manner.between).await?;
     let counters = match beginning {
         // Best effort: nothing is proved with it.
-        Some(beginning) => {
-            let is_pooled = context.manner.between.is_pooler();
-            beginning.until_now(session).await.ok().map(|counters| Counters { is_pooled, ..counters })
-        }
+        Some(beginning) => beginning.until_now(session, context.manner.between.is_pooler()).await.ok(),
         None => None,
     };
     let cleanup = match (&leg.subject, context.plan.keys(), swept) {
@@ -221,7 +218,7 @@ pub(super) async fn tested(
     let counted_from = Beginning::read(session, &context.tally).await?;
     let (stop, stopped) = channel(false);
     let (began, has_begun) = channel(None);
-    let probes = probes(context, run, has_begun)?;
+    let probes = probes(context, run, has_begun)?.map(|watch| tokio::spawn(async { Ok(probe::watch(watch).await) }));
     let (so_far, rules) = channel(Rules::default());
     let evidence = &context.plan.evidence;
     // A snapshot costs the server something; where nothing is claimed of the rules, none is held.
@@ -283,11 +280,7 @@ async fn reconnected(context: &Context<'_>, session: &mut Session, failed: bool)
 }
 
 /// The questions to the server while the load of a run goes on, unless nobody wants to know.
-fn probes(
-    context: &Context<'_>,
-    run: i32,
-    began: watch::Receiver<Option<Instant>>,
-) -> Result<Option<Watching<(Sessions, Watched)>>> {
+fn probes(context: &Context<'_>, run: i32, began: watch::Receiver<Option<Instant>>) -> Result<Option<Watch>> {
     let evidence = &context.plan.evidence;
     if evidence.probe_interval.is_zero() {
         return Ok(None);
@@ -295,8 +288,7 @@ fn probes(
     let mut probes = probe::built_in()?;
     probes.extend(evidence.probes.iter().cloned());
     let prefix = format!("{}/", application_name(run));
-    let watch = Watch { options: context.options.clone(), prefix, interval: evidence.probe_interval, probes, began };
-    Ok(Some(tokio::spawn(async { Ok(probe::watch(watch).await) })))
+    Ok(Some(Watch { options: context.options.clone(), prefix, interval: evidence.probe_interval, probes, began }))
 }
 
 async fn ended<T>(task: Option<Watching<T>>) -> Option<T> {
