@@ -123,24 +123,37 @@ fn advised(record: &CapacityRecord, sweep: &Sweep, advice: Advice) -> Vec<String
     let throughput = |size| step(size).and_then(CapacityStep::throughput).map_or("-".into(), |n| grouped(n.round() as u64));
     let p95 = |size| step(size).and_then(CapacityStep::p95).map_or("-".into(), milliseconds);
     let kept = if record.slo.is_empty() { "" } else { " that kept the SLO" };
-    let mut said = vec![format!(
-        "{}: the smallest size{kept} with at least 95 % of the highest throughput ({} of {} commits/s, with {}) and at most 110 % of the shortest \
-         response p95 ({} and {} ms, with {})",
-        load(advice.size, LoadUnit::Connections),
-        throughput(advice.size),
-        throughput(advice.most),
-        advice.most,
-        p95(advice.size),
-        p95(advice.fastest),
-        advice.fastest
-    )];
+    let what = load(advice.size, LoadUnit::Connections);
+    let mut said = vec![if [advice.most, advice.fastest] == [advice.size; 2] {
+        format!(
+            "{what}: no smaller size{kept} comes near both its throughput ({} commits/s) and its response p95 ({} ms), and no larger one surpasses them",
+            throughput(advice.size),
+            p95(advice.size)
+        )
+    } else {
+        format!(
+            "{what}: the smallest size{kept} with at least 95 % of the highest throughput ({} of {} commits/s, with {}) and at most 110 % of \
+             the shortest response p95 ({} and {} ms, with {})",
+            throughput(advice.size),
+            throughput(advice.most),
+            advice.most,
+            p95(advice.size),
+            p95(advice.fastest),
+            advice.fastest
+        )
+    }];
     let sizes: Vec<f64> = record.steps.iter().map(|step| step.load).collect();
+    // More connections than virtual users lie idle.
+    let most = if sweep.unit == LoadUnit::Vus { sweep.load } else { f64::INFINITY };
     if sizes.last() == Some(&advice.size) {
-        let (one, two) = (advice.size * 2.0, advice.size * 4.0);
-        said.push(format!(
-            "that is the largest that was tried, and larger ones may be better: --pool-size {},{one},{two}",
-            advice.size
-        ));
+        let mut larger = [advice.size, advice.size * 2.0, advice.size * 4.0].map(|size| size.min(most).to_string()).to_vec();
+        larger.dedup();
+        if advice.size < most {
+            said.push(format!(
+                "that is the largest that was tried, and larger ones may be better: --pool-size {}",
+                larger.join(",")
+            ));
+        }
     } else if sizes.first() == Some(&advice.size) && advice.size > 1.0 {
         let half = (advice.size / 2.0).floor();
         said.push(format!("that is the smallest that was tried, and smaller ones may do: --pool-size {half},{}", advice.size));
