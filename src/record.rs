@@ -465,9 +465,36 @@ pub struct CapacityRecord {
     pub server: Option<Server>,
     /// From the smallest load up; those that were not tried have no trials.
     pub steps: Vec<CapacityStep>,
+    /// Where the steps are sizes of a pool: at which load, and which of them is enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<Sweep>,
 }
 
-/// What came of a ladder.
+/// Sizes of a pool, tried at one load.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sweep {
+    /// The load, in `unit`.
+    pub load: f64,
+    /// Virtual users or arrivals per second.
+    pub unit: LoadUnit,
+    /// Processors of the machine, if the server runs on it as well, as far as its address says.
+    pub cores: Option<u32>,
+    /// Which size is enough, if that could be said.
+    pub advice: Option<Advice>,
+}
+
+/// The size of a pool that is enough, and what it is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Advice {
+    /// The smallest size that comes near both.
+    pub size: f64,
+    /// The size with the highest throughput.
+    pub most: f64,
+    /// The size with the shortest response times.
+    pub fastest: f64,
+}
+
+/// What came of a ladder, or of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Capacity {
@@ -481,6 +508,8 @@ pub enum Capacity {
     Missed,
     /// No step could be judged.
     Open,
+    /// A size of the pool is enough.
+    Recommended,
     /// A rule of integrity was broken: nothing else matters.
     Violated,
 }
@@ -494,17 +523,48 @@ pub enum LoadUnit {
     /// Arrivals per second of an open loop.
     #[serde(rename = "arrivals/s")]
     Arrivals,
+    /// Connections of the pool, at one load.
+    #[serde(rename = "connections")]
+    Connections,
 }
 
 /// One load of a ladder.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CapacityStep {
-    /// Virtual users, or arrivals per second.
+    /// Virtual users, arrivals per second, or connections.
     pub load: f64,
     /// What most of its trials came to: pass is an SLO kept. `None` if there were none.
     pub verdict: Option<Verdict>,
     /// The first, and the repetitions.
     pub trials: Vec<CapacityTrial>,
+}
+
+impl CapacityStep {
+    /// The middle of what is picked of each trial; `None` if there is none, or one of them does not have it.
+    pub fn median(&self, pick: impl Fn(&CapacityTrial) -> Option<f64>) -> Option<f64> {
+        let mut all: Vec<f64> = self.trials.iter().map(pick).collect::<Option<_>>()?;
+        all.sort_by(f64::total_cmp);
+        all.get(all.len() / 2).copied()
+    }
+
+    /// Committed iterations per second, the middle of the trials.
+    pub fn throughput(&self) -> Option<f64> {
+        self.median(|trial| Some(trial.committed_per_second))
+    }
+
+    /// 95 % of the committed iterations took at most so many milliseconds, the middle of the trials.
+    pub fn p95(&self) -> Option<f64> {
+        self.median(|trial| trial.response.as_ref()?.p95)
+    }
+}
+
+/// Shares of a pool that were lent, 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PoolShare {
+    /// Over the whole time.
+    pub average: f64,
+    /// At once.
+    pub maximum: f64,
 }
 
 /// One run of a step.
@@ -522,6 +582,12 @@ pub struct CapacityTrial {
     pub refused: u64,
     /// Aborted iterations.
     pub aborted: u64,
+    /// How long virtual users waited for a connection of the pool.
+    #[serde(default)]
+    pub wait: Option<Percentiles>,
+    /// How much of the pool was used. `None` without a pool, or if too little was seen of it.
+    #[serde(default)]
+    pub pool: Option<PoolShare>,
     /// Where its record is.
     pub record: Option<String>,
 }
@@ -538,6 +604,10 @@ impl CapacityTrial {
             response: turn.and_then(|t| Some(t.timing.get(&OutcomeClass::Committed)?.response.clone())),
             refused: count(OutcomeClass::Refused),
             aborted: count(OutcomeClass::Aborted),
+            wait: turn.and_then(|t| t.wait.clone()),
+            pool: turn
+                .and_then(|t| t.pool.as_ref()?.usage().ok())
+                .map(|usage| PoolShare { average: usage.average, maximum: usage.maximum }),
             record: kept,
         }
     }

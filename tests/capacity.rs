@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Place, TestDatabase, run};
-use dbstress::record::{Capacity, CapacityRecord};
+use dbstress::record::{Capacity, CapacityRecord, LoadUnit};
 use dbstress::verdict::Verdict;
 
 /// A seeded database, and a place for what the program writes.
@@ -58,6 +58,55 @@ async fn what_no_machine_keeps_is_missed_by_the_first_step() {
     assert!(record.steps[1].trials.is_empty(), "nothing above it is tried: {said}");
     assert_eq!(record.left_out, ["committed:rate>=100/s"], "the ladder says how much load there is");
     assert!(said.contains("no step kept the SLO: 20 arrivals/s missed it 3 of 3 times"), "{said}");
+}
+
+#[tokio::test]
+async fn each_size_of_a_pool_is_tried_three_times_at_one_load_and_is_told_what_it_came_to() {
+    let bench = Bench::new().await;
+    let (code, record, said) = bench.capacity("--pool-size 1,4 --vus 8 --step 1s --no-thresholds --threshold committed.count>=1");
+    let sizes: Vec<(f64, usize)> = record.steps.iter().map(|step| (step.load, step.trials.len())).collect();
+    assert_eq!((sizes, record.unit), (vec![(1.0, 3), (4.0, 3)], LoadUnit::Connections), "{said}");
+    let sweep = record.sweep.as_ref().unwrap();
+    assert_eq!((sweep.load, sweep.unit), (8.0, LoadUnit::Vus));
+    for step in &record.steps {
+        for trial in &step.trials {
+            assert!(trial.committed_per_second > 0.0 && trial.wait.as_ref().is_some_and(|wait| wait.samples > 0), "{said}");
+        }
+    }
+    // Eight ask at once: somebody always has the only connection, and somebody has waited for it.
+    let shares: Vec<f64> = record.steps[0].trials.iter().filter_map(|trial| Some(trial.pool?.maximum)).collect();
+    assert!(shares.iter().all(|share| *share == 1.0), "{shares:?}\n{said}");
+    assert!(said.contains("again: dbstress capacity throughput --step 1s --vus 8 --pool-size 1,4"), "{said}");
+    match (record.finding, sweep.advice) {
+        (Capacity::Recommended, Some(advice)) => {
+            assert_eq!(code, 0, "{said}");
+            assert!([1.0, 4.0].contains(&advice.size) && said.contains("RECOMMENDED"), "{said}");
+            assert!(said.contains("the rule of thumb, cores × 2 + 1"), "{said}");
+            // Nothing is smaller than 1.
+            assert_eq!(said.contains("the largest that was tried"), advice.size == 4.0, "{said}");
+        }
+        // On a machine that is too busy, or where one size is faster and the other has more throughput.
+        (Capacity::Open, None) => assert_eq!(code, 3, "{said}"),
+        other => panic!("{other:?}: {said}"),
+    }
+}
+
+#[test]
+fn sizes_of_a_pool_are_tried_at_one_load_and_a_list_of_them_nowhere_else() {
+    for (command, arguments, words) in [
+        ("capacity", "--pool-size 1,4 --ladder 1,2", "--ladder: several sizes of a pool are tried at one load"),
+        ("capacity", "--pool-size 1,4 --rate-ladder 1,2", "--rate-ladder: several sizes of a pool"),
+        ("capacity", "--pool-size 1,4 --duration 5s", "--duration: several sizes of a pool"),
+        ("capacity", "--pool-size 4,4", "--pool-size: 4,4 does not climb"),
+        ("capacity", "--pool-size 0,4", "--pool-size: 0,4 does not climb"),
+        ("capacity", "--pool-size 4 --rate 10", "--rate: the ladder says"),
+        ("capacity", "--pool-size 1,four", "invalid value 'four' for '--pool-size"),
+        ("throughput", "--pool-size 1,4", "invalid value '1,4' for '--pool-size"),
+    ] {
+        let (code, _, err) = run(common::dbstress().arg(command).args(arguments.split(' ')));
+        assert_eq!(code, 2, "{arguments}: {err}");
+        assert!(err.contains(words), "{arguments}: {err}");
+    }
 }
 
 #[test]

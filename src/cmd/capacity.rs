@@ -12,7 +12,7 @@ use super::config::stdin;
 use super::run::{Common, Prepared, execute, keep, prepare, quoted};
 use super::settings::refuse;
 use super::target::{self, Target};
-use super::{Global, interrupt};
+use super::{Global, interrupt, sweep};
 use crate::error::Kind;
 use crate::pace::{duration_text, parse_duration};
 use crate::record::{self, CAPACITY_SCHEMA_VERSION, Capacity, CapacityRecord, CapacityStep, CapacityTrial, LoadUnit};
@@ -24,7 +24,7 @@ use crate::verdict::{Exit, Verdict};
 use crate::{Error, Result};
 
 /// How often the steps at the edge are tried.
-const TRIALS: usize = 3;
+pub(super) const TRIALS: usize = 3;
 /// What is kept where nobody says what has to be.
 const USUAL_SLO: [&str; 2] = ["response:p(95)<200ms", "aborted.rate<0.01"];
 /// Throughput that grows by less than this when the load doubles has ceased to grow.
@@ -39,11 +39,16 @@ const WARM_UP: u32 = 10;
     mut_arg("iterations", |a| a.hide(true)),
     mut_arg("rounds", |a| a.hide(true)),
     mut_arg("stages", |a| a.hide(true)),
-    mut_arg("rate", |a| a.hide(true)),
+    mut_arg("rate", |a| a.help("With several --pool-size: arrivals per second, answered or not")),
     mut_arg("warm_up", |a| a.hide(true)),
     mut_arg("profile", |a| a.hide(true)),
     mut_arg("time_scale", |a| a.hide(true)),
-    mut_arg("vus", |a| a.help("With --rate-ladder: the most virtual users that work at once")),
+    mut_arg("vus", |a| a.help("With --rate-ladder, or several --pool-size: the most virtual users that work at once")),
+    mut_arg("pool_size", |a| {
+        a.value_delimiter(',')
+            .value_name("N,…")
+            .help("Connections of one pool that all VUs share; of several sizes, which is enough for one load (--vus or --rate)?")
+    }),
 )]
 pub struct Args {
     /// A built-in scenario, a file that ends in .toml, or - for standard input
@@ -119,19 +124,25 @@ impl Ladder {
         match self.unit {
             LoadUnit::Vus => (scenario.load.vus, scenario.load.rate) = (load as u32, None),
             LoadUnit::Arrivals => (scenario.load.vus, scenario.load.rate) = (scenario.load.peak(), Some(load)),
+            LoadUnit::Connections => scenario.load.pool_size = Some(load as u32),
         }
-        scenario.load.extent = Extent::Constant { duration: Some(self.step), iterations: None };
-        scenario.load.warm_up = self.step / WARM_UP;
-        scenario.thresholds.retain(|threshold| !asks_for_load(threshold));
-        scenario.claims.clear();
-        let Evidence { probe_interval, probes, .. } = scenario.evidence;
-        scenario.evidence = Evidence { probe_interval, probes, ..Evidence::default() };
-        scenario
+        steady(scenario, self.step)
     }
 }
 
+/// The scenario for so long at its load, with nothing to show but figures.
+pub(super) fn steady(mut scenario: Scenario, step: Duration) -> Scenario {
+    scenario.load.extent = Extent::Constant { duration: Some(step), iterations: None };
+    scenario.load.warm_up = step / WARM_UP;
+    scenario.thresholds.retain(|threshold| !asks_for_load(threshold));
+    scenario.claims.clear();
+    let Evidence { probe_interval, probes, .. } = scenario.evidence;
+    scenario.evidence = Evidence { probe_interval, probes, ..Evidence::default() };
+    scenario
+}
+
 /// Whether it is kept by doing much: the smallest step would miss it, and it says nothing about the largest.
-fn asks_for_load(threshold: &Threshold) -> bool {
+pub(super) fn asks_for_load(threshold: &Threshold) -> bool {
     threshold.operator().is_floor() && matches!(threshold.figure(), Figure::Count(_) | Figure::PerSecond(_))
 }
 
@@ -140,6 +151,10 @@ fn asks_for_load(threshold: &Threshold) -> bool {
 /// # Errors
 /// Usage: a scenario or a flag that cannot be used; whatever kept the first step from being run.
 pub async fn run(args: &Args, matches: &ArgMatches, global: &Global, screen: Screen) -> Result<Exit> {
+    let sizes: Vec<u32> = matches.get_many("pool_size").into_iter().flatten().copied().collect();
+    if sizes.len() > 1 {
+        return sweep::run(args, &sizes, matches, global, screen).await;
+    }
     let shape = ["duration", "iterations", "rounds", "stages", "rate", "warm_up", "profile", "time_scale"];
     refuse(
         &shape,
@@ -169,13 +184,21 @@ pub async fn run(args: &Args, matches: &ArgMatches, global: &Global, screen: Scr
     let mut record = climb.record(&first);
     climb.climb(&mut record, &target, &state, screen).await?;
     conclude(&mut record);
+    finish(&record, args, screen)
+}
+
+/// Writes the record where it is wanted, and shows it.
+///
+/// # Errors
+/// Usage, when it cannot be written there.
+pub(super) fn finish(record: &CapacityRecord, args: &Args, screen: Screen) -> Result<Exit> {
     if let Some(path) = &args.common.settings.summary_export {
-        let json = serde_json::to_string_pretty(&record)
+        let json = serde_json::to_string_pretty(record)
             .map_err(|e| Error::inconclusive("the record cannot be written as JSON").because(e))?;
         record::write_whole(path, &json)?;
     }
-    screen.out(&report::text(&record, screen.width, screen.colour));
-    Ok(exit(&record))
+    screen.out(&report::text(record, screen.width, screen.colour));
+    Ok(exit(record))
 }
 
 /// What a ladder is climbed with.
@@ -232,6 +255,7 @@ impl Climb<'_> {
             verify: first.commands.verify.clone(),
             server: None,
             steps: self.ladder.loads.iter().map(|load| CapacityStep { load: *load, verdict: None, trials: Vec::new() }).collect(),
+            sweep: None,
         }
     }
 
@@ -285,7 +309,7 @@ impl Climb<'_> {
 }
 
 /// What most of the trials came to. A breach is one too many; without a majority it stays open.
-fn majority(trials: &[CapacityTrial]) -> Verdict {
+pub(super) fn majority(trials: &[CapacityTrial]) -> Verdict {
     let count = |verdict| trials.iter().filter(|trial| trial.verdict == verdict).count();
     match () {
         () if count(Verdict::Violated) > 0 => Verdict::Violated,
@@ -331,15 +355,9 @@ fn conclude(record: &mut CapacityRecord) {
     record.knee = kept.map(|n| steps[n].load);
     record.missed_at = missed.map(|n| steps[n].load);
     let is_judged = |step: &&CapacityStep| matches!(step.verdict, Some(Verdict::Pass | Verdict::Missed));
-    let points: Vec<(f64, f64)> = steps.iter().filter(is_judged).map(|step| (step.load, throughput(step))).collect();
+    let points: Vec<(f64, f64)> =
+        steps.iter().filter(is_judged).map(|step| (step.load, step.throughput().unwrap_or(0.0))).collect();
     record.saturated_at = saturated(&points);
-}
-
-/// Commits per second of a step: the median of its trials.
-fn throughput(step: &CapacityStep) -> f64 {
-    let mut rates: Vec<f64> = step.trials.iter().map(|trial| trial.committed_per_second).collect();
-    rates.sort_by(f64::total_cmp);
-    rates.get(rates.len() / 2).copied().unwrap_or(0.0)
 }
 
 /// The load from which on throughput no longer grows, of pairs of both by load; `None` if it grows to the end. Growth per doubling from
@@ -358,7 +376,7 @@ fn exit(record: &CapacityRecord) -> Exit {
     match record.finding {
         Capacity::Violated => Exit::Violated,
         _ if record.interrupted => Exit::Interrupted,
-        Capacity::Knee | Capacity::WholeLadder => Exit::Pass,
+        Capacity::Knee | Capacity::WholeLadder | Capacity::Recommended => Exit::Pass,
         Capacity::Missed => Exit::Missed,
         Capacity::AtLeast | Capacity::Open => Exit::Inconclusive,
     }
@@ -376,6 +394,8 @@ mod tests {
             response: None,
             refused: 0,
             aborted: 0,
+            wait: None,
+            pool: None,
             record: None,
         }
     }

@@ -15,6 +15,7 @@ pub mod seed;
 pub mod settings;
 pub mod storm;
 pub mod suite;
+mod sweep;
 mod target;
 pub mod verify;
 

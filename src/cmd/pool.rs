@@ -7,7 +7,7 @@ use super::interruptible;
 use super::run::quoted;
 use super::target;
 use super::{Global, interrupt};
-use crate::drill::{self, Drill, DrillRecord, DrillsRecord, Ground, Kind, Mistake, SCHEMA_VERSION};
+use crate::drill::{self, Drill, DrillsRecord, Ground, Kind, Mistake, SCHEMA_VERSION};
 use crate::pg::ConnectOptions;
 use crate::record;
 use crate::report::pool as report;
@@ -105,14 +105,11 @@ async fn drills(args: &Args, trials: Trials, global: &Global, screen: Screen) ->
         Ok(()) => {}
         Err(error) if interrupt::is_interruption(&error) => {
             record.interrupted = true;
-            open.push(error.to_string());
+            open.push(format!("{error}: {} of {} drills were done", record.drills.len(), trials.len()));
         }
         Err(error) => return Err(error),
     }
     open.extend(left.err().map(|error| error.to_string()));
-    for (drill, mistake) in &trials[record.drills.len()..] {
-        record.drills.push(DrillRecord::not_done(*drill, *mistake, "not done"));
-    }
     record.seconds = began.elapsed().as_secs_f64();
     record.conclude(open);
     if let Some(path) = &args.summary_export {

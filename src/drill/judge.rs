@@ -213,11 +213,6 @@ impl DrillRecord {
             seconds: took.as_secs_f64(),
         }
     }
-
-    /// Of a drill that was not done.
-    pub fn not_done(drill: Drill, mistake: Option<Mistake>, why: &str) -> Self {
-        Self::of(drill, mistake, Seen::open(why.into()), Duration::ZERO)
-    }
 }
 
 /// What the row shows: the essence, unless that is right and something else is not.
@@ -322,7 +317,7 @@ pub fn judge(kind: Kind, drills: &[DrillRecord], controls: &[Control], open: Vec
             let why = drill.reasons.first().map_or(String::new(), |why| format!(" ({why})"));
             reasons.push(format!("{}{} did not fail{why}", drill.drill, with(drill)));
         }
-        let all_fired = !drills.is_empty() && reasons.is_empty();
+        let all_fired = !drills.is_empty() && reasons.is_empty() && open.is_empty();
         if all_fired {
             reasons.push(format!("every drill failed when its mistake was made ({} of {})", drills.len(), drills.len()));
         }

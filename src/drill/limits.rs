@@ -132,6 +132,8 @@ async fn beside(ground: &mut Ground, mistake: Option<Mistake>, traffic: Traffic,
     let Traffic { readers, reads, tasks, is_burst } = traffic;
     let requests = tasks + readers * reads;
     let desk = ground.desk(Setup { size: SIZE, wait: None, recycle: Recycle::Fast, requests }, mistake)?;
+    // So that nobody waits for one to be opened.
+    desk.pool.fill().await?;
     let mut asked = JoinSet::new();
     for who in 1..=tasks {
         let desk = desk.clone();

@@ -1,12 +1,13 @@
-//! How does a ladder of loads read? A row per trial, what missed the SLO, then how much load it takes until it breaks.
+//! How does a ladder of loads read? A row per trial, what missed the SLO, then how much load it takes until it breaks. Sizes of a pool have a row each,
+//! and then which of them is enough.
 
 use comfy_table::{Cell, CellAlignment, Color};
 
 use super::run::milliseconds;
 use super::text::{Paint, finish, grid, grouped, mark, shorten, wrap};
-use crate::metrics::Percentiles;
+use crate::metrics::{Percentiles, percent};
 use crate::pace::duration_text;
-use crate::record::{Capacity, CapacityRecord, CapacityStep, CapacityTrial, LoadUnit};
+use crate::record::{Advice, Capacity, CapacityRecord, CapacityStep, LoadUnit, Sweep};
 use crate::verdict::Verdict;
 
 /// A load in words: `1 VU`, `200 arrivals/s`.
@@ -15,12 +16,15 @@ pub fn load(load: f64, unit: LoadUnit) -> String {
         LoadUnit::Vus if load == 1.0 => "1 VU".into(),
         LoadUnit::Vus => format!("{load} VUs"),
         LoadUnit::Arrivals => format!("{load} arrivals/s"),
+        LoadUnit::Connections if load == 1.0 => "1 connection".into(),
+        LoadUnit::Connections => format!("{load} connections"),
     }
 }
 
 /// The whole report.
 pub fn text(record: &CapacityRecord, width: u16, colour: bool) -> String {
-    let mut parts = vec![wrap(&heading(record), width, ""), table(record, width, colour)];
+    let table = if record.sweep.is_some() { sizes(record, width, colour) } else { table(record, width, colour) };
+    let mut parts = vec![wrap(&heading(record), width, ""), table];
     let reasons: Vec<String> = record.steps.iter().filter_map(|step| reason(record, step, width)).collect();
     if !reasons.is_empty() {
         parts.push(reasons.join("\n"));
@@ -31,8 +35,12 @@ pub fn text(record: &CapacityRecord, width: u16, colour: bool) -> String {
 
 fn heading(record: &CapacityRecord) -> String {
     let server = record.server.as_ref().map_or(String::new(), |s| format!("; PostgreSQL {} at {}", s.version, s.address));
+    let (at, of) = match &record.sweep {
+        Some(sweep) => (format!(" at {}", load(sweep.load, sweep.unit)), "each size three times, the middle of the three; "),
+        None => (String::new(), ""),
+    };
     format!(
-        "{}, {} a step, the first tenth not counted{server}; response times in ms, of committed iterations",
+        "{}{at}, {} a step, the first tenth not counted{server}; {of}response times in ms, of committed iterations",
         record.scenario,
         duration_text(record.step)
     )
@@ -46,7 +54,7 @@ fn table(record: &CapacityRecord, width: u16, colour: bool) -> String {
         for trial in &step.trials {
             let percentile =
                 |pick: fn(&Percentiles) -> Option<f64>| trial.response.as_ref().and_then(pick).map_or("-".into(), milliseconds);
-            let (word, shade) = word(trial);
+            let (word, shade) = word(trial.verdict);
             table.add_row(vec![
                 Cell::new(step.load),
                 Cell::new(grouped(trial.committed_per_second.round() as u64)),
@@ -68,8 +76,87 @@ fn table(record: &CapacityRecord, width: u16, colour: bool) -> String {
     finish(&table)
 }
 
-fn word(trial: &CapacityTrial) -> (&'static str, Color) {
-    match trial.verdict {
+/// A row for each size that was tried.
+fn sizes(record: &CapacityRecord, width: u16, colour: bool) -> String {
+    let most: Option<f64> = record.server.as_ref().and_then(|server| server.settings.get("max_connections")?.parse().ok());
+    let of_server = most.map_or("of server".into(), |most| format!("of {most}"));
+    let header = ["connections", &of_server, "commits/s", "lowest..highest", "p95", "wait p95", "in use", "at most", "SLO"];
+    let mut table = grid(&header, width, colour);
+    for step in record.steps.iter().filter(|step| !step.trials.is_empty()) {
+        let or_none = |figure: Option<f64>, text: fn(f64) -> String| figure.map_or("-".into(), text);
+        let (word, shade) = word(step.verdict.unwrap_or(Verdict::Inconclusive));
+        let kept = if record.slo.is_empty() && word == "kept" { "-" } else { word };
+        table.add_row(vec![
+            Cell::new(step.load),
+            Cell::new(or_none(most.map(|most| step.load / most), percent)),
+            Cell::new(or_none(step.throughput(), |n| grouped(n.round() as u64))),
+            Cell::new(spread(step)),
+            Cell::new(or_none(step.p95(), milliseconds)),
+            Cell::new(or_none(step.median(|trial| trial.wait.as_ref()?.p95), milliseconds)),
+            Cell::new(or_none(step.median(|trial| Some(trial.pool?.average)), percent)),
+            Cell::new(or_none(step.median(|trial| Some(trial.pool?.maximum)), percent)),
+            mark(kept, shade),
+        ]);
+    }
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if index + 1 < header.len() {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    finish(&table)
+}
+
+/// The trial with the lowest throughput and the one with the highest.
+fn spread(step: &CapacityStep) -> String {
+    let mut all: Vec<u64> = step.trials.iter().map(|trial| trial.committed_per_second.round() as u64).collect();
+    all.sort_unstable();
+    match &*all {
+        [lowest, .., highest] => format!("{}..{}", grouped(*lowest), grouped(*highest)),
+        _ => "-".into(),
+    }
+}
+
+/// Which size is enough and why, how it compares with the rule of thumb, and what to try next.
+fn advised(record: &CapacityRecord, sweep: &Sweep, advice: Advice) -> Vec<String> {
+    let step = |size: f64| record.steps.iter().find(|step| step.load == size);
+    let throughput = |size| step(size).and_then(CapacityStep::throughput).map_or("-".into(), |n| grouped(n.round() as u64));
+    let p95 = |size| step(size).and_then(CapacityStep::p95).map_or("-".into(), milliseconds);
+    let kept = if record.slo.is_empty() { "" } else { " that kept the SLO" };
+    let mut said = vec![format!(
+        "{}: the smallest size{kept} with at least 95 % of the highest throughput ({} of {} commits/s, with {}) and at most 110 % of the shortest \
+         response p95 ({} and {} ms, with {})",
+        load(advice.size, LoadUnit::Connections),
+        throughput(advice.size),
+        throughput(advice.most),
+        advice.most,
+        p95(advice.size),
+        p95(advice.fastest),
+        advice.fastest
+    )];
+    let sizes: Vec<f64> = record.steps.iter().map(|step| step.load).collect();
+    if sizes.last() == Some(&advice.size) {
+        let (one, two) = (advice.size * 2.0, advice.size * 4.0);
+        said.push(format!(
+            "that is the largest that was tried, and larger ones may be better: --pool-size {},{one},{two}",
+            advice.size
+        ));
+    } else if sizes.first() == Some(&advice.size) && advice.size > 1.0 {
+        let half = (advice.size / 2.0).floor();
+        said.push(format!("that is the smallest that was tried, and smaller ones may do: --pool-size {half},{}", advice.size));
+    }
+    said.push(match sweep.cores {
+        Some(cores) => format!(
+            "the rule of thumb, cores × 2 + 1, says {}: this machine has {cores}, which the server shares with dbstress",
+            cores * 2 + 1
+        ),
+        None => "the rule of thumb is cores × 2 + 1; the server is on another machine, whose cores are not known here".into(),
+    });
+    said
+}
+
+fn word(verdict: Verdict) -> (&'static str, Color) {
+    match verdict {
         Verdict::Pass => ("kept", Color::Green),
         Verdict::Missed => ("missed", Color::Yellow),
         Verdict::Inconclusive => ("open", Color::Yellow),
@@ -95,13 +182,20 @@ fn conclusion(record: &CapacityRecord, width: u16, colour: bool) -> String {
     let word = match record.finding {
         Capacity::Knee => paint.green("KNEE FOUND"),
         Capacity::WholeLadder => paint.green("WHOLE LADDER KEPT"),
+        Capacity::Recommended => paint.green("RECOMMENDED"),
         Capacity::Missed => paint.yellow("MISSED"),
         Capacity::AtLeast | Capacity::Open => paint.yellow("INCONCLUSIVE"),
         Capacity::Violated => paint.red("VIOLATED"),
     };
-    let mut lines = vec![word, wrap(&sentence(record), width, "  ")];
+    let mut lines = vec![word];
+    match &record.sweep {
+        Some(sweep) if let Some(advice) = sweep.advice => {
+            lines.extend(advised(record, sweep, advice).iter().map(|said| wrap(said, width, "  ")));
+        }
+        _ => lines.push(wrap(&sentence(record), width, "  ")),
+    }
     let judged = record.steps.iter().filter(|step| matches!(step.verdict, Some(Verdict::Pass | Verdict::Missed))).count();
-    if judged > 1 && record.finding != Capacity::Violated {
+    if judged > 1 && record.finding != Capacity::Violated && record.sweep.is_none() {
         let of = " (one run a step, the median of three at the edge)";
         let growth = match record.saturated_at {
             Some(at) => format!("from {} on, throughput grows by no more than 5 % per doubling{of}", load(at, record.unit)),
@@ -109,7 +203,7 @@ fn conclusion(record: &CapacityRecord, width: u16, colour: bool) -> String {
         };
         lines.push(wrap(&growth, width, "  "));
     }
-    if record.finding != Capacity::Violated {
+    if record.finding != Capacity::Violated && !record.slo.is_empty() {
         lines.push(wrap(&format!("SLO: {}", record.slo.join(", ")), width, "  "));
     }
     if !record.left_out.is_empty() {
@@ -132,11 +226,13 @@ fn sentence(record: &CapacityRecord) -> String {
         step(record.missed_at).map(|step| format!("{} missed it {}", load(step.load, record.unit), times(step, Verdict::Missed)));
     let why = record.cut_short.clone().unwrap_or_else(|| "the steps say why (a longer --step gives more samples)".into());
     match record.finding {
+        Capacity::Missed if record.sweep.is_some() => "no size kept the SLO".into(),
+        Capacity::Open | Capacity::Recommended if record.sweep.is_some() => format!("no size can be recommended: {why}"),
+        Capacity::Recommended | Capacity::Open => format!("no step could be judged: {why}"),
         Capacity::Knee => format!("{kept}; {}", missed.unwrap_or_default()),
         Capacity::WholeLadder => format!("at least {kept}; that is the end of the ladder"),
         Capacity::AtLeast => format!("at least {kept}; what is above was not judged: {why}"),
         Capacity::Missed => format!("no step kept the SLO: {}", missed.unwrap_or_default()),
-        Capacity::Open => format!("no step could be judged: {why}"),
         Capacity::Violated => {
             let at = record.steps.iter().find(|step| step.verdict == Some(Verdict::Violated)).map_or(0.0, |step| step.load);
             format!("a rule of integrity was broken at {}; the rows: {}", load(at, record.unit), record.verify)

@@ -40,11 +40,11 @@ impl Beginning {
         Ok(Self { server, client, tally: tally.clone() })
     }
 
-    /// Reads both again, when all sessions of the load have ended.
+    /// Reads both again, when all sessions of the load have ended; those of a pooler (`is_pooled`) stay, and tell in their own time, which nobody waits for.
     ///
     /// # Errors
     /// When the server cannot be asked.
-    pub async fn until_now(self, session: &mut Session) -> Result<Counters> {
+    pub async fn until_now(self, session: &mut Session, is_pooled: bool) -> Result<Counters> {
         let began = Instant::now();
         loop {
             flush(session).await?;
@@ -55,10 +55,10 @@ impl Beginning {
                 uncertain: uncertain - self.client.1,
                 server: server.counts.since(self.server.counts),
                 was_reset: server.reset != self.server.reset || server.counts.commits < self.server.counts.commits,
-                is_pooled: false,
+                is_pooled,
             };
             let is_told = counters.server.commits + counters.uncertain >= counters.client.commits;
-            if is_told || counters.was_reset || began.elapsed() > PATIENCE {
+            if is_told || is_pooled || counters.was_reset || began.elapsed() > PATIENCE {
                 return Ok(counters);
             }
             tokio::time::sleep(ASK_EVERY).await;

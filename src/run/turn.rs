@@ -15,7 +15,7 @@ use super::own::OwnWork;
 use super::stock::{Size, Stock};
 use super::work::{BookingWork, Opener, Weights, Work};
 use super::{Context, Ground, Judged, collect, control, evidence, faults, live, quiesce};
-use crate::audit::{Audit, Counters, Expectation, Lifetimes};
+use crate::audit::{Audit, Expectation, Lifetimes};
 use crate::bug::Bug;
 use crate::fault::{Arena, Injector};
 use crate::invariant::{DEFAULT_SEARCH_PATH, Invariant, When, run_all};
@@ -159,10 +159,7 @@ async fn judge(
     let restless = quiesce::quiesce(session, leg.run, context.manner.between).await?;
     let counters = match beginning {
         // Best effort: nothing is proved with it.
-        Some(beginning) => {
-            let is_pooled = context.manner.between.is_pooler();
-            beginning.until_now(session).await.ok().map(|counters| Counters { is_pooled, ..counters })
-        }
+        Some(beginning) => beginning.until_now(session, context.manner.between.is_pooler()).await.ok(),
         None => None,
     };
     let cleanup = match (&leg.subject, context.plan.keys(), swept) {
