@@ -31,6 +31,8 @@ const LOOK_UPS: [u32; 2] = [20, 100];
 const SETTLE: Duration = Duration::from_secs(2);
 /// How often that is looked at.
 const SETTLE_BEAT: Duration = Duration::from_millis(20);
+/// How old the statistics may be that a server before PostgreSQL 15 tells: its collector writes them down every half second.
+const STALE: Duration = Duration::from_millis(600);
 /// Keys of a counter that are kept.
 const KEYS_KEPT: usize = 10;
 
@@ -120,6 +122,8 @@ enum Missed {
 struct Sampler {
     options: ConnectOptions,
     prefix: String,
+    /// Major version of the server.
+    major: u32,
     session: Option<Session>,
     questions: Vec<Question>,
     last_seen: Instant,
@@ -145,6 +149,7 @@ impl Sampler {
             questions: probes.into_iter().map(question).collect(),
             options,
             prefix,
+            major: 0,
             session: None,
             last_seen: Instant::now(),
             is_somebody_waiting: false,
@@ -160,9 +165,9 @@ impl Sampler {
     /// Connects and leaves out what this server cannot be asked.
     async fn prepare(&mut self) -> Result<()> {
         let mut session = connect(&self.options).await?;
-        let major =
+        self.major =
             u32::try_from(session.integer("SELECT current_setting('server_version_num')::integer / 10000").await?).unwrap_or(0);
-        self.questions.retain(|question| question.probe.is_for(major));
+        self.questions.retain(|question| question.probe.is_for(self.major));
         for question in &mut self.questions {
             let Some(needed) = &question.probe.needs else { continue };
             let there = session.text(&format!("SELECT to_regclass({})::text", literal(needed))).await?;
@@ -378,6 +383,9 @@ impl Sampler {
             && matches!(self.texts(&left).await, Ok(texts) if texts.first().is_some_and(|n| n.as_deref() != Some("0")))
         {
             tokio::time::sleep(SETTLE_BEAT).await;
+        }
+        if self.major < 15 {
+            tokio::time::sleep(STALE).await;
         }
         for at in 0..self.questions.len() {
             let question = &self.questions[at];

@@ -352,3 +352,36 @@ fn bound_in_words(blocks: &str, audit: &Audit) -> String {
         _ => "no breach".into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(with_lock_waits: u64, watched: &Watched) -> Gate {
+        let sessions = Sessions { samples: watched.samples, with_lock_waits, ..Sessions::default() };
+        mechanism(Strategy::ForUpdate, &Counts::default(), (&sessions, watched), "run longer").unwrap()
+    }
+
+    #[test]
+    fn that_no_lock_wait_was_seen_means_nothing_where_nobody_looked() {
+        let well = Watched { interval_ms: 100, samples: 50, ..Watched::default() };
+        let badly = Watched { missed: 50, ..well.clone() };
+        let unmet = gate(0, &well);
+        assert!(!unmet.met && unmet.cure == "run longer" && !unmet.measured.contains("missing"), "{unmet:?}");
+        let unseen = gate(0, &badly);
+        assert!(!unseen.met && unseen.measured.contains("50 of 100 samples of the server are missing"), "{unseen:?}");
+        assert!(unseen.cure.contains("so that it can be watched"), "{unseen:?}");
+        let nobody = gate(0, &Watched::default());
+        assert!(
+            !nobody.met && nobody.measured.contains("nobody watched") && nobody.cure.contains("--probe-interval"),
+            "{nobody:?}"
+        );
+    }
+
+    #[test]
+    fn a_lock_wait_that_was_seen_is_one_and_what_is_missing_is_told_all_the_same() {
+        let watched = Watched { interval_ms: 100, samples: 50, missed: 50, ..Watched::default() };
+        let met = gate(1, &watched);
+        assert!(met.met && met.measured.contains("missing"), "{met:?}");
+    }
+}
