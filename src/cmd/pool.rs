@@ -8,7 +8,6 @@ use super::run::quoted;
 use super::target;
 use super::{Global, interrupt};
 use crate::drill::{self, Drill, DrillsRecord, Ground, Kind, Mistake, SCHEMA_VERSION};
-use crate::pg::ConnectOptions;
 use crate::record;
 use crate::report::pool as report;
 use crate::report::screen::Screen;
@@ -47,6 +46,7 @@ pub fn run(args: &Args, global: &Global, screen: Screen) -> Result<Exit> {
         screen.out(&report::list_text(screen.width, screen.colour));
         return Ok(Exit::Pass);
     }
+    global.refuse_via("the drills are about this pool alone, and go")?;
     let trials = trials(args)?;
     if let Some(path) = &args.summary_export {
         record::check_writable(path)?;
@@ -81,9 +81,8 @@ fn kind(args: &Args) -> Kind {
 
 async fn drills(args: &Args, trials: Trials, global: &Global, screen: Screen) -> Result<Exit> {
     let began = Instant::now();
-    global.without_via()?;
     let target = interruptible(target::resolve(global, screen)).await?;
-    let mut ground = interruptible(take(&target.options, args)).await?;
+    let mut ground = interruptible(Ground::take(&target.options, args.disposable.as_deref())).await?;
     let mut record = DrillsRecord {
         schema_version: SCHEMA_VERSION,
         verdict: Verdict::Inconclusive,
@@ -120,11 +119,6 @@ async fn drills(args: &Args, trials: Trials, global: &Global, screen: Screen) ->
     }
     screen.out(&report::text(&record, screen.width, screen.colour));
     Ok(record.exit())
-}
-
-/// The load and everything else connect the same way.
-async fn take(options: &ConnectOptions, args: &Args) -> Result<Ground> {
-    Ground::take(options, options, args.disposable.as_deref()).await
 }
 
 async fn all(ground: &mut Ground, trials: &Trials, record: &mut DrillsRecord, screen: Screen) -> Result<()> {

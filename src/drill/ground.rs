@@ -114,18 +114,18 @@ impl Session {
 }
 
 impl Ground {
-    /// Takes a database that may be written to. `load` is how the drills' sessions connect, `admin` is for everything else.
+    /// Takes a database that may be written to.
     ///
     /// # Errors
     /// Usage, when it holds tables of others and was not declared `disposable`; inconclusive, when somebody else is at work on it.
-    pub async fn take(load: &ConnectOptions, admin: &ConnectOptions, disposable: Option<&str>) -> Result<Self> {
-        let mut session = admin::Session::connect(admin, "pool").await?;
-        admin::claim(&mut session, admin, disposable).await?;
-        let lease = Lease::take(admin, "pool").await?;
+    pub async fn take(options: &ConnectOptions, disposable: Option<&str>) -> Result<Self> {
+        let mut session = admin::Session::connect(options, "pool").await?;
+        admin::claim(&mut session, options, disposable).await?;
+        let lease = Lease::take(options, "pool").await?;
         let version = session.text("SHOW server_version").await?.unwrap_or_default();
         let application_name = format!("dbstress/drill of process {}", std::process::id());
-        let door = Door { options: load.clone(), application_name, opened: Arc::default() };
-        Ok(Self { admin: session, lease, door, options: admin.clone(), version })
+        let door = Door { options: options.clone(), application_name, opened: Arc::default() };
+        Ok(Self { admin: session, lease, door, options: options.clone(), version })
     }
 
     /// Where it is; never a password.
