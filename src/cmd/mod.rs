@@ -120,14 +120,16 @@ impl Global {
 }
 
 impl Global {
-    /// Refuses an address for the load: the connections of this command go to the database directly.
+    /// Refuses `--via` for `what`, which goes to the database directly.
     ///
     /// # Errors
-    /// Usage, when there is one.
-    pub fn without_via(&self) -> Result<()> {
-        let Some(via) = &self.via else { return Ok(()) };
-        Err(Error::usage(format!("the connections that are tried here go to the database directly, not through {via}"))
-            .cure("leave out --via, and unset DBSTRESS_VIA"))
+    /// Usage, when something is given.
+    pub fn refuse_via(&self, what: &str) -> Result<()> {
+        match &self.via {
+            None => Ok(()),
+            Some(via) => Err(Error::usage(format!("{what} to the database directly, not through {via}"))
+                .cure("leave out --via, and unset DBSTRESS_VIA")),
+        }
     }
 
     /// What a command that does the same again must add to lead to the same database. What the environment says it says again; a password

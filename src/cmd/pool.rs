@@ -46,6 +46,7 @@ pub fn run(args: &Args, global: &Global, screen: Screen) -> Result<Exit> {
         screen.out(&report::list_text(screen.width, screen.colour));
         return Ok(Exit::Pass);
     }
+    global.refuse_via("the drills are about this pool alone, and go")?;
     let trials = trials(args)?;
     if let Some(path) = &args.summary_export {
         record::check_writable(path)?;
@@ -80,7 +81,6 @@ fn kind(args: &Args) -> Kind {
 
 async fn drills(args: &Args, trials: Trials, global: &Global, screen: Screen) -> Result<Exit> {
     let began = Instant::now();
-    global.without_via()?;
     let target = interruptible(target::resolve(global, screen)).await?;
     let mut ground = interruptible(Ground::take(&target.options, args.disposable.as_deref())).await?;
     let mut record = DrillsRecord {

@@ -48,7 +48,7 @@ impl Args {
         if let Some(path) = &self.summary_export {
             record::check_writable(path)?;
         }
-        global.without_via()?;
+        global.refuse_via("these clients go")?;
         let mut clients: Vec<Client> = Vec::new();
         for name in &self.clients {
             let client = name.trim().parse()?;

@@ -474,3 +474,32 @@ const PIECES: &[&str] = &[
     " ",
     "ms",
 ];
+
+#[test]
+fn what_a_statement_leaves_in_its_session_is_told_by_its_words() {
+    let kept = [
+        ("SET statement_timeout = 1", "SET STATEMENT_TIMEOUT"),
+        ("/* SELECT */ set session characteristics as transaction read only", "SET SESSION"),
+        ("PREPARE p AS SELECT 1", "PREPARE P"),
+        ("LISTEN channel", "LISTEN CHANNEL"),
+        ("CREATE TEMP TABLE t (id int)", "CREATE TEMP"),
+        ("SELECT pg_catalog.pg_advisory_lock($1)", "pg_advisory_lock"),
+        ("SELECT set_config('search_path', 'a', false)", "set_config"),
+        ("SELECT currval('s')", "currval"),
+        ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", "hold"),
+    ];
+    for (sql, word) in kept {
+        assert_eq!(outlives_transaction(sql).as_deref(), Some(word), "{sql}");
+    }
+    for sql in [
+        "SET LOCAL statement_timeout = 1",
+        "SET TRANSACTION READ ONLY",
+        "PREPARE TRANSACTION 'x'",
+        "CREATE TEMP TABLE t ON COMMIT DROP AS SELECT 1",
+        "CREATE TABLE t (id int)",
+        "UPDATE t SET hold = 1, note = 'LISTEN pg_advisory_lock'",
+        "SELECT pg_advisory_xact_lock(1), set_config('search_path', 'a', true) -- currval",
+    ] {
+        assert_eq!(outlives_transaction(sql), None, "{sql}");
+    }
+}
