@@ -45,7 +45,7 @@ async fn looked(session: &mut Session) {
     let last = format!(
         "SELECT query_start::text FROM pg_stat_activity \
          WHERE datname = current_database() AND application_name = 'dbstress/probe' AND state = 'idle' \
-         AND (query = 'COMMIT' OR query LIKE '%pg_locks%') AND query_start > '{now}'"
+         AND (query = 'COMMIT' OR query LIKE 'EXECUTE \"chains\"%') AND query_start > '{now}'"
     );
     let mut seen = BTreeSet::new();
     let deadline = Instant::now() + PATIENCE;

@@ -22,7 +22,7 @@ pub use sample::{Watch, unseen, watch};
 pub use watched::{Sessions, Watched};
 
 /// How often the server is asked, unless somebody says otherwise.
-pub const INTERVAL: Duration = Duration::from_millis(100);
+pub const INTERVAL: Duration = Duration::from_millis(250);
 /// How often it may be asked at most, and at least.
 pub const INTERVALS: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
 

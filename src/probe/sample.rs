@@ -17,7 +17,7 @@ use super::watched::{Asked, Sessions, Watched};
 use super::{Kind, Probe, RUN, SESSIONS, STATEMENTS, WAITS};
 use crate::Result;
 use crate::pg::ConnectOptions;
-use crate::pg::admin::{Session, SqlError, literal};
+use crate::pg::admin::{Session, SqlError, identifier, literal};
 
 /// How long the server may take to answer a question.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -104,6 +104,8 @@ async fn over(began: &mut watch::Receiver<Option<Instant>>) {
 struct Question {
     probe: Probe,
     sql: String,
+    /// The present connection has it by its name: reading and planning it anew each time would cost more than answering it.
+    is_prepared: bool,
     /// Not before then.
     due: Option<Instant>,
     /// It will not be answered.
@@ -143,7 +145,7 @@ impl Sampler {
         let question = |probe: Probe| {
             // On lines of its own, since the query may end in a comment.
             let sql = format!("SELECT row_to_json(answer) FROM (\n{}\n) AS answer", probe.query.replace(RUN, &literal(&prefix)));
-            Question { probe, sql, due: None, is_given_up: false, asked: Asked::default() }
+            Question { probe, sql, is_prepared: false, due: None, is_given_up: false, asked: Asked::default() }
         };
         Self {
             questions: probes.into_iter().map(question).collect(),
@@ -182,9 +184,7 @@ impl Sampler {
 
     /// Asks everything that is due.
     async fn sample(&mut self, beginning: Instant) {
-        if self.session.is_none() {
-            self.session = connect(&self.options).await.ok();
-        }
+        self.reconnect().await;
         for at in 0..self.questions.len() {
             let question = &self.questions[at];
             let now = Instant::now();
@@ -196,11 +196,19 @@ impl Sampler {
         }
     }
 
+    async fn reconnect(&mut self) {
+        if self.session.is_none() {
+            self.session = connect(&self.options).await.ok();
+            self.questions.iter_mut().for_each(|question| question.is_prepared = false);
+        }
+    }
+
     async fn ask(&mut self, at: usize, second: f64) {
         let asked = Instant::now();
-        let taken = match self.questions[at].probe.kind {
-            Kind::Chains => self.chains(at, second).await,
-            _ => match self.rows(&self.questions[at].sql.clone()).await {
+        let taken = match (self.prepared(at).await, self.questions[at].probe.kind) {
+            (Err(missed), _) => Err(missed),
+            (Ok(execute), Kind::Chains) => self.chains(&execute, second).await,
+            (Ok(execute), _) => match self.rows(&execute).await {
                 Ok(rows) => self.take(at, second, &rows),
                 Err(missed) => Err(missed),
             },
@@ -243,6 +251,17 @@ impl Sampler {
         let gap = now.saturating_duration_since(self.last_seen).as_secs_f64() * 1e3;
         self.watched.longest_gap_ms = rounded(self.watched.longest_gap_ms.max(gap));
         self.last_seen = now;
+    }
+
+    /// How a question is asked on the present connection.
+    async fn prepared(&mut self, at: usize) -> Result<String, Missed> {
+        let Question { probe, sql, is_prepared, .. } = &self.questions[at];
+        let name = identifier(&probe.name);
+        if !is_prepared {
+            self.texts(&format!("PREPARE {name} AS {sql}")).await?;
+            self.questions[at].is_prepared = true;
+        }
+        Ok(format!("EXECUTE {name}"))
     }
 
     /// The rows of a question; a connection that does not answer is given up.
@@ -326,8 +345,7 @@ impl Sampler {
 
     /// Reads the locks; while sessions of the run wait, in a transaction whose snapshot is older than the reading: the version of a row that a
     /// lock names is the one that the snapshot sees, also when it has been replaced since.
-    async fn chains(&mut self, at: usize, second: f64) -> Result<(), Missed> {
-        let sql = self.questions[at].sql.clone();
+    async fn chains(&mut self, sql: &str, second: f64) -> Result<(), Missed> {
         let is_worth_it = self.is_somebody_waiting;
         let begin = if is_worth_it { "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;\n" } else { "" };
         let texts = self.texts(&format!("{begin}{sql}")).await;
@@ -370,9 +388,7 @@ impl Sampler {
 
     /// Reads the counters for the last time, when the sessions of the run have reported what they did: they do when they end.
     async fn last_counters(&mut self, stay: bool) {
-        if self.session.is_none() {
-            self.session = tokio::time::timeout(SETTLE, connect(&self.options)).await.ok().and_then(Result::ok);
-        }
+        let _ = tokio::time::timeout(SETTLE, self.reconnect()).await;
         let left = format!(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND starts_with(application_name, {})",
             literal(&self.prefix)

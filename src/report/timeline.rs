@@ -44,7 +44,7 @@ fn strip(turn: &TurnRecord, prefix: &str, width: u16) -> Option<String> {
     let room = usize::from(width.min(WIDEST)).saturating_sub(2 + NAME + LARGEST).max(8);
     let each = seconds.div_ceil(room);
     let text = |seconds: usize| duration_text(Duration::from_secs(seconds as u64));
-    let mut lines = vec![format!("{prefix}{} over time, {} a column", text(seconds), text(each))];
+    let mut lines = vec![format!("{prefix}timeline of {}, {} a column, the largest value at the end", text(seconds), text(each))];
     for row in rows(turn, seconds) {
         let columns: Vec<Option<f64>> = row
             .values
@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(
             text,
             "\
-9s over time, 1s a column
+timeline of 9s, 1s a column, the largest value at the end
   commits/s       █▄▁▁▁███                                          800/s
   response p95    ▁▂  █▁▁▁                                          80 ms"
         );

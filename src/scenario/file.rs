@@ -401,7 +401,7 @@ pub struct EvidenceFile {
     pub committed: BTreeMap<String, u64>,
     /// Whether invariants must have been checked while the load ran. Default: false.
     pub live: Option<bool>,
-    /// How often the server is asked what it does, from "50ms" to "1s"; "0" for not at all. Default: 100ms.
+    /// How often the server is asked what it does, from "50ms" to "1s"; "0" for not at all. Default: 250ms.
     pub probe_interval: Option<String>,
     /// A directory beside this file with one .sql file for each further question to the server while the load runs.
     pub probes: Option<String>,
