@@ -126,11 +126,11 @@ async fn whoever_waits_too_long_for_the_pool_is_given_up_and_told_of() {
     let record = run_plan(&bench.database.options, &bench.place, plan).await;
     let turn = turn(&record);
     let pool = turn.pool.as_ref().unwrap();
-    assert!(pool.timeouts > 0, "{pool:?}");
-    assert_eq!(turn.counts.aborted.get(&Abort::PoolTimeout), Some(&pool.timeouts), "{pool:?}");
+    assert!(pool.books.timeouts > 0, "{pool:?}");
+    assert_eq!(turn.counts.aborted.get(&Abort::PoolTimeout), Some(&pool.books.timeouts), "{pool:?}");
     // Nobody held one and waited for another: that is an ordinary shortage.
-    assert_eq!((pool.leaked(), pool.deadlocks, pool.size), (0, 0, 2), "{pool:?}");
-    assert_eq!(turn.wait.as_ref().unwrap().samples, pool.checkouts + pool.timeouts, "{pool:?}");
+    assert_eq!((pool.books.in_use(), pool.books.deadlocks, pool.size), (0, 0, 2), "{pool:?}");
+    assert_eq!(turn.wait.as_ref().unwrap().samples, pool.books.checkouts + pool.books.timeouts, "{pool:?}");
     let states: Vec<State> = turn.thresholds.iter().map(|judged| judged.state).collect();
     assert_eq!(states, [State::Missed, State::Met, State::Met], "{:?}", turn.thresholds);
 }

@@ -86,7 +86,7 @@ pub enum Unavailable {
 }
 
 /// What the books say. Counts are from the beginning on.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Books {
     /// Connections lent.
     pub checkouts: u64,
@@ -105,6 +105,7 @@ pub struct Books {
     /// Connections found closed when they were to be lent again.
     pub stale: u64,
     /// For how long connections were held, all together.
+    #[serde(rename = "held_ms", with = "crate::milliseconds")]
     pub held: Duration,
 }
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::pg::pool::Books;
 use crate::threshold::Usage;
 
 /// What a pool of connections did in a turn. Counts include the warm-up.
@@ -9,22 +10,9 @@ use crate::threshold::Usage;
 pub struct PoolRecord {
     /// Connections at most.
     pub size: u32,
-    /// Connections lent.
-    pub checkouts: u64,
-    /// Connections given back.
-    pub checkins: u64,
-    /// Connections taken out for good, as broken.
-    pub discarded: u64,
-    /// Waits that the pool's timeout ended.
-    pub timeouts: u64,
-    /// Timeouts at which everybody who held a connection waited for another.
-    pub deadlocks: u64,
-    /// Connections opened.
-    pub opened: u64,
-    /// Times that one was lent again.
-    pub reused: u64,
-    /// Connections found closed when they were to be lent again.
-    pub stale: u64,
+    /// What was lent, given back, waited for in vain.
+    #[serde(flatten)]
+    pub books: Books,
     /// Share of their time for which the connections were lent, 0 to 1: measured for each loan, not sampled.
     pub utilisation: f64,
     /// Most connections lent at once, of those samples that were taken.
@@ -51,11 +39,6 @@ pub struct PoolSecond {
 }
 
 impl PoolRecord {
-    /// Connections that were not given back.
-    pub fn leaked(&self) -> u64 {
-        self.checkouts.saturating_sub(self.checkins + self.discarded)
-    }
-
     /// How much of it was used.
     ///
     /// # Errors

@@ -27,7 +27,7 @@ fn said(turn: &TurnRecord) -> Vec<String> {
     said
 }
 
-/// `pool: 8.4 of 10 connections in use on average (84 %, high), 10 at most; 12,000 lent, all given back`.
+/// `pool: 8.4 of 10 connections in use on average (84 %, high), 10 at most; 12,000 lent, none missing`.
 fn pool(pool: &PoolRecord) -> String {
     let mean = pool.utilisation * f64::from(pool.size);
     let mut said = format!(
@@ -36,17 +36,17 @@ fn pool(pool: &PoolRecord) -> String {
         percent(pool.utilisation),
         Band::of(pool.utilisation).word(),
         pool.most_in_use,
-        grouped(pool.checkouts)
+        grouped(pool.books.checkouts)
     );
-    said += &match pool.leaked() {
-        0 => "all given back".to_owned(),
+    said += &match pool.books.in_use() {
+        0 => "none missing".to_owned(),
         leaked => format!("{} NOT given back", grouped(leaked)),
     };
     for (n, what) in [
-        (pool.timeouts, "waits timed out"),
-        (pool.deadlocks, "of them while everybody who had one waited for another"),
-        (pool.discarded, "given up as broken"),
-        (pool.stale, "found closed"),
+        (pool.books.timeouts, "waits timed out"),
+        (pool.books.deadlocks, "of them while everybody who had one waited for another"),
+        (pool.books.discarded, "given up as broken"),
+        (pool.books.stale, "found closed"),
     ] {
         if n > 0 {
             said += &format!(", {} {what}", grouped(n));
@@ -76,19 +76,61 @@ fn wait(wait: &Percentiles) -> String {
 }
 
 fn counters(counters: &Counters) -> String {
-    let server = counters.server;
     let differences = counters.differences();
     if !differences.is_empty() {
         return differences.join("; ");
     }
-    let uncertain = match counters.uncertain {
-        0 => String::new(),
-        n => format!(" ({} connections lost in the middle of something left open)", grouped(n)),
+    let (client, server) = (counters.client, counters.server);
+    let pairs = [
+        (server.commits, client.commits, "commits"),
+        (server.rollbacks, client.rollbacks, "rollbacks"),
+        (server.deadlocks, client.deadlocks, "deadlocks"),
+    ];
+    if pairs.iter().all(|(server, client, _)| server == client) {
+        let each = pairs.map(|(n, _, what)| format!("{} {what}", grouped(n)));
+        return format!("the server counts the same as dbstress: {}", each.join(", "));
+    }
+    let each = pairs.map(|(server, client, what)| format!("{} and {} {what}", grouped(server), grouped(client)));
+    let why = match counters.uncertain {
+        _ if counters.is_pooled => "a pooler has transactions of its own, and its sessions tell late".to_owned(),
+        0 => "what autovacuum does is among the server's".to_owned(),
+        n => format!("{} connections were lost in the middle of something", grouped(n)),
     };
-    format!(
-        "the server counts the same as dbstress{uncertain}: {} commits, {} rollbacks, {} deadlocks",
-        grouped(server.commits),
-        grouped(server.rollbacks),
-        grouped(server.deadlocks)
-    )
+    format!("server and dbstress count {}: {why}", each.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::Counts;
+    use crate::pg::pool::Books;
+
+    #[test]
+    fn what_was_lent_and_what_became_of_it() {
+        let books = Books { checkouts: 12_000, checkins: 11_990, discarded: 10, timeouts: 3, ..Books::default() };
+        let record = PoolRecord { size: 10, utilisation: 0.84, most_in_use: 10, samples: 90, books, ..PoolRecord::default() };
+        assert_eq!(
+            pool(&record),
+            "pool: 8.4 of 10 connections in use on average (84 %, high), 10 at most; 12,000 lent, none missing, 3 waits timed out, \
+             10 given up as broken"
+        );
+        let leaky = PoolRecord { books: Books { checkins: 11_989, ..books }, missed: 10, ..record };
+        let said = pool(&leaky);
+        assert!(said.contains("1 NOT given back") && said.ends_with("10 of 100 samples missed"), "{said}");
+    }
+
+    #[test]
+    fn counts_that_agree_take_one_line_and_others_say_why() {
+        let counts = Counts { sessions: 3, commits: 1_200, rollbacks: 7, deadlocks: 1 };
+        let agree = Counters { client: counts, server: counts, ..Counters::default() };
+        assert_eq!(counters(&agree), "the server counts the same as dbstress: 1,200 commits, 7 rollbacks, 1 deadlocks");
+        let visited = Counters { server: Counts { commits: 1_212, ..counts }, ..agree.clone() };
+        assert_eq!(
+            counters(&visited),
+            "server and dbstress count 1,212 and 1,200 commits, 7 and 7 rollbacks, 1 and 1 deadlocks: what autovacuum does is among the \
+             server's"
+        );
+        let more = Counters { server: Counts { rollbacks: 9, ..counts }, ..agree };
+        assert!(counters(&more).starts_with("the server counts 2 rollbacks more"));
+    }
 }

@@ -258,8 +258,8 @@ pub(super) fn judge(
     for (breach, count) in &judged.audit.breaches {
         violated.push(format!("{} ({count})", breach.words()));
     }
-    if let Some(pool) = judged.driven.pool.as_ref().filter(|pool| pool.leaked() > 0) {
-        open.push(format!("{} connections of the pool were not given back: this is a bug in dbstress", pool.leaked()));
+    if let Some(pool) = judged.driven.pool.as_ref().filter(|pool| pool.books.in_use() > 0) {
+        open.push(format!("{} connections of the pool were not given back: this is a bug in dbstress", pool.books.in_use()));
     }
     match (&judged.cleanup, plan.keys()) {
         (Some(cleanup), _) => {

@@ -101,15 +101,7 @@ pub(super) async fn observe(pool: Arc<Pool>, began: Instant, mut over: watch::Re
 
 /// What the books say at the end of a load that lasted `elapsed`, when every virtual user has gone.
 pub(super) fn settle(record: &mut PoolRecord, pool: &Pool, elapsed: Duration) {
-    let books = pool.books();
-    record.checkouts = books.checkouts;
-    record.checkins = books.checkins;
-    record.discarded = books.discarded;
-    record.timeouts = books.timeouts;
-    record.deadlocks = books.deadlocks;
-    record.opened = books.opened;
-    record.reused = books.reused;
-    record.stale = books.stale;
+    record.books = pool.books();
     let all = elapsed.as_secs_f64() * f64::from(record.size);
-    record.utilisation = if all > 0.0 { (books.held.as_secs_f64() / all).min(1.0) } else { 0.0 };
+    record.utilisation = if all > 0.0 { (record.books.held.as_secs_f64() / all).min(1.0) } else { 0.0 };
 }
