@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 use std::process::Command;
 
-use common::{Place, TestDatabase, run};
+use common::{COUNTER, COUNTER_RULE, Place, TestDatabase, run};
 use dbstress::outcome::{Abort, OutcomeClass};
 use dbstress::pg::admin::identifier;
 use dbstress::pg::cluster::account::Account;
@@ -140,13 +140,6 @@ async fn the_safe_example_passes_and_its_control_is_caught_before_and_after() {
     assert_eq!(record.turns[0].counts.of(OutcomeClass::Aborted), 0, "{:?}", record.turns[0].counts);
     assert_eq!(bench.ask("SELECT coalesce(to_regclass('booking')::text, to_regnamespace('dbstress_control')::text)").await, None);
 }
-
-const COUNTER: &str = "CREATE TABLE IF NOT EXISTS counter (id int PRIMARY KEY, n int NOT NULL);\n\
-    CREATE TABLE IF NOT EXISTS line (op_id bigint PRIMARY KEY);\n\
-    TRUNCATE counter, line; INSERT INTO counter VALUES (1, 0);";
-const COUNTER_RULE: &str = "-- when: always\n-- examines: SELECT count(*) FROM counter\n-- breaks: UPDATE counter SET n = n + 1\n--\n\
-    -- The counter is the number of lines.\n\
-    SELECT id AS subject, (SELECT count(*) FROM line) AS expected, n AS actual FROM counter WHERE n <> (SELECT count(*) FROM line)";
 
 /// A counter and its lines: how it is read decides whether it is right.
 fn counting(head: &str, control: &str, read: &str) -> String {

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Bench, PATIENCE, Place as Folder, TestDatabase, assert_no_panic, run};
+use common::{Bench, COUNTER, COUNTER_RULE, PATIENCE, Place as Folder, TestDatabase, assert_no_panic, run};
 use dbstress::outcome::OutcomeClass;
 use dbstress::pg::cluster::account::Account;
 use dbstress::pg::load::{Between, Connection, Isolation, Protocol, keeps_statements, recognise, scout};
@@ -457,13 +457,6 @@ async fn operations_of_ones_own_do_the_same_in_every_protocol() {
     assert_eq!(kept[1], kept[0], "extended");
     assert_eq!(kept[2], kept[0], "simple");
 }
-
-const COUNTER: &str = "CREATE TABLE IF NOT EXISTS counter (id int PRIMARY KEY, n int NOT NULL);\n\
-    CREATE TABLE IF NOT EXISTS line (op_id bigint PRIMARY KEY);\n\
-    TRUNCATE counter, line; INSERT INTO counter VALUES (1, 0);";
-const COUNTER_RULE: &str = "-- when: always\n-- examines: SELECT count(*) FROM counter\n-- breaks: UPDATE counter SET n = n + 1\n--\n\
-    -- The counter is the number of lines.\n\
-    SELECT id AS subject, (SELECT count(*) FROM line) AS expected, n AS actual FROM counter WHERE n <> (SELECT count(*) FROM line)";
 
 /// A counter and its lines: how it is read decides whether it is right.
 fn counting(control: &str, lock: &str) -> String {

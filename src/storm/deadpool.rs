@@ -3,10 +3,11 @@
 use deadpool_postgres::{Manager, Object, Pool, PoolError};
 use tokio_postgres::NoTls;
 
-use super::shared::{config, refused};
+use super::shared::refused;
 use super::{INSERT, Stack};
 use crate::pg::ConnectOptions;
 use crate::pg::admin::SqlError;
+use crate::pg::load::config;
 
 /// The pool.
 pub(super) struct Pooled(Pool);

@@ -1,11 +1,12 @@
 //! How does an application use tokio-postgres without a pool? One connection that all requests share, one after the other.
 
 use tokio::sync::Mutex;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, NoTls};
 
 use super::{INSERT, Stack};
+use crate::pg::ConnectOptions;
 use crate::pg::admin::SqlError;
-use crate::pg::{ConnectOptions, Host};
+use crate::pg::load::config;
 
 /// A connection behind a lock: a transaction needs it alone.
 pub(super) struct Shared(Mutex<Client>);
@@ -32,20 +33,6 @@ impl Stack for Shared {
     }
 
     async fn close(self) {}
-}
-
-/// How tokio-postgres is told where the server is; whoever calls has left encryption to the proxy.
-pub(super) fn config(options: &ConnectOptions, name: &str) -> Config {
-    let mut config = Config::new();
-    config.port(options.port).user(&options.user).dbname(&options.database).application_name(name);
-    match &options.host {
-        Host::Tcp(host) => config.host(host),
-        Host::Socket(directory) => config.host_path(directory),
-    };
-    if let Some(password) = &options.password {
-        config.password(password);
-    }
-    config
 }
 
 pub(super) fn refused(error: tokio_postgres::Error) -> SqlError {

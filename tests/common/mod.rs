@@ -67,6 +67,15 @@ impl Drop for TestDatabase {
     }
 }
 
+/// The set-up of a counter and the lines that it counts.
+pub const COUNTER: &str = "CREATE TABLE IF NOT EXISTS counter (id int PRIMARY KEY, n int NOT NULL);\n\
+    CREATE TABLE IF NOT EXISTS line (op_id bigint PRIMARY KEY);\n\
+    TRUNCATE counter, line; INSERT INTO counter VALUES (1, 0);";
+/// Their rule.
+pub const COUNTER_RULE: &str = "-- when: always\n-- examines: SELECT count(*) FROM counter\n-- breaks: UPDATE counter SET n = n + 1\n--\n\
+    -- The counter is the number of lines.\n\
+    SELECT id AS subject, (SELECT count(*) FROM line) AS expected, n AS actual FROM counter WHERE n <> (SELECT count(*) FROM line)";
+
 /// A fresh, empty database with a name of its own.
 pub async fn database() -> TestDatabase {
     create("").await

@@ -243,7 +243,8 @@ pub async fn connect(options: &ConnectOptions, application_name: &str) -> Result
     Ok(client)
 }
 
-pub(super) fn config(options: &ConnectOptions, application_name: &str) -> Config {
+/// How the driver is told where the server is.
+pub(crate) fn config(options: &ConnectOptions, application_name: &str) -> Config {
     let mut config = Config::new();
     config.port(options.port).user(&options.user).dbname(&options.database).application_name(application_name);
     config.ssl_mode(match options.ssl_mode {

@@ -13,6 +13,7 @@ mod tx;
 mod wire;
 
 pub use between::{Between, Manner, is_pooler, keeps_statements, recognise, require_direct, scout};
+pub(crate) use connect::config;
 pub use connect::{Connection, connect};
 pub use protocol::Protocol;
 pub use tx::{Ending, Isolation, Phase, Tx};
