@@ -22,7 +22,7 @@ pub fn note(client: &ClientRecord) -> String {
     )
 }
 
-/// The table, the example, what to do, and the verdict.
+/// The table, the verdict, the example, and what to do.
 pub fn text(record: &StormRecord, width: u16, colour: bool) -> String {
     let header = ["client", "version", "cancelled in BEGIN", "left in a transaction", "acknowledged", "lost", "verdict"];
     let mut table = grid(&header, width, colour);
@@ -37,8 +37,19 @@ pub fn text(record: &StormRecord, width: u16, colour: bool) -> String {
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    let mut lines = vec![finish(&table), String::new()];
+    let broken: Vec<String> = record
+        .clients
+        .iter()
+        .filter(|client| client.verdict == Verdict::Violated)
+        .map(|client| format!("{} {}", client.client.name(), client.version))
+        .collect();
+    let mut lines = vec![finish(&table), String::new(), Paint { colour }.verdict(record.verdict)];
     let mut say = |text: &str| lines.push(wrap(text, width, "  "));
+    match record.verdict {
+        Verdict::Violated => say(&format!("{} gives connections back inside an open transaction", broken.join(", "))),
+        Verdict::Pass => say("no connection was given back inside a transaction, and no acknowledged write was lost"),
+        Verdict::Missed | Verdict::Inconclusive => say("nothing was shown either way"),
+    }
     for client in record.clients.iter().filter(|client| client.verdict != Verdict::Pass) {
         for reason in &client.reasons {
             say(&format!("{}: {reason}", client.client.name()));
@@ -54,12 +65,6 @@ pub fn text(record: &StormRecord, width: u16, colour: bool) -> String {
             ));
         }
     }
-    let broken: Vec<String> = record
-        .clients
-        .iter()
-        .filter(|client| client.verdict == Verdict::Violated)
-        .map(|client| format!("{} {}", client.client.name(), client.version))
-        .collect();
     if !broken.is_empty() {
         say(
             "cure:  never wrap begin() in a timeout or select!, nor abort a task that is in it: let the server time out (statement_timeout, \
@@ -73,12 +78,6 @@ pub fn text(record: &StormRecord, width: u16, colour: bool) -> String {
         ));
     }
     say(&format!("again: {}", record.command));
-    let verdict = Paint { colour }.verdict(record.verdict);
-    lines.push(match record.verdict {
-        Verdict::Violated => format!("{verdict}: {} gives connections back inside an open transaction", broken.join(", ")),
-        Verdict::Pass => format!("{verdict}: no connection was given back inside a transaction, no acknowledged write was lost"),
-        Verdict::Missed | Verdict::Inconclusive => format!("{verdict}: nothing was shown either way"),
-    });
     lines.join("\n")
 }
 
