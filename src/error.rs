@@ -47,6 +47,11 @@ impl Error {
         self
     }
 
+    /// Adds what the user can do about it, unless that is said already.
+    pub fn or_cure(self, cure: impl Into<String>) -> Self {
+        if self.cure.is_some() { self } else { self.cure(cure) }
+    }
+
     /// Adds the error underneath.
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());

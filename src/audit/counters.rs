@@ -39,8 +39,11 @@ pub struct Counters {
     pub uncertain: u64,
     /// The server's statistics did not survive: it crashed, or somebody reset them.
     pub was_reset: bool,
-    /// The load goes through a pooler, whose sessions and questions are counted too, and whose sessions are still open and have not told everything.
+    /// The load goes through a pooler: its sessions stay and tell late, and it asks questions of its own.
     pub is_pooled: bool,
+    /// Sessions of others that were seen in the database while the load ran, at most at once.
+    #[serde(default)]
+    pub others: u64,
 }
 
 /// A vacuum in the background and whoever looks in for a moment make so many transactions without anybody's doing.
@@ -49,34 +52,48 @@ const BACKGROUND: u64 = 50;
 const BACKGROUND_SHARE: f64 = 0.001;
 
 impl Counters {
-    /// What differs and why it probably does, in words; empty if the counts agree.
-    pub fn differences(&self) -> Vec<String> {
-        if self.was_reset {
-            return vec!["the server's statistics were reset meanwhile (a crash does that): its counts say nothing".into()];
+    /// Why the two cannot be compared, if they cannot.
+    pub fn is_incomparable(&self) -> Option<&'static str> {
+        match self {
+            Self { was_reset: true, .. } => {
+                Some("the server's statistics were reset meanwhile (a crash does that): its counts say nothing")
+            }
+            Self { is_pooled: true, .. } => Some(
+                "the server's own counts say nothing through a pooler: its sessions tell late, and it asks questions of its own",
+            ),
+            _ => None,
         }
-        let Self { client, server, uncertain, is_pooled, .. } = *self;
-        let others = if is_pooled { 0 } else { server.sessions.saturating_sub(client.sessions + uncertain) };
+    }
+
+    /// What differs and why it probably does, in words; empty if the counts agree, or cannot be compared.
+    pub fn differences(&self) -> Vec<String> {
+        if self.is_incomparable().is_some() {
+            return Vec::new();
+        }
+        let Self { client, server, uncertain, others, .. } = *self;
+        let others = server.sessions.saturating_sub(client.sessions + uncertain).max(others);
         let somebody = format!("{others} other session{} in this database meanwhile", if others == 1 { " was" } else { "s were" });
         let mut differences = Vec::new();
         let mut differs = |what: &str, client: u64, server: u64, slack: u64, surplus: &str| {
+            let count = |n: u64| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
             if server > client + uncertain + slack {
                 let why = if others > 0 { &somebody } else { surplus };
-                differences.push(format!("the server counts {} {what} more than dbstress made: {why}", server - client));
-            } else if client > server + uncertain && !is_pooled {
-                let why = "answers that did not come from this server, or statistics that it has not told yet";
-                differences.push(format!("the server counts {} {what} fewer than dbstress was told of: {why}", client - server));
+                differences.push(format!("the server counts {} more than dbstress made: {why}", count(server - client)));
+            } else if client > server + uncertain {
+                differences.push(format!(
+                    "the server counts {} fewer than dbstress was told of: answers that did not come from this server, or statistics that \
+                     it has not told yet",
+                    count(client - server)
+                ));
             }
         };
         let background = BACKGROUND + (server.commits as f64 * BACKGROUND_SHARE) as u64;
-        let (background, pooler) = match is_pooled {
-            // A pooler asks questions of its own whenever it likes.
-            true => (u64::MAX / 2, "the pooler's own"),
-            false => (background, "autovacuum, or something between that makes transactions of its own"),
-        };
-        differs("commits", client.commits, server.commits, background, pooler);
-        let hidden = "something between tries again by itself, or autovacuum was cancelled";
-        differs("rollbacks", client.rollbacks, server.rollbacks, 0, hidden);
-        differs("deadlocks", client.deadlocks, server.deadlocks, 0, "somebody else met them, or something between hides them");
+        let own = "autovacuum, somebody else in this database, or something between that makes transactions of its own";
+        differs("commit", client.commits, server.commits, background, own);
+        let hidden =
+            "somebody else in this database, something between that tries again by itself, or an autovacuum that was cancelled";
+        differs("rollback", client.rollbacks, server.rollbacks, 0, hidden);
+        differs("deadlock", client.deadlocks, server.deadlocks, 0, "somebody else met them, or something between hides them");
         differences
     }
 }
@@ -109,8 +126,8 @@ mod tests {
         let ours = counts(5, 1_000, 7, 1);
         assert!(only(ours, counts(5, 1_400, 7, 1)).starts_with("the server counts 400 commits more"));
         assert!(only(ours, counts(8, 1_400, 7, 1)).ends_with("3 other sessions were in this database meanwhile"));
-        assert!(only(ours, counts(5, 1_000, 9, 1)).contains("2 rollbacks more than dbstress made: something between tries again"));
-        assert!(only(ours, counts(5, 1_000, 7, 2)).contains("1 deadlocks more"));
+        assert!(only(ours, counts(5, 1_000, 9, 1)).contains("2 rollbacks more than dbstress made: somebody else"));
+        assert!(only(ours, counts(5, 1_000, 7, 2)).contains("1 deadlock more"));
         assert!(only(ours, counts(5, 998, 7, 1)).contains("2 commits fewer than dbstress was told of"));
     }
 
@@ -124,11 +141,17 @@ mod tests {
     }
 
     #[test]
-    fn counts_that_were_reset_say_nothing_and_a_pooler_has_transactions_of_its_own() {
+    fn who_was_there_all_the_time_is_suspected_too() {
+        let (client, server) = (counts(5, 1_000, 7, 1), counts(5, 1_000, 8, 1));
+        let said = Counters { client, server, others: 1, ..Counters::default() }.differences();
+        assert_eq!(said, ["the server counts 1 rollback more than dbstress made: 1 other session was in this database meanwhile"]);
+    }
+
+    #[test]
+    fn counts_that_were_reset_or_are_a_poolers_say_nothing() {
         let all = Counters { client: counts(5, 100, 7, 0), server: counts(1, 2, 0, 0), was_reset: true, ..Counters::default() };
-        assert!(matches!(&all.differences()[..], [one] if one.contains("reset")));
-        let pooled = Counters { server: counts(9, 700, 7, 0), was_reset: false, is_pooled: true, ..all };
-        assert_eq!(pooled.differences(), Vec::<String>::new());
-        assert_eq!(Counters { server: counts(9, 20, 0, 0), ..pooled }.differences(), Vec::<String>::new(), "they tell late");
+        assert!(all.is_incomparable().unwrap().contains("reset") && all.differences().is_empty());
+        let pooled = Counters { was_reset: false, is_pooled: true, ..all };
+        assert!(pooled.is_incomparable().unwrap().contains("pooler") && pooled.differences().is_empty());
     }
 }

@@ -104,6 +104,10 @@ pub struct Books {
     pub reused: u64,
     /// Connections found closed when they were to be lent again.
     pub stale: u64,
+    /// Most that were lent at once.
+    pub most_in_use: u64,
+    /// Most that waited at once.
+    pub most_waiting: u64,
     /// For how long connections were held, all together.
     #[serde(rename = "held_ms", with = "crate::milliseconds")]
     pub held: Duration,
@@ -177,6 +181,8 @@ struct Ledger {
     opened: AtomicU64,
     reused: AtomicU64,
     stale: AtomicU64,
+    most_in_use: AtomicU64,
+    most_waiting: AtomicU64,
     held_nanos: AtomicU64,
     /// By the number of the loan: who has it, and since when.
     loans: Mutex<HashMap<u64, (u32, Instant)>>,
@@ -199,6 +205,8 @@ impl Ledger {
             opened: zero(),
             reused: zero(),
             stale: zero(),
+            most_in_use: zero(),
+            most_waiting: zero(),
             held_nanos: zero(),
             loans: Mutex::default(),
             waiting: Mutex::default(),
@@ -245,7 +253,12 @@ struct Queued<'l> {
 
 impl<'l> Queued<'l> {
     fn new(ledger: &'l Ledger, who: u32) -> Self {
-        *ledger.waiting().entry(who).or_default() += 1;
+        let waiting = {
+            let mut waiting = ledger.waiting();
+            *waiting.entry(who).or_default() += 1;
+            waiting.values().map(|times| u64::from(*times)).sum()
+        };
+        ledger.most_waiting.fetch_max(waiting, Ordering::Relaxed);
         Self { ledger, who }
     }
 }
@@ -335,7 +348,12 @@ impl<O: Open> Pool<O> {
         };
         let number = self.ledger.checkouts.fetch_add(1, Ordering::Relaxed);
         let since = Instant::now();
-        self.ledger.loans().insert(number, (who, since));
+        let lent = {
+            let mut loans = self.ledger.loans();
+            loans.insert(number, (who, since));
+            loans.len() as u64
+        };
+        self.ledger.most_in_use.fetch_max(lent, Ordering::Relaxed);
         Ok(Loan { object: Some(object), ledger: self.ledger.clone(), number, since })
     }
 
@@ -371,6 +389,8 @@ impl<O: Open> Pool<O> {
             opened: read(&ledger.opened),
             reused: read(&ledger.reused),
             stale: read(&ledger.stale),
+            most_in_use: read(&ledger.most_in_use),
+            most_waiting: read(&ledger.most_waiting),
             held: Duration::from_nanos(read(&ledger.held_nanos)),
         }
     }

@@ -125,6 +125,12 @@ impl Watched {
         })
     }
 
+    /// Sessions of others that were seen in the database, at most at once.
+    pub fn others(&self) -> u64 {
+        let column = self.series.columns.get("sessions.others");
+        column.map_or(0, |column| column.max.iter().flatten().copied().fold(0.0, f64::max) as u64)
+    }
+
     /// Connections that the server had, on average and at most, and how many it lets in.
     pub fn connections(&self) -> Option<(f64, f64, f64)> {
         let of = |column: &str| self.series.columns.get(&format!("sessions.{column}"));

@@ -15,8 +15,6 @@ pub struct PoolRecord {
     pub books: Books,
     /// Share of their time for which the connections were lent, 0 to 1: measured for each loan, not sampled.
     pub utilisation: f64,
-    /// Most connections lent at once, of those samples that were taken.
-    pub most_in_use: u64,
     /// Samples taken.
     pub samples: u64,
     /// Samples that should have been taken and were not.
@@ -39,16 +37,16 @@ pub struct PoolSecond {
 }
 
 impl PoolRecord {
-    /// How much of it was used.
+    /// How much of it was used: from the books, which miss nothing.
     ///
     /// # Errors
-    /// Why that is not known: too many samples are missing.
+    /// Why that is not known.
     pub fn usage(&self) -> Result<Usage, String> {
-        if self.samples == 0 || self.missed * 10 > self.samples + self.missed {
-            return Err(format!("{} of {} samples of the pool are missing", self.missed, self.samples + self.missed));
+        if self.size == 0 || self.books.checkouts == 0 {
+            return Err("nobody asked the pool for a connection".into());
         }
-        let maximum = if self.size == 0 { 0.0 } else { self.most_in_use as f64 / f64::from(self.size) };
-        Ok(Usage { average: self.utilisation, maximum: maximum.max(self.utilisation), samples: self.samples })
+        let maximum = self.books.most_in_use as f64 / f64::from(self.size);
+        Ok(Usage { average: self.utilisation, maximum, samples: self.books.checkouts })
     }
 
     /// Ends a second, of which `seen` samples were summed up, and begins the next.

@@ -35,7 +35,7 @@ fn pool(pool: &PoolRecord) -> String {
         pool.size,
         percent(pool.utilisation),
         Band::of(pool.utilisation).word(),
-        pool.most_in_use,
+        pool.books.most_in_use,
         grouped(pool.books.checkouts)
     );
     said += &match pool.books.in_use() {
@@ -76,23 +76,25 @@ fn wait(wait: &Percentiles) -> String {
 }
 
 fn counters(counters: &Counters) -> String {
+    if let Some(why) = counters.is_incomparable() {
+        return why.to_owned();
+    }
     let differences = counters.differences();
     if !differences.is_empty() {
         return differences.join("; ");
     }
     let (client, server) = (counters.client, counters.server);
     let pairs = [
-        (server.commits, client.commits, "commits"),
-        (server.rollbacks, client.rollbacks, "rollbacks"),
-        (server.deadlocks, client.deadlocks, "deadlocks"),
+        (server.commits, client.commits, "commit"),
+        (server.rollbacks, client.rollbacks, "rollback"),
+        (server.deadlocks, client.deadlocks, "deadlock"),
     ];
     if pairs.iter().all(|(server, client, _)| server == client) {
-        let each = pairs.map(|(n, _, what)| format!("{} {what}", grouped(n)));
+        let each = pairs.map(|(n, _, what)| format!("{} {what}{}", grouped(n), if n == 1 { "" } else { "s" }));
         return format!("the server counts the same as dbstress: {}", each.join(", "));
     }
-    let each = pairs.map(|(server, client, what)| format!("{} and {} {what}", grouped(server), grouped(client)));
+    let each = pairs.map(|(server, client, what)| format!("{} and {} {what}s", grouped(server), grouped(client)));
     let why = match counters.uncertain {
-        _ if counters.is_pooled => "a pooler has transactions of its own, and its sessions tell late".to_owned(),
         0 => "what autovacuum does is among the server's".to_owned(),
         n => format!("{} connections were lost in the middle of something", grouped(n)),
     };
@@ -107,8 +109,8 @@ mod tests {
 
     #[test]
     fn what_was_lent_and_what_became_of_it() {
-        let books = Books { checkouts: 12_000, checkins: 11_990, discarded: 10, timeouts: 3, ..Books::default() };
-        let record = PoolRecord { size: 10, utilisation: 0.84, most_in_use: 10, samples: 90, books, ..PoolRecord::default() };
+        let books = Books { checkouts: 12_000, checkins: 11_990, discarded: 10, timeouts: 3, most_in_use: 10, ..Books::default() };
+        let record = PoolRecord { size: 10, utilisation: 0.84, samples: 90, books, ..PoolRecord::default() };
         assert_eq!(
             pool(&record),
             "pool: 8.4 of 10 connections in use on average (84 %, high), 10 at most; 12,000 lent, none missing, 3 waits timed out, \
@@ -123,7 +125,7 @@ mod tests {
     fn counts_that_agree_take_one_line_and_others_say_why() {
         let counts = Counts { sessions: 3, commits: 1_200, rollbacks: 7, deadlocks: 1 };
         let agree = Counters { client: counts, server: counts, ..Counters::default() };
-        assert_eq!(counters(&agree), "the server counts the same as dbstress: 1,200 commits, 7 rollbacks, 1 deadlocks");
+        assert_eq!(counters(&agree), "the server counts the same as dbstress: 1,200 commits, 7 rollbacks, 1 deadlock");
         let visited = Counters { server: Counts { commits: 1_212, ..counts }, ..agree.clone() };
         assert_eq!(
             counters(&visited),

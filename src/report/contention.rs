@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::run::milliseconds;
-use super::text::{grouped, shorten};
+use super::text::{grouped, shorten, wrap};
 use crate::metrics::percent;
 use crate::probe::blockers::{Blocker, Deadlock};
 use crate::probe::chains::Member;
@@ -67,7 +67,8 @@ fn panel(watched: &Watched, prefix: &str, width: usize) -> Option<String> {
         ),
     };
     lines.insert(0, heading);
-    Some(lines.iter().map(|line| fit(line, width)).collect::<Vec<_>>().join("\n"))
+    let fitted = lines.iter().enumerate().map(|(at, line)| if at == 0 { wrap(line, width as u16, "  ") } else { fit(line, width) });
+    Some(fitted.collect::<Vec<_>>().join("\n"))
 }
 
 fn line(label: &str, said: &str) -> String {

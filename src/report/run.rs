@@ -321,7 +321,11 @@ fn thresholds(record: &RunRecord, width: u16) -> String {
                 State::Open => "open",
             };
             let why = judged.why.as_ref().map_or(String::new(), |why| format!(" ({why})"));
-            let line = wrap(&format!("{}: {} measured{why}", judged.threshold, judged.measured_text), width.saturating_sub(7), "");
+            let measured = match &*judged.measured_text {
+                "" => "nothing measured".to_owned(),
+                text => format!("{text} measured"),
+            };
+            let line = wrap(&format!("{}: {measured}{why}", judged.threshold), width.saturating_sub(7), "");
             lines.extend(line.lines().enumerate().map(|(i, line)| format!("{:<7}{line}", if i == 0 { mark } else { "" })));
         }
     }

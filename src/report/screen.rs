@@ -73,5 +73,6 @@ impl Screen {
 
 /// Columns of the terminal on stdout; 100 where there is none, so that logs keep their tables.
 fn console_width() -> u16 {
-    comfy_table::Table::new().width().filter(|_| std::io::stdout().is_terminal()).unwrap_or(100)
+    let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|columns| *columns >= 40);
+    comfy_table::Table::new().width().filter(|_| std::io::stdout().is_terminal()).or(columns).unwrap_or(100)
 }

@@ -56,6 +56,7 @@ impl Beginning {
                 server: server.counts.since(self.server.counts),
                 was_reset: server.reset != self.server.reset || server.counts.commits < self.server.counts.commits,
                 is_pooled,
+                others: 0,
             };
             let is_told = counters.server.commits + counters.uncertain >= counters.client.commits;
             if is_told || is_pooled || counters.was_reset || began.elapsed() > PATIENCE {

@@ -223,13 +223,19 @@ impl Everyone {
         let is_lost = outcome == Outcome::Aborted(Abort::ConnectionLost) || outcome == Outcome::Unknown && !is_let_in;
         let is_lost = is_lost && took >= self.turn.plan.retry.deadline;
         if is_lost && !self.outage.load(Ordering::Relaxed) {
+            let is_pooler = self.turn.manner.between.is_pooler();
             self.fail(
                 Error::inconclusive(format!(
-                    "PostgreSQL at {} went away and did not come back within {} s",
+                    "{} at {} went away and did not come back within {} s",
+                    if is_pooler { "the pooler" } else { "PostgreSQL" },
                     self.turn.options,
                     took.as_secs()
                 ))
-                .cure("look into the server's log; start it and run again"),
+                .cure(if is_pooler {
+                    "look into the pooler's log, then into the server's; start it and run again"
+                } else {
+                    "look into the server's log; start it and run again"
+                }),
             );
         }
     }
@@ -311,7 +317,7 @@ pub async fn drive(
     let opener = Opener { options: turn.options.clone(), manner: turn.manner, work: turn.work.clone() };
     let pool = match turn.plan.pool() {
         Some(settings) => {
-            let door = Door { opener: opener.clone(), application_name: application_name.clone() };
+            let door = Door { opener: opener.clone(), application_name: application_name.clone(), opened: Arc::default() };
             let pool = Pool::new(settings, door)?;
             pool.fill().await?;
             Some(Arc::new(pool))

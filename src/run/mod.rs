@@ -213,7 +213,7 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
     let between = server.via.as_ref().map(|via| via.between).unwrap_or_default();
     let manner = Manner { protocol: plan.protocol, between };
     // Where it goes, and before which the wire would break.
-    let load_target = via.map_or_else(|| options.clone(), |place| options.through(&place));
+    let load_target = via.as_ref().map_or_else(|| options.clone(), |place| options.through(place));
     check_connections(&mut session, &plan, between).await?;
     let id = identify(wall_clock);
     let mut record = RunRecord {
@@ -328,6 +328,11 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
         }
         Err(error) => open.push(error.to_string()),
         Ok(()) => {}
+    }
+    if let Some(place) = &via
+        && let Err(error) = via::prove(&mut session, &options, place, &plan).await
+    {
+        open.push(format!("after the load, --via is not what it was before it: {error}"));
     }
     if let Ground::Own(sql) = &context.ground
         // Broken rows are kept: somebody will want to look at them.

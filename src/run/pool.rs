@@ -1,6 +1,7 @@
 //! What do the virtual users of a turn share, and what came of it?
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -22,13 +23,16 @@ pub(super) type Pool = pool::Pool<Door>;
 pub(super) struct Door {
     pub opener: Opener,
     pub application_name: String,
+    /// How many have been opened: by its number a session of the pool is told from the others.
+    pub opened: Arc<AtomicU32>,
 }
 
 impl Open for Door {
     type Item = Box<Session>;
 
     async fn open(&self) -> Result<Box<Session>> {
-        self.opener.open(&format!("{}/pool", self.application_name)).await.map(Box::new)
+        let number = self.opened.fetch_add(1, Ordering::Relaxed);
+        self.opener.open(&format!("{}/pool{number}", self.application_name)).await.map(Box::new)
     }
 }
 
@@ -91,7 +95,6 @@ pub(super) async fn observe(pool: Arc<Pool>, began: Instant, mut over: watch::Re
         second.in_use += status.in_use as f64;
         second.most_waiting = second.most_waiting.max(status.waiting);
         second.open = second.open.max(status.size);
-        record.most_in_use = record.most_in_use.max(status.in_use);
     }
     let elapsed = began.elapsed();
     record.close(&mut second, &mut seen);

@@ -15,7 +15,7 @@ use super::own::OwnWork;
 use super::stock::{Size, Stock};
 use super::work::{BookingWork, Opener, Weights, Work};
 use super::{Context, Ground, Judged, collect, control, evidence, faults, live, quiesce};
-use crate::audit::{Audit, Expectation, Lifetimes};
+use crate::audit::{Audit, Counters, Expectation, Lifetimes};
 use crate::bug::Bug;
 use crate::fault::{Arena, Injector};
 use crate::invariant::{DEFAULT_SEARCH_PATH, Invariant, When, run_all};
@@ -370,7 +370,7 @@ fn record(
         lag: Some(Percentiles::of(recorder.lags())),
         wait: recorder.waits().map(Percentiles::of),
         pool: judged.driven.pool.clone(),
-        counters: judged.counters,
+        counters: judged.counters.map(|counters| Counters { others: watched.others(), ..counters }),
         generator_limited: figures.limited(),
         client_cpu_seconds: judged.driven.cpu.as_secs_f64(),
         faults,

@@ -20,8 +20,13 @@ const MARKER: u64 = 7 << 32;
 /// Usage, when it leads elsewhere, hides who is who, or is a pooler through which this plan cannot be run.
 pub(super) async fn prove(session: &mut Session, options: &ConnectOptions, place: &Place, plan: &Plan) -> Result<Via> {
     let through = options.through(place);
-    let mut one = scout(&through).await?;
-    let mut other = scout(&through).await?;
+    let hint = |error: Error| {
+        error.or_cure(format!(
+            "start what should listen at {place}, or correct --via; a pooler must be in transaction or session mode, not in statement mode"
+        ))
+    };
+    let mut one = scout(&through).await.map_err(hint)?;
+    let mut other = scout(&through).await.map_err(hint)?;
     for client in [&mut one, &mut other] {
         leads_to(session, options, place, client).await?;
     }

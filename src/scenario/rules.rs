@@ -135,10 +135,14 @@ impl Mistakes {
             self.add("load.pool_size", "a pool without connections", "1 or more, or leave it out");
         }
         if load.pool_size.is_none() && load.pool_timeout.is_some() {
-            self.add("load.pool_timeout", "there is no pool to wait for", "add pool_size, or leave it out");
+            self.add("load.pool_timeout", "there is no pool to wait for", "add pool_size (--pool-size), or leave it out");
         }
         if load.pool_size.is_none() && load.pool_recycle != Recycle::Fast {
-            self.add("load.pool_recycle", "there is no pool that lends connections", "add pool_size, or leave it out");
+            self.add(
+                "load.pool_recycle",
+                "there is no pool that lends connections",
+                "add pool_size (--pool-size), or leave it out",
+            );
         }
         if load.retry.attempts == Some(0) {
             self.add("load.retry.attempts", "the first attempt counts", "1 means no retry");

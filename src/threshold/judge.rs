@@ -10,6 +10,9 @@ use crate::outcome::OutcomeClass;
 /// Samples that must lie beyond a percentile, or it is only a name for the maximum (of a low one: for the minimum).
 const BEYOND: f64 = 3.0;
 
+/// With fewer samples, nothing is said of how much is used of what is limited.
+const FEW: u64 = 10;
+
 /// Where the figures come from: a finished run, or one so far.
 pub trait Source {
     /// Whether there is an operation of that name.
@@ -162,7 +165,8 @@ impl Threshold {
             Figure::Use(limited, peak) => {
                 let usage = source.usage(limited)?;
                 let value = if peak == Peak::Average { usage.average } else { usage.maximum };
-                Ok(Measured { value, text: percent(value), samples: usage.samples, too_little: None })
+                let too_little = (usage.samples < FEW).then(|| format!("only {} samples", usage.samples));
+                Ok(Measured { value, text: percent(value), samples: usage.samples, too_little })
             }
             Figure::Count(counter) => {
                 let (count, of) = self.count(counter, source)?;
@@ -331,6 +335,8 @@ mod tests {
         assert_eq!(state(&run, "pool_use:max<0.9"), State::Missed);
         assert_eq!(judge(&run, "pool_use:max<0.9").measured_text, "100 %");
         assert_eq!(state(&run, "server_use:max<0.9"), State::Open, "what is not known is not kept");
+        let short = Run { pool: Some(Usage { average: 0.1, maximum: 0.1, samples: 9 }), ..Run::default() };
+        assert_eq!(judge(&short, "pool_use:max<0.9").why.unwrap(), "only 9 samples");
     }
 
     #[test]

@@ -244,7 +244,10 @@ async fn run_with(
 pub fn scrub(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if text.starts_with("PG") || text.starts_with("DBSTRESS_") || ["DATABASE_URL", "XDG_STATE_HOME"].contains(&&*text) {
+        if text.starts_with("PG")
+            || text.starts_with("DBSTRESS_")
+            || ["DATABASE_URL", "XDG_STATE_HOME", "COLUMNS"].contains(&&*text)
+        {
             command.env_remove(&name);
         }
     }
