@@ -117,7 +117,7 @@ async fn the_server_counts_the_deadlocks_that_clients_were_told_of() {
 async fn whoever_waits_too_long_for_the_pool_is_given_up_and_told_of() {
     let bench = Bench::new().await;
     let plan = common::plan("churn", |plan, booking| {
-        plan.load = iterations(20, 400);
+        plan.load = iterations(20, 4_000);
         plan.pool_size = Some(2);
         plan.pool_timeout = Some(Duration::from_millis(5));
         plan.thresholds = ["pool_use:max<0.5", "pool_use:avg>0", "server_use:max<1"].map(|text| text.parse().unwrap()).into();

@@ -67,7 +67,7 @@ fn panel(watched: &Watched, prefix: &str, width: usize) -> Option<String> {
         ),
     };
     lines.insert(0, heading);
-    let fitted = lines.iter().enumerate().map(|(at, line)| if at == 0 { wrap(line, width as u16, "  ") } else { fit(line, width) });
+    let fitted = lines.iter().enumerate().map(|(at, line)| if at == 0 { wrap(line, width as u16, "") } else { fit(line, width) });
     Some(fitted.collect::<Vec<_>>().join("\n"))
 }
 

@@ -44,7 +44,7 @@ fn strip(turn: &TurnRecord, prefix: &str, width: u16) -> Option<String> {
     let room = usize::from(width.min(WIDEST)).saturating_sub(2 + NAME + LARGEST).max(8);
     let each = seconds.div_ceil(room);
     let text = |seconds: usize| duration_text(Duration::from_secs(seconds as u64));
-    let mut lines = vec![format!("{prefix}timeline of {}, {} a column, the largest value at the end", text(seconds), text(each))];
+    let mut lines = vec![format!("{prefix}timeline of {}, {} a column", text(seconds), text(each))];
     for row in rows(turn, seconds) {
         let columns: Vec<Option<f64>> = row
             .values
@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(
             text,
             "\
-timeline of 9s, 1s a column, the largest value at the end
+timeline of 9s, 1s a column
   commits/s       █▄▁▁▁███                                          800/s
   response p95    ▁▂  █▁▁▁                                          80 ms"
         );
@@ -212,7 +212,7 @@ timeline of 9s, 1s a column, the largest value at the end
                 "  faults            ▲  ▲                                            3 in all"
             ]
         );
-        assert!(lines[0].starts_with("for-update: 9s over"), "{text}");
+        assert!(lines[0].starts_with("for-update: timeline of 9s"), "{text}");
         assert!(lines.iter().all(|line| line.chars().count() <= 80), "{text}");
     }
 
