@@ -479,8 +479,14 @@ pub struct Sweep {
     pub unit: LoadUnit,
     /// Processors of the machine, if the server runs on it as well, as far as its address says.
     pub cores: Option<u32>,
+    /// Connections that the server lets in, the reserved ones not counted; `None` if nobody saw.
+    #[serde(default)]
+    pub allowed: Option<f64>,
     /// Which size is enough, if that could be said.
     pub advice: Option<Advice>,
+    /// The sizes that may as well be, since the ranges of their trials overlap with those of that one.
+    #[serde(default)]
+    pub rivals: Vec<f64>,
 }
 
 /// The size of a pool that is enough, and what it is compared with.

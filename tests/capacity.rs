@@ -98,7 +98,12 @@ fn sizes_of_a_pool_are_tried_at_one_load_and_a_list_of_them_nowhere_else() {
         ("capacity", "--pool-size 1,4 --rate-ladder 1,2", "--rate-ladder: several sizes of a pool"),
         ("capacity", "--pool-size 1,4 --duration 5s", "--duration: several sizes of a pool"),
         ("capacity", "--pool-size 4,4", "--pool-size: 4,4 does not climb"),
-        ("capacity", "--pool-size 0,4", "--pool-size: 0,4 does not climb"),
+        ("capacity", "--pool-size 0,4", "--pool-size: 0 is a pool without connections"),
+        ("capacity", "--pool-size 0", "--pool-size: 0 is a pool without connections"),
+        ("capacity", "--pool-size 4 --vus 8", "--vus: the ladder says"),
+        ("capacity", "--pool-size 4 --vus 8", "--ladder instead"),
+        ("capacity", "--pool-size 4 --vus 8", "--pool-size 5,10,20"),
+        ("capacity", "--pool-size 4 --rate 10", "--pool-size 5,10,20"),
         ("capacity", "--pool-size 4 --rate 10", "--rate: the ladder says"),
         ("capacity", "--pool-size 1,four", "invalid value 'four' for '--pool-size"),
         ("throughput", "--pool-size 1,4", "invalid value '1,4' for '--pool-size"),
@@ -107,6 +112,32 @@ fn sizes_of_a_pool_are_tried_at_one_load_and_a_list_of_them_nowhere_else() {
         assert_eq!(code, 2, "{arguments}: {err}");
         assert!(err.contains(words), "{arguments}: {err}");
     }
+}
+
+#[tokio::test]
+async fn sizes_that_the_server_has_no_room_for_are_refused_before_the_first_is_tried() {
+    let bench = Bench::new().await;
+    let (code, out, err) =
+        run(&mut common::on(&bench.place, &bench.database.options, "capacity --pool-size 2,99999 --vus 4 --step 1s"));
+    assert_eq!((code, &*out), (2, ""), "{err}");
+    assert!(err.contains("99999 connections are wanted for the pool") && err.contains("or fewer"), "{err}");
+    let runs = bench.database.session().await.integer("SELECT count(*) FROM dbstress.run").await.unwrap();
+    assert_eq!(runs, 0, "{err}");
+}
+
+#[tokio::test]
+async fn a_scenario_without_thresholds_is_judged_by_the_usual_ones() {
+    let bench = Bench::new().await;
+    let (_, record, said) = bench.capacity("contention --pool-size 2,4 --vus 8 --step 1s");
+    assert_eq!(record.slo, ["response:p(95)<200ms", "aborted:rate<0.01"], "{said}");
+    let trials: Vec<_> = record.steps.iter().flat_map(|step| &step.trials).collect();
+    assert_eq!(trials.len(), 6, "{said}");
+    assert!(trials.iter().flat_map(|trial| &trial.reasons).all(|why| !why.contains("nothing was claimed")), "{said}");
+    let allowed = "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int \
+                   - coalesce(current_setting('reserved_connections', true)::int, 0)";
+    let allowed = bench.database.session().await.integer(allowed).await.unwrap();
+    assert_eq!(record.sweep.unwrap().allowed, Some(allowed as f64), "{said}");
+    assert!(said.contains(&format!("of {allowed}")), "{said}");
 }
 
 #[test]

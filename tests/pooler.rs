@@ -310,7 +310,7 @@ async fn what_cannot_be_done_through_a_pooler_is_refused_with_its_cure() {
     let url = database.through(&place);
     let cure = format!("--via {place}");
     let indirect = ["there is no server but a pooler", "--database-url of the server itself", &cure];
-    for command in [short, "seed --reset"] {
+    for command in [short, "seed --reset", "cancel-storm", "pool"] {
         refused(&bench, &url, command, 2, &indirect);
     }
     let quiet = Pooling { more: "ignore_startup_parameters = extra_float_digits", ..TRANSACTION };

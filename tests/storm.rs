@@ -94,3 +94,14 @@ async fn a_storm_that_is_given_up_leaves_nothing_behind() {
     assert_eq!(code, 130, "{out}{err}");
     assert_swept(&database).await;
 }
+
+#[tokio::test]
+async fn a_database_that_nothing_can_be_written_to_is_told_with_what_cures_it() {
+    let (database, place) = (common::database().await, Place::new());
+    let mut session = database.session().await;
+    let name = &database.options.database;
+    session.execute(&format!("ALTER DATABASE \"{name}\" SET default_transaction_read_only = on")).await.unwrap();
+    let (code, _, err) = common::run(&mut common::on(&place, &database.options, "cancel-storm"));
+    assert_eq!(code, 3, "{err}");
+    assert!(err.contains("RESET default_transaction_read_only") && !err.contains("seed --reset"), "{err}");
+}

@@ -146,29 +146,50 @@ pub(super) fn asks_for_load(threshold: &Threshold) -> bool {
     threshold.operator().is_floor() && matches!(threshold.figure(), Figure::Count(_) | Figure::PerSecond(_))
 }
 
+/// What is judged at each step: one strategy, by the thresholds that there are, or else by the usual ones.
+///
+/// # Errors
+/// Usage, where there are several strategies.
+pub(super) fn with_slo(mut prepared: Prepared, args: &Args) -> Result<Prepared> {
+    if prepared.plan.strategies().len() > 1 {
+        let message = format!("capacity is of one strategy, and there are {}", prepared.plan.strategies().len());
+        return Err(Error::usage(message).cure("name one: --strategy serializable"));
+    }
+    if prepared.plan.thresholds.is_empty() {
+        prepared.plan.thresholds = USUAL_SLO.iter().map(|text| text.parse()).collect::<Result<_>>()?;
+    }
+    prepared.disposable.clone_from(&args.disposable);
+    Ok(prepared)
+}
+
 /// Runs `capacity`.
 ///
 /// # Errors
 /// Usage: a scenario or a flag that cannot be used; whatever kept the first step from being run.
 pub async fn run(args: &Args, matches: &ArgMatches, global: &Global, screen: Screen) -> Result<Exit> {
     let sizes: Vec<u32> = matches.get_many("pool_size").into_iter().flatten().copied().collect();
+    if sizes.contains(&0) {
+        let message = "--pool-size: 0 is a pool without connections";
+        return Err(Error::usage(message).cure("--pool-size 5,10,20 for several sizes at one load, or leave it out"));
+    }
     if sizes.len() > 1 {
         return sweep::run(args, &sizes, matches, global, screen).await;
     }
     let shape = ["duration", "iterations", "rounds", "stages", "rate", "warm_up", "profile", "time_scale"];
-    refuse(
-        &shape,
-        matches,
-        "the ladder says how long and in which shape the load is",
-        "--ladder, --rate-ladder and --step instead",
-    )?;
+    // Whoever names one size may have meant the load, or the sizes.
+    let cure = |ladder: &str| match sizes.is_empty() {
+        true => ladder.to_owned(),
+        false => format!("{ladder}\nor several sizes of the pool at one load (--vus or --rate): --pool-size 5,10,20"),
+    };
+    let instead = cure("--ladder, --rate-ladder and --step instead");
+    refuse(&shape, matches, "the ladder says how long and in which shape the load is", &instead)?;
     let ladder = Ladder::of(args)?;
     if ladder.unit == LoadUnit::Vus {
         refuse(
             &["vus"],
             matches,
             "the ladder says how many virtual users there are",
-            "--ladder instead; or --rate-ladder besides",
+            &cure("--ladder instead; or --rate-ladder besides"),
         )?;
     }
     let scenario = Scenario::load(&args.scenario, stdin)?;
@@ -222,16 +243,8 @@ impl Climb<'_> {
             duration_text(self.ladder.step)
         );
         let scenario = self.ladder.at(load, &self.scenario);
-        let mut prepared = prepare(scenario, &self.args.common.settings, self.matches, "capacity", &typed, self.global)?;
-        if prepared.plan.strategies().len() > 1 {
-            let message = format!("capacity is of one strategy, and there are {}", prepared.plan.strategies().len());
-            return Err(Error::usage(message).cure("name one: --strategy serializable"));
-        }
-        if prepared.plan.thresholds.is_empty() {
-            prepared.plan.thresholds = USUAL_SLO.iter().map(|text| text.parse()).collect::<Result<_>>()?;
-        }
-        prepared.disposable.clone_from(&self.args.disposable);
-        Ok(prepared)
+        let prepared = prepare(scenario, &self.args.common.settings, self.matches, "capacity", &typed, self.global)?;
+        with_slo(prepared, self.args)
     }
 
     /// A record in which nothing has been tried.

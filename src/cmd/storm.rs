@@ -92,8 +92,8 @@ pub async fn run(args: &Args, global: &Global, screen: Screen) -> Result<Exit> {
 /// The storm on a database; whatever becomes of it, nothing of it is left.
 async fn on(request: &Request, disposable: Option<&str>, options: &ConnectOptions, screen: Screen) -> Result<StormRecord> {
     let mut session = Session::connect(options, ROLE).await?;
-    admin::claim(&mut session, options, disposable).await?;
     let mut lease = Lease::take(options, ROLE).await?;
+    admin::claim(&mut session, options, disposable).await?;
     storm::prepare(&mut session).await?;
     let stormed = interruptible(storm::run(request, options, &mut session, |client| screen.note(&report::note(client)))).await;
     // What was given up in the middle of an answer is not fit to be asked anything else.

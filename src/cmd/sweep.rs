@@ -9,17 +9,18 @@ use std::path::Path;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 
-use super::capacity::{Args, TRIALS, asks_for_load, finish, majority, steady};
+use super::capacity::{Args, TRIALS, asks_for_load, finish, majority, steady, with_slo};
 use super::config::stdin;
 use super::run::{Common, Prepared, execute, keep, prepare, quoted};
 use super::settings::{Settings, refuse};
 use super::target::{self, Target};
-use super::{Global, interrupt};
+use super::{Global, interrupt, interruptible};
 use crate::pace::duration_text;
 use crate::pg::{ConnectOptions, Host};
 use crate::record::{Advice, CAPACITY_SCHEMA_VERSION, Capacity, CapacityRecord, CapacityStep, CapacityTrial, LoadUnit, Sweep};
 use crate::report::capacity as report;
 use crate::report::screen::Screen;
+use crate::run;
 use crate::scenario::Scenario;
 use crate::verdict::{Exit, Verdict};
 use crate::{Error, Result};
@@ -37,14 +38,16 @@ const NEAR_FASTEST: f64 = 1.1;
 /// Usage: sizes that do not climb, a flag that says what the sweep decides; whatever kept the first size from being tried.
 pub async fn run(args: &Args, sizes: &[u32], matches: &ArgMatches, global: &Global, screen: Screen) -> Result<Exit> {
     let attempt = Attempt::of(args, sizes, matches, global)?;
-    let mut first = None;
+    let mut last = None;
     for size in sizes {
-        first = Some(attempt.prepared(*size)?);
+        last = Some(attempt.prepared(*size)?);
     }
-    let first = first.ok_or_else(|| Error::usage("--pool-size: there is no size").cure("--pool-size 5,10,20,40"))?;
+    let last = last.ok_or_else(|| Error::usage("--pool-size: there is no size").cure("--pool-size 5,10,20,40"))?;
     let state = global.cluster()?.state;
-    let target = target::resolve(global, screen).await?;
-    let mut record = attempt.record(&first, sizes);
+    let target = interruptible(target::resolve(global, screen)).await?;
+    // What the server has no room for at the last step is found before the first.
+    interruptible(run::check_room(&last.plan, &target.options, target.via.as_ref(), "capacity")).await?;
+    let mut record = attempt.record(&last, sizes);
     if let Some(sweep) = &mut record.sweep {
         sweep.cores = cores(&target.options);
     }
@@ -77,7 +80,7 @@ impl<'a> Attempt<'a> {
         let shape = ["duration", "iterations", "rounds", "stages", "warm_up", "profile", "time_scale"];
         refuse(&shape, matches, "several sizes of a pool are tried at one constant load", "--vus or --rate, and --step instead")?;
         let typed = sizes.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
-        if sizes.contains(&0) || !sizes.is_sorted_by(|a, b| a < b) {
+        if !sizes.is_sorted_by(|a, b| a < b) {
             let message = format!("--pool-size: {typed} does not climb");
             return Err(Error::usage(message).cure("each size larger than the one before, as --pool-size 5,10,20,40"));
         }
@@ -98,22 +101,16 @@ impl<'a> Attempt<'a> {
         let disposable = self.args.disposable.as_deref().map_or(String::new(), |name| format!(" --disposable {}", quoted(name)));
         let typed = format!("capacity {} --step {}{disposable}", quoted(&self.args.scenario), duration_text(self.args.step));
         let scenario = steady(self.scenario.clone(), self.args.step);
-        let mut prepared = prepare(scenario, &settings, self.matches, "capacity", &typed, self.global)?;
-        if prepared.plan.strategies().len() > 1 {
-            let message = format!("capacity is of one strategy, and there are {}", prepared.plan.strategies().len());
-            return Err(Error::usage(message).cure("name one: --strategy serializable"));
-        }
-        prepared.disposable.clone_from(&self.args.disposable);
-        Ok(prepared)
+        with_slo(prepare(scenario, &settings, self.matches, "capacity", &typed, self.global)?, self.args)
     }
 
     /// A record in which nothing has been tried.
-    fn record(&self, first: &Prepared, sizes: &[u32]) -> CapacityRecord {
+    fn record(&self, prepared: &Prepared, sizes: &[u32]) -> CapacityRecord {
         let settings = &self.args.common.settings;
         let left_out = self.scenario.thresholds.iter().filter(|t| asks_for_load(t) && !settings.no_thresholds);
         let (load, unit) = match settings.rate {
             Some(rate) => (rate, LoadUnit::Arrivals),
-            None => (f64::from(first.plan.load.vus()), LoadUnit::Vus),
+            None => (f64::from(prepared.plan.load.vus()), LoadUnit::Vus),
         };
         let step = |size: &u32| CapacityStep { load: f64::from(*size), verdict: None, trials: Vec::new() };
         CapacityRecord {
@@ -127,14 +124,14 @@ impl<'a> Attempt<'a> {
             interrupted: false,
             unit: LoadUnit::Connections,
             step: self.args.step,
-            slo: first.plan.thresholds.iter().map(ToString::to_string).collect(),
+            slo: prepared.plan.thresholds.iter().map(ToString::to_string).collect(),
             left_out: left_out.map(ToString::to_string).collect(),
             scenario: self.scenario.name.clone(),
-            command: first.commands.again.clone(),
-            verify: first.commands.verify.clone(),
+            command: prepared.commands.again.clone(),
+            verify: prepared.commands.verify.clone(),
             server: None,
             steps: sizes.iter().map(step).collect(),
-            sweep: Some(Sweep { load, unit, cores: None, advice: None }),
+            sweep: Some(Sweep { load, unit, cores: None, allowed: None, advice: None, rivals: Vec::new() }),
         }
     }
 
@@ -154,6 +151,11 @@ impl<'a> Attempt<'a> {
             };
             let kept = keep(&run, state, None)?;
             step.trials.push(CapacityTrial::of(&run, kept));
+            if let Some(sweep) = &mut record.sweep
+                && let Some((.., allowed)) = run.turns.first().and_then(|turn| turn.watched.connections())
+            {
+                sweep.allowed = Some(allowed);
+            }
             step.verdict = Some(majority(&step.trials));
             record.server.get_or_insert(run.server);
             record.interrupted = run.interrupted;
@@ -196,6 +198,7 @@ fn conclude(record: &mut CapacityRecord) {
             Ok(advice) => {
                 if let Some(sweep) = &mut record.sweep {
                     sweep.advice = Some(advice);
+                    sweep.rivals = rivals(&record.steps, advice);
                 }
                 Capacity::Recommended
             }
@@ -238,6 +241,37 @@ fn recommend(steps: &[CapacityStep]) -> Result<Advice, String> {
         })
 }
 
+/// Lowest and highest of what is picked of the trials that have it.
+fn range(step: &CapacityStep, pick: impl Fn(&CapacityTrial) -> Option<f64>) -> (f64, f64) {
+    let ends = (f64::INFINITY, f64::NEG_INFINITY);
+    step.trials.iter().filter_map(pick).fold(ends, |(low, high), figure| (low.min(figure), high.max(figure)))
+}
+
+/// The sizes that could as well have been recommended, if their trials or those of the recommended size had come out at the other end of their ranges.
+/// A smaller one: its best trials come near the best. A larger one: so do its own, and the recommended size falls behind, with its worst trial against
+/// the other's middle or with its middle against the other's best.
+fn rivals(steps: &[CapacityStep], advice: Advice) -> Vec<f64> {
+    let passed = || steps.iter().filter(|step| step.verdict == Some(Verdict::Pass));
+    let at = |size: f64| passed().find(|step| step.load == size);
+    let figures = |step: &CapacityStep| Some((step.throughput()?, step.p95()?));
+    let most = at(advice.most).and_then(CapacityStep::throughput);
+    let fastest = at(advice.fastest).and_then(CapacityStep::p95);
+    let (Some(chosen), Some(most), Some(fastest)) = (at(advice.size), most, fastest) else { return Vec::new() };
+    let throughputs = |step: &CapacityStep| range(step, |trial| Some(trial.committed_per_second));
+    let p95s = |step: &CapacityStep| range(step, |trial| trial.response.as_ref()?.p95);
+    let is_near = |step: &CapacityStep| throughputs(step).1 >= most * NEAR_MOST && p95s(step).0 <= fastest * NEAR_FASTEST;
+    let falls_behind = |other: &CapacityStep| {
+        let (Some((throughput, p95)), Some((of_other, p95_of_other))) = (figures(chosen), figures(other)) else { return false };
+        throughputs(chosen).0 < of_other * NEAR_MOST
+            || throughput < throughputs(other).1 * NEAR_MOST
+            || p95s(chosen).1 > p95_of_other * NEAR_FASTEST
+            || p95 > p95s(other).0 * NEAR_FASTEST
+    };
+    let is_rival =
+        |step: &&CapacityStep| step.load != chosen.load && is_near(step) && (step.load < chosen.load || falls_behind(step));
+    passed().filter(is_rival).map(|step| step.load).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -265,7 +299,7 @@ mod tests {
             "reasons": [], "committed_per_second": 1, "response": null, "refused": 0, "aborted": 0, "record": null}]}]}"#;
         let old: CapacityRecord = serde_json::from_str(text).unwrap();
         assert!(old.sweep.is_none() && old.steps[0].trials[0].pool.is_none());
-        let sweep = Sweep { load: 50.0, unit: LoadUnit::Vus, cores: None, advice: None };
+        let sweep = Sweep { load: 50.0, unit: LoadUnit::Vus, cores: None, allowed: None, advice: None, rivals: Vec::new() };
         CapacityRecord { unit: LoadUnit::Connections, steps, sweep: Some(sweep), ..old }
     }
 
@@ -323,6 +357,32 @@ mod tests {
         unknown.trials[1] = trial(Verdict::Pass, 1000.0, None);
         assert!(recommend(&[unknown, same(10, 1000.0, 10.0)]).unwrap_err().contains("too few"));
         assert!(recommend(&[same(5, 0.0, 10.0)]).is_err());
+    }
+
+    #[test]
+    fn sizes_whose_ranges_overlap_may_change_places_and_others_may_not() {
+        let rivals = |steps: &[CapacityStep]| rivals(steps, recommend(steps).unwrap());
+        let apart = [same(4, 500.0, 20.0), same(8, 1000.0, 10.0), same(16, 1010.0, 10.0)];
+        assert_eq!(rivals(&apart), [0.0; 0]);
+        let smaller = |throughput, p95| {
+            let wide = step(4, [(500.0, 20.0), (throughput, p95), (400.0, 21.0)]);
+            rivals(&[wide, same(8, 1000.0, 10.0)])
+        };
+        assert_eq!(smaller(950.0, 11.0), [4.0], "its best comes near");
+        assert_eq!((smaller(949.0, 11.0), smaller(950.0, 11.1)), (vec![], vec![]), "in one of both alone");
+        let larger = |worst, p95| {
+            let wide = step(8, [(worst, p95), (1000.0, 10.0), (1000.0, 10.0)]);
+            rivals(&[same(4, 500.0, 20.0), wide, same(16, 1000.0, 10.0)])
+        };
+        assert_eq!(larger(950.0, 11.0), [0.0; 0], "it would still be near");
+        assert_eq!((larger(949.0, 10.0), larger(1000.0, 11.1)), (vec![16.0], vec![16.0]), "it might not have been");
+        let lucky = step(16, [(1060.0, 10.0), (1000.0, 10.0), (1000.0, 10.0)]);
+        assert_eq!(rivals(&[same(8, 1000.0, 10.0), lucky]), [16.0], "what it was once it may be");
+        let slow = step(16, [(1060.0, 20.0), (1000.0, 20.0), (1000.0, 20.0)]);
+        assert_eq!(rivals(&[same(8, 1000.0, 10.0), slow]), [0.0; 0], "it answers too late in any case");
+        let mut missed = step(4, [(950.0, 11.0); 3]);
+        missed.verdict = Some(Verdict::Missed);
+        assert_eq!(rivals(&[missed, same(8, 1000.0, 10.0)]), [0.0; 0], "what missed the SLO is no choice");
     }
 
     #[test]

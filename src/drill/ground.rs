@@ -120,8 +120,8 @@ impl Ground {
     /// Usage, when it holds tables of others and was not declared `disposable`; inconclusive, when somebody else is at work on it.
     pub async fn take(options: &ConnectOptions, disposable: Option<&str>) -> Result<Self> {
         let mut session = admin::Session::connect(options, "pool").await?;
-        admin::claim(&mut session, options, disposable).await?;
         let lease = Lease::take(options, "pool").await?;
+        admin::claim(&mut session, options, disposable).await?;
         let version = session.text("SHOW server_version").await?.unwrap_or_default();
         let application_name = format!("dbstress/drill of process {}", std::process::id());
         let door = Door { options: options.clone(), application_name, opened: Arc::default() };

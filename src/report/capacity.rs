@@ -78,14 +78,13 @@ fn table(record: &CapacityRecord, width: u16, colour: bool) -> String {
 
 /// A row for each size that was tried.
 fn sizes(record: &CapacityRecord, width: u16, colour: bool) -> String {
-    let most: Option<f64> = record.server.as_ref().and_then(|server| server.settings.get("max_connections")?.parse().ok());
+    let most = record.sweep.as_ref().and_then(|sweep| sweep.allowed);
     let of_server = most.map_or("of server".into(), |most| format!("of {most}"));
     let header = ["connections", &of_server, "commits/s", "lowest..highest", "p95", "wait p95", "in use", "at most", "SLO"];
     let mut table = grid(&header, width, colour);
     for step in record.steps.iter().filter(|step| !step.trials.is_empty()) {
         let or_none = |figure: Option<f64>, text: fn(f64) -> String| figure.map_or("-".into(), text);
         let (word, shade) = word(step.verdict.unwrap_or(Verdict::Inconclusive));
-        let kept = if record.slo.is_empty() && word == "kept" { "-" } else { word };
         table.add_row(vec![
             Cell::new(step.load),
             Cell::new(or_none(most.map(|most| step.load / most), percent)),
@@ -95,7 +94,7 @@ fn sizes(record: &CapacityRecord, width: u16, colour: bool) -> String {
             Cell::new(or_none(step.median(|trial| trial.wait.as_ref()?.p95), milliseconds)),
             Cell::new(or_none(step.median(|trial| Some(trial.pool?.average)), percent)),
             Cell::new(or_none(step.median(|trial| Some(trial.pool?.maximum)), percent)),
-            mark(kept, shade),
+            mark(word, shade),
         ]);
     }
     for (index, column) in table.column_iter_mut().enumerate() {
@@ -122,17 +121,19 @@ fn advised(record: &CapacityRecord, sweep: &Sweep, advice: Advice) -> Vec<String
     let step = |size: f64| record.steps.iter().find(|step| step.load == size);
     let throughput = |size| step(size).and_then(CapacityStep::throughput).map_or("-".into(), |n| grouped(n.round() as u64));
     let p95 = |size| step(size).and_then(CapacityStep::p95).map_or("-".into(), milliseconds);
-    let kept = if record.slo.is_empty() { "" } else { " that kept the SLO" };
+    let sizes: Vec<f64> = record.steps.iter().map(|step| step.load).collect();
+    let (is_smallest, is_largest) = (sizes.first() == Some(&advice.size), sizes.last() == Some(&advice.size));
     let what = load(advice.size, LoadUnit::Connections);
     let mut said = vec![if [advice.most, advice.fastest] == [advice.size; 2] {
-        format!(
-            "{what}: no smaller size{kept} comes near both its throughput ({} commits/s) and its response p95 ({} ms), and no larger one surpasses them",
-            throughput(advice.size),
-            p95(advice.size)
-        )
+        let both = format!("its throughput ({} commits/s) and its response p95 ({} ms)", throughput(advice.size), p95(advice.size));
+        match (is_smallest, is_largest) {
+            (true, _) => format!("{what}: no larger size that kept the SLO surpasses {both}"),
+            (_, true) => format!("{what}: no smaller size that kept the SLO comes near both {both}"),
+            _ => format!("{what}: no smaller size that kept the SLO comes near both {both}, and no larger one surpasses them"),
+        }
     } else {
         format!(
-            "{what}: the smallest size{kept} with at least 95 % of the highest throughput ({} of {} commits/s, with {}) and at most 110 % of \
+            "{what}: the smallest size that kept the SLO with at least 95 % of the highest throughput ({} of {} commits/s, with {}) and at most 110 % of \
              the shortest response p95 ({} and {} ms, with {})",
             throughput(advice.size),
             throughput(advice.most),
@@ -142,10 +143,10 @@ fn advised(record: &CapacityRecord, sweep: &Sweep, advice: Advice) -> Vec<String
             advice.fastest
         )
     }];
-    let sizes: Vec<f64> = record.steps.iter().map(|step| step.load).collect();
+    said.extend(overlap(advice.size, &sweep.rivals));
     // More connections than virtual users lie idle.
     let most = if sweep.unit == LoadUnit::Vus { sweep.load } else { f64::INFINITY };
-    if sizes.last() == Some(&advice.size) {
+    if is_largest {
         let mut larger = [advice.size, advice.size * 2.0, advice.size * 4.0].map(|size| size.min(most).to_string()).to_vec();
         larger.dedup();
         if advice.size < most {
@@ -154,7 +155,7 @@ fn advised(record: &CapacityRecord, sweep: &Sweep, advice: Advice) -> Vec<String
                 larger.join(",")
             ));
         }
-    } else if sizes.first() == Some(&advice.size) && advice.size > 1.0 {
+    } else if is_smallest && advice.size > 1.0 {
         let half = (advice.size / 2.0).floor();
         said.push(format!("that is the smallest that was tried, and smaller ones may do: --pool-size {half},{}", advice.size));
     }
@@ -166,6 +167,18 @@ fn advised(record: &CapacityRecord, sweep: &Sweep, advice: Advice) -> Vec<String
         None => "the rule of thumb is cores × 2 + 1; the server is on another machine, whose cores are not known here".into(),
     });
     said
+}
+
+/// How far the choice can be trusted, if there are sizes that it might as well have fallen on.
+fn overlap(size: f64, rivals: &[f64]) -> Option<String> {
+    let mut sizes = [rivals, &[size]].concat();
+    sizes.sort_by(f64::total_cmp);
+    let names: Vec<String> = sizes.iter().map(f64::to_string).collect();
+    let (last, others) = names.split_last().filter(|(_, others)| !others.is_empty())?;
+    Some(format!(
+        "the ranges overlap: sizes {} and {last} may change places; a longer --step or a quieter machine tells them apart",
+        others.join(", ")
+    ))
 }
 
 fn word(verdict: Verdict) -> (&'static str, Color) {
@@ -271,5 +284,18 @@ fn times(step: &CapacityStep, verdict: Verdict) -> String {
     match (step.trials.iter().filter(|trial| trial.verdict == verdict).count(), step.trials.len()) {
         (1, 1) => "once".into(),
         (n, of) => format!("{n} of {of} times"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_that_may_change_places_are_named_in_their_order() {
+        let said = overlap(4.0, &[2.0, 8.0]).unwrap();
+        assert!(said.starts_with("the ranges overlap: sizes 2, 4 and 8 may change places"), "{said}");
+        assert!(overlap(8.0, &[4.0]).unwrap().contains("sizes 4 and 8 may"));
+        assert_eq!(overlap(4.0, &[]), None);
     }
 }

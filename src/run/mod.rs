@@ -192,6 +192,7 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
     let options = ConnectOptions { counted: tally.clone().into(), ..options };
     fault::check(&plan.faults, own_server.is_some())?;
     let mut session = Session::connect(&options, command_name).await?;
+    let lease = Arc::new(Mutex::new(Lease::take(&options, command_name).await?));
     let mut dataset = None;
     let mut ground = match &plan.workload {
         Workload::Booking(_) => {
@@ -204,7 +205,6 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
             Ground::Own(Box::new(sql.clone()))
         }
     };
-    let lease = Arc::new(Mutex::new(Lease::take(&options, command_name).await?));
     faults::check_alone(&mut session, &plan.faults, &options).await?;
     let mut server = server(&mut session, &options).await?;
     if let Some(place) = &via {
@@ -552,9 +552,29 @@ async fn server(session: &mut Session, options: &ConnectOptions) -> Result<Serve
     Ok(Server { address: options.to_string(), version, settings, via: None })
 }
 
+/// Whether the server has room for the connections of a plan, found out before anything is run for it.
+///
+/// # Errors
+/// Usage, with the most that there may be; or when what the load goes through does not lead to the server.
+pub async fn check_room(plan: &Plan, options: &ConnectOptions, via: Option<&Place>, command_name: &str) -> Result<()> {
+    let mut session = Session::connect(options, command_name).await?;
+    let between = match via {
+        Some(place) => via::prove(&mut session, options, place, plan).await?.between,
+        None => Between::Nothing,
+    };
+    let checked = check_connections(&mut session, plan, between).await;
+    session.close().await;
+    checked
+}
+
 async fn check_connections(session: &mut Session, plan: &Plan, between: Between) -> Result<()> {
     let most = session.integer("SELECT current_setting('max_connections')::bigint").await?;
-    let reserved = session.integer("SELECT current_setting('superuser_reserved_connections')::bigint").await?;
+    let reserved = session
+        .integer(
+            "SELECT current_setting('superuser_reserved_connections')::bigint \
+             + coalesce(current_setting('reserved_connections', true)::bigint, 0)",
+        )
+        .await?;
     let taken = session
         .integer(
             "SELECT count(*) FROM pg_stat_activity WHERE backend_type IN ('client backend', 'walsender') AND pid <> pg_backend_pid() \
@@ -565,12 +585,12 @@ async fn check_connections(session: &mut Session, plan: &Plan, between: Between)
     // How many there are at once is the pooler's affair: whoever finds none free waits for one.
     let wanted = match between.shares_sessions() {
         true => 1,
-        false => plan.pool_size.unwrap_or(plan.load.vus()) * twin::connections(plan.bug()),
+        false => i64::from(plan.pool_size.unwrap_or(plan.load.vus())) * i64::from(twin::connections(plan.bug())),
     };
-    if i64::from(wanted) <= left {
+    if wanted <= left {
         return Ok(());
     }
-    let needed = i64::from(wanted) + reserved + taken + OTHER_CONNECTIONS;
+    let needed = wanted + reserved + taken + OTHER_CONNECTIONS;
     Err(Error::usage(format!(
         "{wanted} {}, and {} are left (max_connections {most}, {reserved} reserved, {taken} taken by others, \
          {OTHER_CONNECTIONS} for dbstress itself)",

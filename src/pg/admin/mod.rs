@@ -55,6 +55,10 @@ impl From<SqlError> for Error {
             Some("42501") => Error::inconclusive("PostgreSQL refuses this role")
                 .because(error)
                 .cure("connect as the owner of the database, or grant what is missing"),
+            Some("25006") => Error::inconclusive("PostgreSQL lets nothing be written here").because(error).cure(
+                "ALTER DATABASE … RESET default_transaction_read_only, or of the role or the server if it is set there\n\
+                 or connect to the primary, if this is a standby",
+            ),
             Some(_) => Error::inconclusive("PostgreSQL refused a statement of dbstress").because(error),
         }
     }

@@ -1,10 +1,15 @@
 //! May this database be written to? Only if it carries our sentinel, made for this very server and database.
 
-use super::Session;
+use sqlx::migrate::MigrateError;
+
+use super::{Session, identifier};
 use crate::pg::ConnectOptions;
 use crate::{Error, Result};
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+
+/// Removes what is there and makes it anew.
+const RESET: &str = "dbstress seed --reset";
 
 /// What a database is to us.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,10 +170,7 @@ pub async fn claim(session: &mut Session, options: &ConnectOptions, disposable: 
     let mut migrator = clone_migrator();
     migrator.create_schema("dbstress");
     migrator.dangerous_set_table_name("dbstress._migrations");
-    migrator
-        .run(&mut session.connection)
-        .await
-        .map_err(|e| Error::inconclusive("the schema could not be brought up to date").because(e).cure("dbstress seed --reset"))?;
+    migrator.run(&mut session.connection).await.map_err(|e| out_of_date(e, options))?;
     match inspect(session).await? {
         Sentinel::Ours(meta) => Ok(meta),
         other => Err(refusal(&other, options, "dbstress seed --reset")),
@@ -213,6 +215,39 @@ fn refusal(state: &Sentinel, options: &ConnectOptions, cure: &str) -> Error {
     }
 }
 
+/// Why the schema could not be brought up to date.
+fn out_of_date(error: MigrateError, options: &ConnectOptions) -> Error {
+    // What is wrong with the list of migrations, a fresh one cures.
+    let cure = match &error {
+        MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _) => {
+            cure(cause.as_database_error().and_then(|e| e.code()).as_deref(), options)
+        }
+        _ => Some(RESET.into()),
+    };
+    let failed = Error::inconclusive("the schema could not be brought up to date").because(error);
+    match cure {
+        Some(cure) => failed.cure(cure),
+        None => failed,
+    }
+}
+
+/// What lets a migration succeed that ended with this SQLSTATE, or without any: the connection failed. `None` where the cause has to say it.
+fn cure(code: Option<&str>, options: &ConnectOptions) -> Option<String> {
+    let (database, user) = (identifier(&options.database), identifier(&options.user));
+    match code {
+        None => Some("start the server, or look into its log, and try again".into()),
+        Some("25006") => Some(format!(
+            "ALTER DATABASE {database} RESET default_transaction_read_only, or of the role or the server if it is set there\n\
+             or connect to the primary, if this is a standby"
+        )),
+        Some("42501") => Some(format!("GRANT CREATE ON DATABASE {database} TO {user}, or connect as the owner of the database")),
+        Some(code) if code.starts_with("08") || code.starts_with("57P") => cure(None, options),
+        // Something in the schema is not as it was made.
+        Some(code) if code.starts_with("42") || code.starts_with("23") || code.starts_with("2B") => Some(RESET.into()),
+        Some(_) => None,
+    }
+}
+
 fn clone_migrator() -> sqlx::migrate::Migrator {
     sqlx::migrate::Migrator { migrations: MIGRATOR.migrations.clone(), ..sqlx::migrate::Migrator::DEFAULT }
 }
@@ -224,4 +259,26 @@ async fn version(session: &mut Session) -> Result<i64> {
 
 fn newest_migration() -> i64 {
     MIGRATOR.iter().map(|m| m.version).max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reset_is_the_cure_of_what_a_reset_can_cure() {
+        let options = ConnectOptions::from_url("postgres://me@localhost/Mine", &|_| None).unwrap();
+        let cure = |code| cure(code, &options);
+        for code in ["42P07", "42703", "23505", "2BP01"] {
+            assert_eq!(cure(Some(code)).as_deref(), Some(RESET), "{code}");
+        }
+        assert!(cure(Some("25006")).unwrap().contains("ALTER DATABASE \"Mine\" RESET default_transaction_read_only"));
+        assert!(cure(Some("42501")).unwrap().contains("GRANT CREATE ON DATABASE \"Mine\" TO \"me\""));
+        for code in [None, Some("57P01"), Some("08006")] {
+            assert!(cure(code).unwrap().contains("start the server"), "{code:?}");
+        }
+        assert_eq!(cure(Some("53100")), None, "a full disk stays full");
+        let listed = out_of_date(MigrateError::VersionMismatch(1), &options).to_string();
+        assert!(listed.contains(RESET), "{listed}");
+    }
 }
