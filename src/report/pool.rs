@@ -231,6 +231,15 @@ mod tests {
     }
 
     #[test]
+    fn without_drills_there_is_no_table_and_what_was_not_tried_did_not_fail_to_fire() {
+        let nothing = text(&record(Kind::Drills, Vec::new()), 80, false);
+        assert!(!nothing.contains("expected") && nothing.starts_with("INCONCLUSIVE"), "{nothing}");
+        let gone = DrillRecord::of(Drill::Metrics, Some(Mistake::Leak), Seen::open("it went away".into()), Duration::ZERO);
+        let untried = text(&record(Kind::SelfTest, vec![gone]), 80, false);
+        assert!(untried.contains("not tried") && !untried.contains("NO\n") && !untried.contains("did not fail"), "{untried}");
+    }
+
+    #[test]
     fn the_list_has_every_drill_and_every_mistake() {
         let text = list_text(80, false);
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
