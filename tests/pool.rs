@@ -328,10 +328,10 @@ async fn disturbed(drill: Drill, question: &str) -> DrillRecord {
 async fn whoever_ends_or_cancels_what_a_drill_does_makes_it_inconclusive() {
     let among = "FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'dbstress/drill%'";
     // Each holds its connection for three seconds.
-    let ended = format!("count(pg_terminate_backend(pid)) {among} AND state = 'idle in transaction'");
+    let ended = format!("count(pg_terminate_backend(pid)) {among} AND state = 'idle in transaction' AND query = 'SELECT 1'");
     let ended = disturbed(Drill::Saturation, &ended).await;
     assert_eq!((ended.verdict, ended.culprits.len()), (Verdict::Inconclusive, 0), "{ended:?}");
-    assert!(ended.reasons[0].contains("ended"), "{ended:?}");
+    assert!(ended.reasons[0].contains("somebody ended"), "{ended:?}");
     let cancelled = format!("count(pg_cancel_backend(pid)) {among} AND state = 'active' AND query LIKE 'SELECT pg_sleep%'");
     let cancelled = disturbed(Drill::SharedPool, &cancelled).await;
     assert_eq!((cancelled.verdict, cancelled.culprits.len()), (Verdict::Inconclusive, 0), "{cancelled:?}");
