@@ -372,9 +372,9 @@ async fn its_own_session_is_replaced_once_and_then_it_stops() {
     end_the_observer(&mut session).await;
     let (code, out, err) = started.ended().await;
     assert_eq!(code, 3, "{out}{err}");
-    let reason = "the session dbstress/pool was ended for the second time";
-    assert_eq!(out.matches(reason).count(), 1, "{out}");
-    assert!(!out.contains("NO\n") && !out.contains("did not fail") && !out.contains("went away"), "{out}");
+    // For the second time, or before it could take the place of the first.
+    assert_eq!(out.matches("the session dbstress/pool was ended").count(), 1, "{out}");
+    assert!(out.contains("drills were done") && !out.contains("NO\n") && !out.contains("did not fail"), "{out}");
     bench.assert_swept().await;
 }
 
