@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{Place, Started, TestDatabase, eventually, on, run};
-use dbstress::drill::{Drill, DrillsRecord, Mistake};
+use dbstress::drill::{Drill, DrillRecord, DrillsRecord, Ground, Mistake, perform};
 use dbstress::pg::ConnectOptions;
 use dbstress::pg::load::{Connection, Isolation};
 use dbstress::pg::pool::{Open, Pool, PoolSettings, Pooled, Recycle, Unavailable};
@@ -286,6 +286,97 @@ async fn an_interrupt_leaves_no_tables_behind_and_is_no_pass() {
         assert!(out.contains("INCONCLUSIVE") && out.contains("of 15 drills were done"), "{out}");
         bench.assert_swept().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timeout_of_the_database_does_not_spoil_the_drills() {
+    let bench = Bench::new().await;
+    let name = &bench.database.options.database;
+    // Shorter than a task of `shared-pool`, and than the second after which the server looks for a deadlock.
+    let alter = format!("ALTER DATABASE \"{name}\" SET statement_timeout = '250ms'");
+    bench.database.session().await.execute(&alter).await.unwrap();
+    let mut spoilt = bench.database.session().await;
+    assert!(spoilt.execute("SELECT pg_sleep(10)").await.is_err(), "it holds for everybody else");
+    let (_, record, said) = bench.pool(" --drill shared-pool,row-lock,deadlock-retry");
+    let verdicts: Vec<Verdict> = record.drills.iter().map(|drill| drill.verdict).collect();
+    // Whether a read is faster than a task is for a machine with nothing else to do.
+    assert!([Verdict::Pass, Verdict::Missed].contains(&verdicts[0]), "{said}");
+    assert_eq!(verdicts[1..], [Verdict::Pass; 2], "{said}");
+}
+
+/// Does a drill, and meanwhile asks until something was done to its sessions; what came of it.
+async fn disturbed(drill: Drill, question: &str) -> DrillRecord {
+    let database = common::database().await;
+    let mut ground = Ground::take(&database.options, None).await.unwrap();
+    ground.set_up().await.unwrap();
+    let mut session = database.session().await;
+    let ours = "pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'dbstress/drill%'";
+    let disturbing = async {
+        while session.integer(&format!("SELECT {question}")).await.unwrap() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let (record, ()) = tokio::time::timeout(LONG, async { tokio::join!(perform(&mut ground, drill, None), disturbing) })
+        .await
+        .unwrap_or_else(|_| panic!("{drill} was not disturbed"));
+    assert_eq!(session.integer(&format!("SELECT count(*) FROM {ours} AND state LIKE 'idle in %'")).await.unwrap(), 0);
+    ground.leave().await.unwrap();
+    record
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_ends_or_cancels_what_a_drill_does_makes_it_inconclusive() {
+    let among = "FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'dbstress/drill%'";
+    // Each holds its connection for three seconds.
+    let ended = format!("count(pg_terminate_backend(pid)) {among} AND state = 'idle in transaction' AND query = 'SELECT 1'");
+    let ended = disturbed(Drill::Saturation, &ended).await;
+    assert_eq!((ended.verdict, ended.culprits.len()), (Verdict::Inconclusive, 0), "{ended:?}");
+    assert!(ended.reasons[0].contains("somebody ended"), "{ended:?}");
+    let cancelled = format!("count(pg_cancel_backend(pid)) {among} AND state = 'active' AND query LIKE 'SELECT pg_sleep%'");
+    let cancelled = disturbed(Drill::SharedPool, &cancelled).await;
+    assert_eq!((cancelled.verdict, cancelled.culprits.len()), (Verdict::Inconclusive, 0), "{cancelled:?}");
+    assert!(cancelled.reasons[0].starts_with("57014: "), "{cancelled:?}");
+}
+
+/// Ends the session from which the drills are seen, once there is one.
+async fn end_the_observer(session: &mut dbstress::pg::admin::Session) {
+    let observer = "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'dbstress/pool'";
+    loop {
+        if let Some(pid) = session.text(&format!("SELECT pid {observer}")).await.unwrap() {
+            session.execute(&format!("SELECT pg_terminate_backend({pid})")).await.unwrap();
+            while session.integer(&format!("SELECT count(*) {observer} AND pid = {pid}")).await.unwrap() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_own_session_is_replaced_once_and_then_it_stops() {
+    let bench = Bench::new().await;
+    let mut session = bench.database.session().await;
+    let started = Started::new(bench.dbstress("pool --drill saturation,commit-on-exit"));
+    // Saturation takes three seconds after this.
+    started.says("control: nested-checkout").await;
+    end_the_observer(&mut session).await;
+    let (code, out, err) = started.ended().await;
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(out.contains("2 of 2 drills came out as they must") && out.contains("saturation: done again"), "{out}");
+    bench.assert_swept().await;
+
+    let started = Started::new(bench.dbstress("pool --self-test"));
+    started.says("1/").await;
+    end_the_observer(&mut session).await;
+    end_the_observer(&mut session).await;
+    let (code, out, err) = started.ended().await;
+    assert_eq!(code, 3, "{out}{err}");
+    // For the second time, or before it could take the place of the first.
+    let unwrapped = out.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(unwrapped.matches("the session dbstress/pool was ended").count(), 1, "{out}");
+    assert!(unwrapped.contains("drills were done") && !out.contains("NO\n") && !out.contains("did not fail"), "{out}");
+    bench.assert_swept().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

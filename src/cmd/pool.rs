@@ -99,17 +99,20 @@ async fn drills(args: &Args, trials: Trials, global: &Global, screen: Screen) ->
         again: again(args, global),
     };
     let ended = interruptible(all(&mut ground, &trials, &mut record, screen)).await;
+    let lost = ground.lost().map(str::to_owned);
     let left = ground.leave().await;
     let mut open = Vec::new();
     match ended {
         Ok(()) => {}
-        Err(error) if interrupt::is_interruption(&error) => {
-            record.interrupted = true;
+        Err(error) => {
+            record.interrupted = interrupt::is_interruption(&error);
+            if !record.interrupted && lost.is_none() {
+                return Err(error);
+            }
             open.push(format!("{error}: {} of {} drills were done", record.drills.len(), trials.len()));
         }
-        Err(error) => return Err(error),
     }
-    open.extend(left.err().map(|error| error.to_string()));
+    open.extend(left.err().map(|error| error.to_string()).filter(|left| lost.as_ref() != Some(left)));
     record.seconds = began.elapsed().as_secs_f64();
     record.conclude(open);
     if let Some(path) = &args.summary_export {
@@ -131,13 +134,20 @@ async fn all(ground: &mut Ground, trials: &Trials, record: &mut DrillsRecord, sc
         })
         .await;
     }
+    go_on(ground)?;
     for (n, (drill, mistake)) in trials.iter().enumerate() {
         let done = drill::perform(ground, *drill, *mistake).await;
+        go_on(ground)?;
         let with = mistake.map_or(String::new(), |mistake| format!(" with {mistake}"));
         screen.note(&format!("{:>2}/{} {drill}{with}: {} ({:.1} s)", n + 1, trials.len(), done.verdict.word(), done.seconds));
         record.drills.push(done);
     }
     Ok(())
+}
+
+/// Whether there is still ground to stand on.
+fn go_on(ground: &Ground) -> Result<()> {
+    ground.lost().map_or(Ok(()), |why| Err(Error::inconclusive(why)))
 }
 
 fn again(args: &Args, global: &Global) -> String {

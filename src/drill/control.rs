@@ -14,15 +14,18 @@ const MISTAKES: [Mistake; 2] = [Mistake::Leak, Mistake::NestedCheckout];
 /// How often each is made until it is caught: on a machine that stands still for a second, not all may want the same at once.
 const ATTEMPTS: usize = 3;
 
-/// Makes each of them; `show` is told as soon as it is known.
+/// Makes each of them; `show` is told as soon as it is known. Without ground under its feet it stops.
 pub async fn controls(ground: &mut Ground, mut show: impl FnMut(Control)) {
     for mistake in MISTAKES {
         let began = Instant::now();
         let mut control = attempt(ground, mistake).await;
         for _ in 1..ATTEMPTS {
-            if !control.is_caught {
+            if !control.is_caught && ground.lost().is_none() {
                 control = attempt(ground, mistake).await;
             }
+        }
+        if ground.lost().is_some() {
+            return;
         }
         control.seconds = began.elapsed().as_secs_f64();
         show(control);
@@ -34,7 +37,14 @@ async fn attempt(ground: &mut Ground, mistake: Mistake) -> Control {
         Mistake::NestedCheckout => (Drill::ManyTasks, nested(ground).await),
         _ => (Drill::LeakDetection, leak(ground).await),
     };
-    let seen = seen.unwrap_or_else(|error| Seen::open(error.to_string()));
+    let seen = match seen {
+        Ok(seen) => seen,
+        Err(error) => {
+            // Another attempt may have another session.
+            ground.recover().await;
+            Seen::open(error.to_string())
+        }
+    };
     let record = DrillRecord::of(drill, Some(mistake), seen, Duration::ZERO);
     let detail = record.reasons.first().cloned().unwrap_or_else(|| "nothing was found".into());
     // Who cannot name the culprit has found something else.

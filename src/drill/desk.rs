@@ -13,6 +13,7 @@ use super::PATIENCE;
 use super::ground::{Door, Ground, Session, Unended};
 use super::judge::{Culprit, Seen};
 use super::mistake::Mistake;
+use crate::outcome::Abort;
 use crate::pg::load::Failure;
 use crate::pg::pool::{Holder, Loan, Pool, PoolSettings, Recycle, Unavailable};
 use crate::{Error, Result};
@@ -77,13 +78,51 @@ pub enum Trouble {
         /// What was said.
         why: String,
     },
+    /// Its session went away without a word.
+    Lost,
+    /// There was to be a session for it, and none could be opened: why.
+    Unopened(String),
+}
+
+impl Trouble {
+    /// What becomes of every session that is ended.
+    fn is_end(&self) -> bool {
+        match self {
+            Self::Lost => true,
+            Self::Failed { code: Some(code), .. } => code == "57P01" || code.starts_with("08"),
+            Self::TimedOut | Self::Failed { .. } | Self::Unopened(_) => false,
+        }
+    }
+
+    /// What else than the use of the pool brings this about, and what to do about it; `None` if it is for the drill to judge.
+    /// The codes: <https://www.postgresql.org/docs/current/errcodes-appendix.html>
+    pub fn surroundings(&self) -> Option<String> {
+        let (code, why) = match self {
+            Self::Failed { code: Some(code), why } => (code.as_str(), why),
+            Self::Lost => return Some("a session was lost: somebody ended it, or the server or the network went away".into()),
+            Self::Unopened(why) => return Some(format!("a session could not be opened: {why}")),
+            Self::TimedOut | Self::Failed { code: None, .. } => return None,
+        };
+        let cause = match code {
+            "57014" => {
+                "a statement was cancelled, by hand or by statement_timeout; ALTER DATABASE … RESET statement_timeout, or ALTER ROLE …"
+            }
+            "57P01" => "somebody ended its sessions, or shut the server down; leave them alone while the drills are done",
+            "57P02" => "the server crashed; its log says why",
+            "57P03" => "the server is starting up or shutting down; try again in a moment",
+            "53300" => "the server has no connection left; raise max_connections, or close other clients",
+            _ if code.starts_with("08") => "the connection to the server broke; look at what is between",
+            _ => return None,
+        };
+        Some(format!("{code}: {cause} ({why})"))
+    }
 }
 
 impl From<Unavailable> for Trouble {
     fn from(unavailable: Unavailable) -> Self {
         match unavailable {
             Unavailable::Timeout { .. } => Self::TimedOut,
-            Unavailable::Opening(error) => Self::Failed { code: None, why: error.to_string() },
+            Unavailable::Opening(error) => Self::Unopened(error.to_string()),
         }
     }
 }
@@ -92,6 +131,7 @@ impl From<Failure> for Trouble {
     fn from(failure: Failure) -> Self {
         match failure.server {
             Some(error) => Self::Failed { code: Some(error.code.as_str().to_owned()), why: error.message },
+            None if failure.abort == Abort::ConnectionLost => Self::Lost,
             None => Self::Failed { code: None, why: failure.abort.words().to_owned() },
         }
     }
@@ -102,7 +142,8 @@ impl std::fmt::Display for Trouble {
         match self {
             Self::TimedOut => f.write_str("got no connection"),
             Self::Failed { code: Some(code), why } => write!(f, "{code} {why}"),
-            Self::Failed { code: None, why } => f.write_str(why),
+            Self::Failed { code: None, why } | Self::Unopened(why) => f.write_str(why),
+            Self::Lost => f.write_str(Abort::ConnectionLost.words()),
         }
     }
 }
@@ -191,6 +232,14 @@ impl Desk {
         Ok(Lent { loan: Some(loan), who, roll: self.roll.clone(), _second: second, is_forgotten })
     }
 
+    /// The end of what was done with a connection: what failed is rolled back before it goes back.
+    pub async fn ended<T>(&self, lent: &mut Lent, answer: Answer<T>) -> Answer<T> {
+        if answer.is_err() && !self.makes(Mistake::NoRollback) {
+            lent.roll_back().await;
+        }
+        answer
+    }
+
     /// Waits until every connection has been lent at once.
     pub async fn filled(&self) {
         // The sender is our own: it outlives the wait.
@@ -250,15 +299,26 @@ impl Desk {
         Ok(())
     }
 
-    /// Those that were not served, as culprits.
-    pub fn unserved<T>(&self, answers: &Answers<T>) -> Vec<Culprit> {
+    /// Tells of those that were not served: who they were, and whether the surroundings did it.
+    pub fn unserved<T>(&self, answers: &Answers<T>, seen: &mut Seen) {
+        self.tell(answers, seen, |_| false);
+    }
+
+    /// The same where the drill has ended the sessions: that one has ended is for it to judge.
+    pub fn unserved_after_the_end<T>(&self, answers: &Answers<T>, seen: &mut Seen) {
+        self.tell(answers, seen, Trouble::is_end);
+    }
+
+    fn tell<T>(&self, answers: &Answers<T>, seen: &mut Seen, is_provoked: fn(&Trouble) -> bool) {
+        let troubles = answers.troubles.iter().map(|(_, trouble)| trouble);
+        troubles.filter(|trouble| !is_provoked(trouble)).filter_map(Trouble::surroundings).for_each(|why| seen.disturbed(why));
         let of = |(who, trouble): &(u32, Trouble)| Culprit {
             request: Some(*who),
             session: self.session_of(*who),
             seconds: None,
             what: trouble.to_string(),
         };
-        answers.troubles.iter().map(of).collect()
+        seen.blame(answers.troubles.iter().map(of));
     }
 
     /// Somebody who has a connection, as a culprit.

@@ -20,10 +20,22 @@ pub const SCHEMA: &str = "dbstress_pool";
 /// How often a condition is looked at that is waited for.
 const GLANCE: Duration = Duration::from_millis(10);
 
+/// Sessions are to take as long as they take, whatever the database or the role would have them do. Settings that the server does not know are left
+/// out: the last two came with PostgreSQL 14 and 17.
+const UNHURRIED: &str = "SELECT count(set_config(name, '0', false)) FROM pg_settings WHERE name IN \
+     ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout')";
+
+/// Why nothing more is done without the lease.
+const LEASE_LOST: &str = "the lease on the database was lost: somebody else may have worked on it";
+
 /// A database to do drills in, held for us alone.
 pub struct Ground {
     admin: admin::Session,
     lease: Lease,
+    /// Whether `admin` is there in place of one that was ended.
+    is_second: bool,
+    /// Why nothing more can be done.
+    lost: Option<String>,
     door: Door,
     options: ConnectOptions,
     version: String,
@@ -62,6 +74,9 @@ impl Open for Door {
 
     async fn open(&self) -> Result<Session> {
         let mut connection = Connection::open(&self.options, &self.application_name, &[Isolation::ReadCommitted]).await?;
+        // Even the other question could be cancelled before it has been answered.
+        connection.ask("SET statement_timeout = 0").await?;
+        connection.ask(UNHURRIED).await?;
         let pid = connection.ask("SELECT pg_backend_pid()").await?.and_then(|pid| pid.parse().ok()).unwrap_or_default();
         Ok(Session { connection, number: self.opened.fetch_add(1, Ordering::Relaxed) + 1, pid })
     }
@@ -119,13 +134,13 @@ impl Ground {
     /// # Errors
     /// Usage, when it holds tables of others and was not declared `disposable`; inconclusive, when somebody else is at work on it.
     pub async fn take(options: &ConnectOptions, disposable: Option<&str>) -> Result<Self> {
-        let mut session = admin::Session::connect(options, "pool").await?;
+        let mut session = administer(options).await?;
         let lease = Lease::take(options, "pool").await?;
         admin::claim(&mut session, options, disposable).await?;
         let version = session.text("SHOW server_version").await?.unwrap_or_default();
         let application_name = format!("dbstress/drill of process {}", std::process::id());
         let door = Door { options: options.clone(), application_name, opened: Arc::default() };
-        Ok(Self { admin: session, lease, door, options: options.clone(), version })
+        Ok(Self { admin: session, lease, is_second: false, lost: None, door, options: options.clone(), version })
     }
 
     /// Where it is; never a password.
@@ -159,7 +174,7 @@ impl Ground {
     /// When it could not be removed, or somebody else may have been at work here meanwhile.
     pub async fn leave(mut self) -> Result<()> {
         // Whoever was interrupted may have left the old one in the middle of a question.
-        self.admin = admin::Session::connect(&self.options, "pool").await?;
+        self.admin = administer(&self.options).await?;
         // A request that was given up in the middle of a transaction would be waited for.
         self.end_sessions().await?;
         self.admin.execute(&format!("DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")).await?;
@@ -169,7 +184,36 @@ impl Ground {
         if is_held {
             return Ok(());
         }
-        Err(Error::inconclusive("the lease on the database was lost: somebody else may have worked on it"))
+        Err(Error::inconclusive(LEASE_LOST))
+    }
+
+    /// After something could not be done: whether that was because our own session had ended, and there is now another. That happens once; whoever
+    /// ends it again will do so a third time. Nobody else has been here meanwhile: the lease has a session of its own.
+    pub async fn recover(&mut self) -> bool {
+        let is_over = self.admin.text("SELECT 1").await.is_err_and(|error| error.is_lost_connection());
+        if !is_over || self.lost.is_some() {
+            return false;
+        }
+        let lost = if self.is_second {
+            "the session dbstress/pool was ended for the second time".to_owned()
+        } else if !self.lease.is_held().await {
+            LEASE_LOST.to_owned()
+        } else {
+            match administer(&self.options).await {
+                Ok(admin) => {
+                    (self.admin, self.is_second) = (admin, true);
+                    return true;
+                }
+                Err(error) => format!("the session dbstress/pool was ended, and there is no other: {error}"),
+            }
+        };
+        self.lost = Some(lost);
+        false
+    }
+
+    /// Why nothing more can be done here, if that is so.
+    pub fn lost(&self) -> Option<&str> {
+        self.lost.as_deref()
     }
 
     /// As for the first drill: no session of another one, no rows, and six accounts of 100.
@@ -246,6 +290,14 @@ impl Ground {
     fn ours(&self) -> String {
         format!("datname = current_database() AND application_name = {}", literal(&self.door.application_name))
     }
+}
+
+/// The session from which the drills are seen.
+async fn administer(options: &ConnectOptions) -> Result<admin::Session> {
+    let mut session = admin::Session::connect(options, "pool").await?;
+    session.execute("SET statement_timeout = 0").await?;
+    session.rows(UNHURRIED).await?;
+    Ok(session)
 }
 
 /// A moment between two looks at a condition.

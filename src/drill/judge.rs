@@ -88,6 +88,7 @@ pub struct Seen {
     speeds: Vec<Speed>,
     figures: Vec<String>,
     open: Vec<String>,
+    disturbances: Vec<String>,
     diagnoses: Vec<String>,
     culprits: Vec<Culprit>,
 }
@@ -126,6 +127,13 @@ impl Seen {
     pub fn needs(&mut self, is_so: bool, otherwise: &str) {
         if !is_so {
             self.open.push(otherwise.into());
+        }
+    }
+
+    /// The surroundings did something to it: whatever was counted, nobody knows what it says about the pool.
+    pub fn disturbed(&mut self, why: String) {
+        if !self.disturbances.contains(&why) {
+            self.disturbances.push(why);
         }
     }
 
@@ -172,9 +180,10 @@ pub struct DrillRecord {
 }
 
 impl DrillRecord {
-    /// Judges what was seen. A wrong count is a violation, whatever else could not be found out; a limit of speed that was not kept is none.
+    /// Judges what was seen. A wrong count is a violation, whatever else could not be found out, unless the surroundings had a hand in it; a limit
+    /// of speed that was not kept is none.
     pub fn of(drill: Drill, mistake: Option<Mistake>, seen: Seen, took: Duration) -> Self {
-        let Seen { counts, speeds, figures, open, diagnoses, mut culprits } = seen;
+        let Seen { counts, speeds, figures, open, disturbances, diagnoses, mut culprits } = seen;
         let wrong: Vec<String> = counts
             .iter()
             .filter(|count| count.expected != count.seen)
@@ -182,6 +191,7 @@ impl DrillRecord {
             .collect();
         let slow: Vec<String> = speeds.iter().filter(|speed| !speed.is_met()).map(Speed::words).collect();
         let verdict = match (wrong.is_empty(), open.is_empty(), slow.is_empty()) {
+            _ if !disturbances.is_empty() => Verdict::Inconclusive,
             (false, ..) => Verdict::Violated,
             (true, false, _) => Verdict::Inconclusive,
             // Nothing was looked at.
@@ -189,7 +199,8 @@ impl DrillRecord {
             (true, true, false) => Verdict::Missed,
             (true, true, true) => Verdict::Pass,
         };
-        if wrong.is_empty() {
+        let is_violated = verdict == Verdict::Violated;
+        if !is_violated {
             culprits.clear();
         }
         let culprits_left_out = culprits.len().saturating_sub(CULPRITS);
@@ -204,7 +215,11 @@ impl DrillRecord {
             expected: row(|count| count.expected),
             seen: row(|count| count.seen),
             verdict,
-            reasons: [if wrong.is_empty() { Vec::new() } else { diagnoses }, wrong, open, slow].concat(),
+            reasons: match (is_violated, disturbances.is_empty()) {
+                (true, _) => [diagnoses, wrong, open, slow].concat(),
+                (false, true) => [open, slow].concat(),
+                (false, false) => disturbances,
+            },
             counts,
             speeds,
             figures,
@@ -212,6 +227,13 @@ impl DrillRecord {
             culprits_left_out,
             seconds: took.as_secs_f64(),
         }
+    }
+}
+
+impl DrillRecord {
+    /// Whether anything was looked at.
+    pub fn is_tried(&self) -> bool {
+        !self.counts.is_empty()
     }
 }
 
@@ -315,7 +337,12 @@ pub fn judge(kind: Kind, drills: &[DrillRecord], controls: &[Control], open: Vec
     if kind == Kind::SelfTest {
         for drill in drills.iter().filter(|drill| !is_caught(drill)) {
             let why = drill.reasons.first().map_or(String::new(), |why| format!(" ({why})"));
-            reasons.push(format!("{}{} did not fail{why}", drill.drill, with(drill)));
+            let what = match drill.verdict {
+                Verdict::Inconclusive if drill.is_tried() => "was left open",
+                Verdict::Inconclusive => "was not tried",
+                Verdict::Pass | Verdict::Missed | Verdict::Violated => "did not fail",
+            };
+            reasons.push(format!("{}{} {what}{why}", drill.drill, with(drill)));
         }
         let all_fired = !drills.is_empty() && reasons.is_empty() && open.is_empty();
         if all_fired {
@@ -331,7 +358,8 @@ pub fn judge(kind: Kind, drills: &[DrillRecord], controls: &[Control], open: Vec
     if let (Kind::Bug, Some(mistake)) = (kind, drills.iter().find_map(|drill| drill.mistake)) {
         reasons.push(format!("a known mistake was made on purpose: {mistake}"));
         for drill in drills.iter().filter(|drill| !is_caught(drill)) {
-            reasons.push(format!("{} did not find it", drill.drill));
+            let what = if drill.verdict == Verdict::Inconclusive { "left it open" } else { "did not find it" };
+            reasons.push(format!("{} {what}", drill.drill));
         }
         if !drills.iter().any(is_caught) {
             return (Verdict::Inconclusive, reasons);
@@ -397,6 +425,19 @@ mod tests {
     }
 
     #[test]
+    fn what_the_surroundings_did_is_nobodys_violation() {
+        let mut disturbed = wrong();
+        disturbed.disturbed("57014: a statement was cancelled".into());
+        disturbed.disturbed("57014: a statement was cancelled".into());
+        let disturbed = record(disturbed);
+        assert_eq!((disturbed.verdict, disturbed.culprits.len()), (Verdict::Inconclusive, 0));
+        assert_eq!(disturbed.reasons, ["57014: a statement was cancelled"]);
+        let mut alone = right();
+        alone.disturbed("57P01: somebody ended its sessions".into());
+        assert_eq!(record(alone).verdict, Verdict::Inconclusive, "nor a pass");
+    }
+
+    #[test]
     fn the_row_shows_the_first_two_counts_and_both_pools_of_a_drill_together() {
         let mut seen = right();
         seen.count("served", 1_000, 999);
@@ -447,6 +488,12 @@ mod tests {
         assert_eq!(judge(Kind::SelfTest, &[with(wrong()), with(wrong())], &[], Vec::new()).0, Verdict::Pass);
         let (verdict, reasons) = judge(Kind::SelfTest, &[with(wrong()), with(right())], &[], Vec::new());
         assert_eq!((verdict, &*reasons), (Verdict::Inconclusive, &["saturation with leak did not fail".into()][..]));
+        let untried = with(Seen::open("PostgreSQL went away".into()));
+        let (verdict, reasons) = judge(Kind::SelfTest, &[untried], &[], Vec::new());
+        assert_eq!(
+            (verdict, &*reasons),
+            (Verdict::Inconclusive, &["saturation with leak was not tried (PostgreSQL went away)".into()][..])
+        );
         assert_eq!(judge(Kind::SelfTest, &[], &[], Vec::new()).0, Verdict::Inconclusive);
         assert_eq!(judge(Kind::SelfTest, &[with(wrong())], &[], vec!["interrupted".into()]).0, Verdict::Inconclusive);
     }

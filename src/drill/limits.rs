@@ -41,13 +41,17 @@ pub async fn saturation(ground: &mut Ground, mistake: Option<Mistake>) -> Result
                 told.send_modify(|told| *told += 1);
                 let mut lent = lent?;
                 let hold = tokio::time::sleep(HOLD);
-                lent.begin().await?;
-                lent.query("SELECT 1").await?;
-                // Nor can the hold be too short.
-                let _ = late_told.wait_for(|told| *told == REQUESTS - SIZE).await;
-                hold.await;
-                lent.commit().await?;
-                Ok(())
+                let transaction = async {
+                    lent.begin().await?;
+                    lent.query("SELECT 1").await?;
+                    // Nor can the hold be too short.
+                    let _ = late_told.wait_for(|told| *told == REQUESTS - SIZE).await;
+                    hold.await;
+                    lent.commit().await?;
+                    Ok(())
+                };
+                let answer = transaction.await;
+                desk.ended(&mut lent, answer).await
             };
             vec![(who, answer.await)]
         });
@@ -66,7 +70,7 @@ pub async fn saturation(ground: &mut Ground, mistake: Option<Mistake>) -> Result
         seconds: Some(HOLD.as_secs_f64()),
         what: "had a connection beyond the ten that there may be".into(),
     }));
-    seen.blame(desk.unserved(&answers));
+    desk.unserved(&answers, &mut seen);
     Ok(seen)
 }
 
@@ -87,10 +91,10 @@ impl Times {
         })
     }
 
-    /// Mean wait and mean time, milliseconds.
-    fn means(&self) -> (f64, f64) {
-        let mean = |sum: Duration| sum.as_secs_f64() * 1e3 / f64::from(self.count.max(1));
-        (mean(self.waited), mean(self.all))
+    /// Mean wait and mean time, milliseconds; of nobody, none.
+    fn means(&self) -> Option<(f64, f64)> {
+        let mean = |sum: Duration| sum.as_secs_f64() * 1e3 / f64::from(self.count);
+        (self.count > 0).then(|| (mean(self.waited), mean(self.all)))
     }
 }
 
@@ -117,14 +121,16 @@ pub async fn shared_pool(ground: &mut Ground, mistake: Option<Mistake>) -> Resul
         let before = ground.entries().await?;
         let (reads, tasks) = beside(ground, mistake, traffic, &mut seen).await?;
         seen.count("rows", traffic.tasks.into(), ground.entries().await? - before);
-        let ((waited, read), (_, task)) = (reads.means(), tasks.means());
+        let (Some((waited, read)), Some((_, task))) = (reads.means(), tasks.means()) else { continue };
         figures.push(format!("{name} a read takes {read:.1} ms, {waited:.1} of them waiting; a task {task:.0} ms"));
         // Beside a burst of tasks a read waits for one of them: what that takes is told, and no fault of the pool.
         if !traffic.is_burst {
             seen.less("mean of a read, ms, beside tasks", task, read);
         }
     }
-    seen.figure(figures.join("; "));
+    if !figures.is_empty() {
+        seen.figure(figures.join("; "));
+    }
     Ok(seen)
 }
 
@@ -158,7 +164,7 @@ async fn beside(ground: &mut Ground, mistake: Option<Mistake>, traffic: Traffic,
     seen.count("reads", (readers * reads).into(), of_reads.len() as i64);
     seen.count("tasks", tasks.into(), of_tasks.len() as i64);
     desk.settle(ground, seen).await?;
-    seen.blame(desk.unserved(&answers));
+    desk.unserved(&answers, seen);
     let times = |of: Vec<&(u32, (Duration, Duration))>| Times::of(of.into_iter().map(|(_, times)| *times));
     Ok((times(of_reads), times(of_tasks)))
 }
@@ -197,13 +203,17 @@ pub async fn long_transaction(ground: &mut Ground, mistake: Option<Mistake>) -> 
             let lent = long.checkout(1).await;
             begun.send_replace(true);
             let mut lent = lent?;
-            lent.begin().await?;
-            lent.query(&format!("INSERT INTO {SCHEMA}.entry VALUES (1)")).await?;
-            tokio::time::sleep(LONG).await;
-            let _ = told.wait_for(|told| *told == QUICK).await;
-            let holders = long.pool.holders();
-            lent.commit().await?;
-            Ok(holders)
+            let transaction = async {
+                lent.begin().await?;
+                lent.query(&format!("INSERT INTO {SCHEMA}.entry VALUES (1)")).await?;
+                tokio::time::sleep(LONG).await;
+                let _ = told.wait_for(|told| *told == QUICK).await;
+                let holders = long.pool.holders();
+                lent.commit().await?;
+                Ok(holders)
+            };
+            let answer = transaction.await;
+            long.ended(&mut lent, answer).await
         };
         vec![(1, answer.await)]
     });
@@ -231,6 +241,6 @@ pub async fn long_transaction(ground: &mut Ground, mistake: Option<Mistake>) -> 
     desk.settle(ground, &mut seen).await?;
     let held = answers.served.iter().flat_map(|(_, holders)| holders);
     seen.blame(held.map(|holder| desk.holding(holder, "had a connection while the others waited for one")));
-    seen.blame(desk.unserved(&answers));
+    desk.unserved(&answers, &mut seen);
     Ok(seen)
 }

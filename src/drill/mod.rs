@@ -184,11 +184,25 @@ fn unknown(what: &str, name: &str, names: &[&'static str]) -> crate::Error {
     crate::Error::usage(format!("there is no {what} `{name}`")).cure(format!("{hint}`dbstress pool --list` shows them"))
 }
 
-/// Does a drill and judges it; what kept it from being done leaves it open.
+/// Does a drill and judges it; what kept it from being done leaves it open. It is done again if our own session was ended in the middle of it, once
+/// in a run: [`Ground::recover`].
 pub async fn perform(ground: &mut Ground, drill: Drill, mistake: Option<Mistake>) -> DrillRecord {
     let began = Instant::now();
-    let seen = match tokio::time::timeout(PATIENCE * 2, drill.try_out(ground, mistake)).await {
-        Ok(Ok(seen)) => seen,
+    let mut is_again = false;
+    let tried = loop {
+        let tried = tokio::time::timeout(PATIENCE * 2, drill.try_out(ground, mistake)).await;
+        if !(matches!(tried, Ok(Err(_))) && ground.recover().await) {
+            break tried;
+        }
+        is_again = true;
+    };
+    let seen = match tried {
+        Ok(Ok(mut seen)) => {
+            if is_again {
+                seen.figure("done again: the session dbstress/pool was ended in the middle of it".into());
+            }
+            seen
+        }
         Ok(Err(error)) => Seen::open(error.to_string()),
         Err(_) => Seen::open(format!("not done after {} s", (PATIENCE * 2).as_secs())),
     };

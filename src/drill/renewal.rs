@@ -47,7 +47,9 @@ async fn all_at_once(desk: &Arc<Desk>, first: u32) -> Result<Answers<u64>> {
 async fn lend(desk: &Desk, n: u32) -> Result<Vec<(u32, Lent)>> {
     let mut lent = Vec::new();
     for who in 1..=n {
-        let taken = desk.checkout(who).await.map_err(|trouble| Error::inconclusive(format!("request {who}: {trouble}")))?;
+        let taken = desk.checkout(who).await.map_err(|trouble| {
+            Error::inconclusive(trouble.surroundings().unwrap_or_else(|| format!("request {who}: {trouble}")))
+        })?;
         lent.push((who, taken));
     }
     Ok(lent)
@@ -74,7 +76,7 @@ pub async fn ended_sessions(ground: &mut Ground, mistake: Option<Mistake>) -> Re
     seen.count("told at work", AT_WORK.into(), told);
     seen.needs(ended == i64::from(SIZE), "not every session of the pool was there to be ended");
     desk.settle(ground, &mut seen).await?;
-    seen.blame(desk.unserved(&answers));
+    desk.unserved_after_the_end(&answers, &mut seen);
     Ok(seen)
 }
 
@@ -89,11 +91,13 @@ pub async fn fresh_connections(ground: &mut Ground, mistake: Option<Mistake>) ->
     seen.count("found out", SIZE.into(), desk.pool.books().stale as i64);
     seen.needs(ended == i64::from(SIZE), "not every session of the pool was there to be ended");
     desk.settle(ground, &mut seen).await?;
-    seen.blame(desk.unserved(&answers));
+    desk.unserved_after_the_end(&answers, &mut seen);
     if mistake.is_none() {
         let unasked = filled(ground, None, Recycle::Fast).await?;
         ground.end_sessions().await?;
-        let failed = all_at_once(&unasked, 1).await?.troubles.len();
+        let unasked_answers = all_at_once(&unasked, 1).await?;
+        unasked.unserved_after_the_end(&unasked_answers, &mut seen);
+        let failed = unasked_answers.troubles.len();
         seen.needs(failed > 0, "nothing failed without asking the server first: nobody was in danger");
         seen.figure(format!("control: without asking the server first, {failed} of {SIZE} requests get an ended session"));
     }
@@ -120,6 +124,6 @@ pub async fn refill(ground: &mut Ground, mistake: Option<Mistake>) -> Result<See
         seconds: None,
         what: what.into(),
     }));
-    seen.blame(desk.unserved(&answers));
+    desk.unserved(&answers, &mut seen);
     Ok(seen)
 }

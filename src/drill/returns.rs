@@ -7,7 +7,8 @@ use super::ground::{Ground, SCHEMA};
 use super::judge::Seen;
 use super::mistake::Mistake;
 use crate::Result;
-use crate::pg::pool::Recycle;
+use crate::metrics::grouped;
+use crate::pg::pool::{Pooled, Recycle};
 
 /// How many ask a pool, of how many connections, for how much.
 #[derive(Clone, Copy)]
@@ -36,7 +37,7 @@ pub async fn leak_detection(ground: &mut Ground, mistake: Option<Mistake>, exten
     seen.count("served", requests.into(), answers.served());
     desk.settle(ground, &mut seen).await?;
     seen.count("checked out", requests.into(), desk.pool.books().checkouts as i64);
-    seen.blame(desk.unserved(&answers));
+    desk.unserved(&answers, &mut seen);
     Ok(seen)
 }
 
@@ -58,10 +59,13 @@ pub async fn rollback_returns(ground: &mut Ground, mistake: Option<Mistake>) -> 
         };
         match transfer.await {
             Err(Trouble::Failed { code: Some(code), .. }) if code == EXPECTED => {}
-            other => return other.map(|()| false),
+            other => return desk.ended(&mut lent, other.map(|()| false)).await,
         }
         if !desk.makes(Mistake::NoRollback) {
             lent.roll_back().await;
+            if !lent.is_open() {
+                return Err(Trouble::Lost);
+            }
         }
         Ok(lent.is_idle())
     };
@@ -75,7 +79,7 @@ pub async fn rollback_returns(ground: &mut Ground, mistake: Option<Mistake>) -> 
     seen.count("given back", REQUESTS.into(), desk.pool.books().checkins as i64);
     seen.count("failed otherwise", 0, answers.troubles.len() as i64);
     seen.count("rows", 0, ground.entries().await?);
-    seen.blame(desk.unserved(&answers));
+    desk.unserved(&answers, &mut seen);
     Ok(seen)
 }
 
@@ -92,34 +96,41 @@ pub async fn metrics(ground: &mut Ground, mistake: Option<Mistake>) -> Result<Se
         let asked = Instant::now();
         let mut lent = desk.checkout(who).await?;
         let waited = asked.elapsed();
-        lent.begin().await?;
-        lent.query(&format!("INSERT INTO {SCHEMA}.entry VALUES ({who})")).await?;
-        lent.commit().await?;
-        Ok((waited, asked.elapsed() - waited))
+        let transaction = async {
+            lent.begin().await?;
+            lent.query(&format!("INSERT INTO {SCHEMA}.entry VALUES ({who})")).await?;
+            lent.commit().await?;
+            Ok((waited, asked.elapsed() - waited))
+        };
+        let answer = transaction.await;
+        desk.ended(&mut lent, answer).await
     };
     let answers = desk.work(WORKERS, serve).await?;
     let seconds = began.elapsed().as_secs_f64();
     let books = desk.pool.books();
     let mean = |time: fn(&(Duration, Duration)) -> Duration| {
         let sum: Duration = answers.served.iter().map(|(_, times)| time(times)).sum();
-        sum.as_secs_f64() * 1e3 / answers.served.len().max(1) as f64
+        sum.as_secs_f64() * 1e3 / answers.served.len() as f64
     };
-    let (checkout, work) = (mean(|times| times.0), mean(|times| times.1));
-    let per_second = answers.served.len() as f64 / seconds;
     let mut seen = Seen::default();
     seen.count("served", REQUESTS.into(), answers.served());
     desk.settle(ground, &mut seen).await?;
     seen.count("checked out", REQUESTS.into(), books.checkouts as i64);
     seen.count("checked in", REQUESTS.into(), books.checkins as i64);
     seen.count("rows", REQUESTS.into(), ground.entries().await?);
-    seen.less("mean checkout, ms", CHECKOUT_MS, checkout);
-    seen.more("operations/s", PER_SECOND, per_second);
-    seen.figure(format!(
-        "{} operations, {per_second:.0}/s; checkout {checkout:.3} ms, work {work:.1} ms on average; {} checked out, {} in",
-        answers.served.len(),
-        books.checkouts,
-        books.checkins
-    ));
-    seen.blame(desk.unserved(&answers));
+    if !answers.served.is_empty() {
+        let (checkout, work) = (mean(|times| times.0), mean(|times| times.1));
+        let per_second = answers.served.len() as f64 / seconds;
+        seen.less("mean checkout, ms", CHECKOUT_MS, checkout);
+        seen.more("operations/s", PER_SECOND, per_second);
+        seen.figure(format!(
+            "{} operations, {}/s; checkout {checkout:.3} ms, work {work:.1} ms on average; {} checked out, {} in",
+            answers.served.len(),
+            grouped(per_second.round() as u64),
+            books.checkouts,
+            books.checkins
+        ));
+    }
+    desk.unserved(&answers, &mut seen);
     Ok(seen)
 }

@@ -36,10 +36,11 @@ pub async fn row_lock(ground: &mut Ground, mistake: Option<Mistake>) -> Result<S
         seconds: None,
         what: "committed an update that is not in the row".into(),
     }));
-    seen.blame(desk.unserved(&updated.answers));
+    desk.unserved(&updated.answers, &mut seen);
     if mistake.is_none() {
         ground.clear().await?;
-        let (_, unlocked) = update_together(ground, None, false).await?;
+        let (desk, unlocked) = update_together(ground, None, false).await?;
+        desk.unserved(&unlocked.answers, &mut seen);
         let lost = unlocked.lost.len();
         seen.needs(lost > 0, "nothing was lost without the lock: nothing was in danger");
         seen.figure(format!("control: without the lock {lost} of {UPDATERS} updates are lost"));
@@ -77,15 +78,19 @@ async fn update_together(ground: &mut Ground, mistake: Option<Mistake>, locks: b
         asked.spawn(async move {
             let answer = async {
                 let mut lent = desk.checkout(who).await?;
-                lent.begin().await?;
-                let lock = if locks { " FOR UPDATE" } else { "" };
-                let read = lent.integer(&format!("SELECT balance FROM {SCHEMA}.account WHERE id = 1{lock}")).await?;
-                have_read.fetch_add(1, Ordering::Relaxed);
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                let _ = is_met.wait_for(|met| *met).await;
-                lent.query(&format!("UPDATE {SCHEMA}.account SET balance = {} WHERE id = 1", read + bit(who))).await?;
-                lent.commit().await?;
-                Ok(())
+                let transaction = async {
+                    lent.begin().await?;
+                    let lock = if locks { " FOR UPDATE" } else { "" };
+                    let read = lent.integer(&format!("SELECT balance FROM {SCHEMA}.account WHERE id = 1{lock}")).await?;
+                    have_read.fetch_add(1, Ordering::Relaxed);
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    let _ = is_met.wait_for(|met| *met).await;
+                    lent.query(&format!("UPDATE {SCHEMA}.account SET balance = {} WHERE id = 1", read + bit(who))).await?;
+                    lent.commit().await?;
+                    Ok(())
+                };
+                let answer = transaction.await;
+                desk.ended(&mut lent, answer).await
             };
             let answer = answer.await;
             have_failed.fetch_add(answer.is_err().into(), Ordering::Relaxed);
@@ -117,8 +122,8 @@ pub async fn read_committed(ground: &mut Ground, mistake: Option<Mistake>) -> Re
     const READER: u32 = 2;
     let desk = ground.desk(Setup { size: SIZE, wait: None, recycle: Recycle::Fast, requests: 2 }, mistake)?;
     let read = format!("SELECT balance FROM {SCHEMA}.account WHERE id = 1");
+    let mut writer = desk.checkout(WRITER).await.map_err(could_not)?;
     let both = async {
-        let mut writer = desk.checkout(WRITER).await?;
         writer.begin().await?;
         writer.query(&format!("UPDATE {SCHEMA}.account SET balance = {NEW} WHERE id = 1")).await?;
         let (before, after) = if desk.makes(Mistake::SharedConnection) {
@@ -133,7 +138,9 @@ pub async fn read_committed(ground: &mut Ground, mistake: Option<Mistake>) -> Re
         };
         Answer::Ok((before, after))
     };
-    let (before, after) = both.await.map_err(could_not)?;
+    let both = both.await;
+    let (before, after) = desk.ended(&mut writer, both).await.map_err(could_not)?;
+    drop(writer);
     let mut seen = Seen::default();
     seen.count("before", BALANCE, before);
     seen.count("after", NEW, after);
@@ -176,7 +183,7 @@ pub async fn deadlock_retry(ground: &mut Ground, mistake: Option<Mistake>) -> Re
     let rows = i64::from(2 * CYCLES);
     seen.count("sum of the rows", rows * (BALANCE + 2), ground.integer(&sum).await?);
     desk.settle(ground, &mut seen).await?;
-    seen.blame(desk.unserved(&answers));
+    desk.unserved(&answers, &mut seen);
     Ok(seen)
 }
 
@@ -219,11 +226,8 @@ async fn add_to_both(desk: &Desk, who: u32, rows: [u32; 2], both: Option<&Barrie
         lent.commit().await?;
         Ok(())
     };
-    let ended = second.await;
-    if ended.is_err() {
-        lent.roll_back().await;
-    }
-    ended
+    let answer = second.await;
+    desk.ended(&mut lent, answer).await
 }
 
 async fn add(session: &mut super::ground::Session, row: u32) -> Answer {
@@ -232,5 +236,5 @@ async fn add(session: &mut super::ground::Session, row: u32) -> Answer {
 }
 
 fn could_not(trouble: Trouble) -> Error {
-    Error::inconclusive(trouble.to_string())
+    Error::inconclusive(trouble.surroundings().unwrap_or_else(|| trouble.to_string()))
 }

@@ -25,9 +25,13 @@ pub const TASKS: Extent = Extent { tasks: 20, workers: 5 };
 /// A task writes a row in a transaction, and ends well or in an error of its own, which no server knows of.
 async fn task(desk: &Desk, who: u32, ends_well: bool) -> Answer {
     let mut lent = desk.checkout(who).await?;
-    lent.begin().await?;
-    lent.query(&format!("INSERT INTO {SCHEMA}.entry VALUES ({who})")).await?;
-    Ok(leave(desk, &mut lent, ends_well).await?)
+    let work = async {
+        lent.begin().await?;
+        lent.query(&format!("INSERT INTO {SCHEMA}.entry VALUES ({who})")).await?;
+        Ok(leave(desk, &mut lent, ends_well).await?)
+    };
+    let answer = work.await;
+    desk.ended(&mut lent, answer).await
 }
 
 /// The end of the scope: its result decides.
@@ -66,7 +70,7 @@ async fn one(ground: &mut Ground, mistake: Option<Mistake>, ends_well: bool) -> 
         let what = "ended in an error, and its row is committed".into();
         seen.blame([Culprit { request: Some(1), session: desk.session_of(1), seconds: None, what }]);
     }
-    seen.blame(desk.unserved(&answers));
+    desk.unserved(&answers, &mut seen);
     Ok(seen)
 }
 
@@ -81,6 +85,6 @@ pub async fn many_tasks(ground: &mut Ground, mistake: Option<Mistake>, extent: E
     seen.count("different", tasks.into(), ground.integer(&distinct).await?);
     desk.settle(ground, &mut seen).await?;
     seen.count("failed", 0, answers.troubles.len() as i64);
-    seen.blame(desk.unserved(&answers));
+    desk.unserved(&answers, &mut seen);
     Ok(seen)
 }

@@ -30,10 +30,13 @@ pub fn list_text(width: u16, colour: bool) -> String {
 pub fn text(record: &DrillsRecord, width: u16, colour: bool) -> String {
     let narrow = width.min(NARROW);
     let paint = Paint { colour };
-    let mut parts = vec![match record.kind {
-        Kind::SelfTest => self_test_table(&record.drills, narrow, colour),
-        Kind::Drills | Kind::Bug => drills_table(&record.drills, narrow, colour),
-    }];
+    let mut parts = Vec::new();
+    if !record.drills.is_empty() {
+        parts.push(match record.kind {
+            Kind::SelfTest => self_test_table(&record.drills, narrow, colour),
+            Kind::Drills | Kind::Bug => drills_table(&record.drills, narrow, colour),
+        });
+    }
     let figures: Vec<String> = record
         .drills
         .iter()
@@ -91,8 +94,12 @@ fn drills_table(drills: &[DrillRecord], width: u16, colour: bool) -> String {
 fn self_test_table(drills: &[DrillRecord], width: u16, colour: bool) -> String {
     let mut table = grid(&["drill", "mistake", "found", "fired"], width, colour);
     for drill in drills {
-        let has_fired = drill.verdict == Verdict::Violated;
-        let fired = if has_fired { mark("yes", Color::Green) } else { mark("NO", Color::Red) };
+        let fired = match drill.verdict {
+            Verdict::Violated => mark("yes", Color::Green),
+            Verdict::Inconclusive if drill.is_tried() => mark("open", Color::Yellow),
+            Verdict::Inconclusive => mark("not tried", Color::Yellow),
+            Verdict::Pass | Verdict::Missed => mark("NO", Color::Red),
+        };
         let found = drill.reasons.first().map_or("nothing", String::as_str);
         table.add_row([drill.drill.name().into(), drill.mistake.map_or("", Mistake::name).into(), found.into(), fired]);
     }
@@ -221,6 +228,15 @@ mod tests {
             let json = serde_json::to_string(&record).unwrap();
             assert_eq!(serde_json::from_str::<DrillsRecord>(&json).unwrap(), record, "it can be read again");
         }
+    }
+
+    #[test]
+    fn without_drills_there_is_no_table_and_what_was_not_tried_did_not_fail_to_fire() {
+        let nothing = text(&record(Kind::Drills, Vec::new()), 80, false);
+        assert!(!nothing.contains("expected") && nothing.starts_with("INCONCLUSIVE"), "{nothing}");
+        let gone = DrillRecord::of(Drill::Metrics, Some(Mistake::Leak), Seen::open("it went away".into()), Duration::ZERO);
+        let untried = text(&record(Kind::SelfTest, vec![gone]), 80, false);
+        assert!(untried.contains("not tried") && !untried.contains("NO\n") && !untried.contains("did not fail"), "{untried}");
     }
 
     #[test]
