@@ -21,6 +21,10 @@ use crate::pg::admin::{Session, SqlError, identifier, literal};
 
 /// How long the server may take to answer a question.
 const TIMEOUT: Duration = Duration::from_secs(1);
+/// How often it is asked at first: a load that is soon over must have been seen too.
+const AT_FIRST: Duration = Duration::from_millis(50);
+/// How long that is.
+const FIRST: Duration = Duration::from_secs(1);
 /// How much longer an answer is waited for, where not even its end arrives.
 const GRACE: Duration = Duration::from_millis(500);
 /// A question that took too long is set aside for so many times as long: it may have a tenth of the time.
@@ -66,17 +70,23 @@ pub async fn watch(watch: Watch) -> (Sessions, Watched) {
     let beginning = began.wait_for(Option::is_some).await.ok().and_then(|began| *began);
     let Some(beginning) = beginning else { return sampler.finish(None) };
     sampler.last_seen = beginning;
-    let mut ticks = tokio::time::interval_at(beginning.into(), interval);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut ticks = every(beginning, interval.min(AT_FIRST));
+    let mut is_first = true;
     let mut before = None;
     loop {
+        if is_first && beginning.elapsed() >= FIRST {
+            is_first = false;
+            ticks = every(Instant::now() + interval, interval);
+            before = None;
+        }
         let due = tokio::select! {
             biased;
             () = over(&mut began) => break,
             due = ticks.tick() => due,
         };
         let skipped = before.replace(due).map_or(0.0, |before| (due - before).as_secs_f64() / interval.as_secs_f64() - 1.0);
-        sampler.watched.late += skipped.round().max(0.0) as u64;
+        // What is asked more often than was wanted may come late.
+        sampler.watched.late += if is_first { 0 } else { skipped.round().max(0.0) as u64 };
         tokio::select! {
             biased;
             () = over(&mut began), if sampler.session.is_none() => break,
@@ -86,6 +96,12 @@ pub async fn watch(watch: Watch) -> (Sessions, Watched) {
     let ended = Instant::now();
     sampler.last_counters(stay).await;
     sampler.finish(Some((beginning, ended)))
+}
+
+fn every(period_from: Instant, period: Duration) -> tokio::time::Interval {
+    let mut ticks = tokio::time::interval_at(period_from.into(), period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    ticks
 }
 
 /// What is known when the watching itself did not come to its end.

@@ -80,7 +80,7 @@ fn table(record: &CapacityRecord, width: u16, colour: bool) -> String {
 fn sizes(record: &CapacityRecord, width: u16, colour: bool) -> String {
     let most = record.sweep.as_ref().and_then(|sweep| sweep.allowed);
     let of_server = most.map_or("of server".into(), |most| format!("of {most}"));
-    let header = ["connections", &of_server, "commits/s", "lowest..highest", "p95", "wait p95", "in use", "at most", "SLO"];
+    let header = ["size", &of_server, "commits/s", "range", "p95", "wait p95", "in use", "at most", "SLO"];
     let mut table = grid(&header, width, colour);
     for step in record.steps.iter().filter(|step| !step.trials.is_empty()) {
         let or_none = |figure: Option<f64>, text: fn(f64) -> String| figure.map_or("-".into(), text);

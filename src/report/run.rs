@@ -20,7 +20,7 @@ use crate::verdict::Verdict;
 /// Below this many columns the table is shown in two parts.
 const WIDE: u16 = 118;
 /// From this many columns on, columns of a table are two blanks apart instead of one.
-const ROOMY: u16 = 90;
+pub(super) const ROOMY: u16 = 90;
 /// Findings of a kind that are shown; the record holds more.
 const FINDINGS_SHOWN: usize = 2;
 /// Reasons shown; the record holds all.

@@ -2,7 +2,7 @@
 
 use comfy_table::{Cell, CellAlignment, Color};
 
-use super::run::milliseconds;
+use super::run::{ROOMY, milliseconds};
 use super::text::{Paint, finish, grid, grouped, mark, wrap};
 use crate::storm::{Client, ClientRecord, StormRecord};
 use crate::verdict::Verdict;
@@ -35,7 +35,7 @@ pub fn text(record: &StormRecord, width: u16, colour: bool) -> String {
         table.add_row(row);
     }
     for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
+        column.set_padding((0, if width < ROOMY { 1 } else { 2 }));
     }
     let broken: Vec<String> = record
         .clients
