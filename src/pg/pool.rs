@@ -106,7 +106,7 @@ pub struct Books {
     pub stale: u64,
     /// Most that were lent at once.
     pub most_in_use: u64,
-    /// Most that waited at once.
+    /// Most borrowers that waited at once.
     pub most_waiting: u64,
     /// For how long connections were held, all together.
     #[serde(rename = "held_ms", with = "crate::milliseconds")]
@@ -256,7 +256,7 @@ impl<'l> Queued<'l> {
         let waiting = {
             let mut waiting = ledger.waiting();
             *waiting.entry(who).or_default() += 1;
-            waiting.values().map(|times| u64::from(*times)).sum()
+            waiting.len() as u64
         };
         ledger.most_waiting.fetch_max(waiting, Ordering::Relaxed);
         Self { ledger, who }

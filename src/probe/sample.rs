@@ -76,6 +76,8 @@ pub async fn watch(watch: Watch) -> (Sessions, Watched) {
     loop {
         if is_first && beginning.elapsed() >= FIRST {
             is_first = false;
+            // A question that held everything up beyond the first second has left out others.
+            sampler.watched.late += ((beginning.elapsed() - FIRST).as_secs_f64() / interval.as_secs_f64()) as u64;
             ticks = every(Instant::now() + interval, interval);
             before = None;
         }
