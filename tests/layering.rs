@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// From the words that need nothing to the faces that need everything; a module imports only from those before it.
-const LAYERS: [&str; 32] = [
+const LAYERS: [&str; 35] = [
     "error",
     "random",
     "outcome",
@@ -14,6 +14,7 @@ const LAYERS: [&str; 32] = [
     "pace",
     "threshold",
     "demand",
+    "acgme",
     "audit",
     "verdict",
     "milliseconds",
@@ -23,6 +24,7 @@ const LAYERS: [&str; 32] = [
     "proxy",
     "fault",
     "seed",
+    "roster",
     "strategy",
     "bug",
     "workload",
@@ -33,6 +35,7 @@ const LAYERS: [&str; 32] = [
     "plan",
     "record",
     "run",
+    "accuracy",
     "storm",
     "report",
     "cmd",
