@@ -2,7 +2,8 @@
 //!
 //! Two signs count, and both are the server's; overlap seen by clients may be nothing but a queue in front of a pool.
 //!
-//! * A *contested handover*: of two consecutive versions of a row, the later transaction had begun before the earlier one wrote its line.
+//! * A *contested handover*: of two consecutive versions of a row, or of two consecutive lines of a schedule, the later transaction had begun
+//!   before the earlier one wrote its line.
 //!   Strategies that wait for each other show this.
 //! * A *conflict*: an attempt that the server turned down because of a concurrent transaction (40001, 40P01, 55P03, a version that moved on).
 //!   Strategies that abort show this, and hardly ever the other: whoever overlapped has aborted, and won later, alone.
@@ -58,7 +59,7 @@ pub(super) fn measure(audit: &mut Audit, expectation: &Expectation, subject: &Su
     }
     for pair in subject.ledger.windows(2) {
         let [earlier, later] = pair else { continue };
-        if later.applied.version != earlier.applied.version + 1 {
+        if !expectation.is_of_schedules && later.applied.version != earlier.applied.version + 1 {
             continue;
         }
         audit.exposure.handovers += 1;

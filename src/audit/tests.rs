@@ -48,7 +48,7 @@ fn round() -> (Expectation, Subject) {
     let ledger = vec![entry(1, 2), entry(0, 1)];
     let expectation =
         Expectation { contest_units: Some(20), vus: 4, issued: (0..4).map(|vu| (vu, 1)).collect(), ..Expectation::default() };
-    (expectation, Subject { authorisation: AUTHORISATION, run: RUN, last: applied(2), ledger, records })
+    (expectation, Subject { authorisation: AUTHORISATION, run: RUN, contest: String::new(), last: applied(2), ledger, records })
 }
 
 fn examine(change: impl FnOnce(&mut Expectation, &mut Subject)) -> Audit {

@@ -30,11 +30,32 @@ pub enum OperationKind {
     Browse,
     /// Whatever statements of the user's own do; there is no ledger of it.
     Own,
+    /// Put somebody down for a half day.
+    Assign,
+    /// Take somebody off a half day.
+    Cancel,
+    /// Put somebody down for call.
+    Call,
+    /// Two people exchange half days.
+    Swap,
+    /// Somebody takes over a half day.
+    Absorb,
 }
 
 impl OperationKind {
     /// All kinds, in the order of their discriminants.
-    pub const ALL: [Self; 5] = [Self::Reserve, Self::Release, Self::Consume, Self::Browse, Self::Own];
+    pub const ALL: [Self; 10] = [
+        Self::Reserve,
+        Self::Release,
+        Self::Consume,
+        Self::Browse,
+        Self::Own,
+        Self::Assign,
+        Self::Cancel,
+        Self::Call,
+        Self::Swap,
+        Self::Absorb,
+    ];
 
     /// The word for it, as in the ledger.
     pub fn word(self) -> &'static str {
@@ -44,6 +65,11 @@ impl OperationKind {
             Self::Consume => "consume",
             Self::Browse => "browse",
             Self::Own => "own",
+            Self::Assign => "assign",
+            Self::Cancel => "cancel",
+            Self::Call => "call",
+            Self::Swap => "swap",
+            Self::Absorb => "absorb",
         }
     }
 
@@ -58,7 +84,7 @@ impl OperationKind {
             Self::Reserve => (0, units),
             Self::Release => (0, -units),
             Self::Consume => (units, -units),
-            Self::Browse | Self::Own => (0, 0),
+            Self::Browse | Self::Own | Self::Assign | Self::Cancel | Self::Call | Self::Swap | Self::Absorb => (0, 0),
         }
     }
 }
