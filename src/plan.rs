@@ -306,6 +306,11 @@ impl Plan {
         }
     }
 
+    /// What operations are done to.
+    pub fn subject(&self) -> &'static str {
+        if self.scheduling().is_some() { "programme" } else { "authorisation" }
+    }
+
     /// What exposure is counted in, in the plural.
     pub fn blocks(&self) -> &'static str {
         match self.load {

@@ -182,11 +182,15 @@ fn contested(plan: &Plan, counts: &Counts, audit: &Audit, (sessions, watched): (
     let least = plan.evidence.contested;
     let exposure = &audit.exposure;
     if plan.keeps_ledger() {
+        let overtaken = match exposure.overtaken {
+            0 => String::new(),
+            n => format!(", {n} refused who had begun before those wrote that they lost to"),
+        };
         return Gate {
             name: format!("contention in at least {least} {}", plan.blocks()),
             met: exposure.contested_blocks >= least,
             measured: format!(
-                "in {} of {}: {} of {} handovers contested, {} attempts turned down by concurrent ones",
+                "in {} of {}: {} of {} handovers contested, {} attempts turned down by concurrent ones{overtaken}",
                 exposure.contested_blocks, exposure.blocks, exposure.contested, exposure.handovers, exposure.conflicts
             ),
             cure: longer.to_owned(),

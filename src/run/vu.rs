@@ -207,6 +207,7 @@ impl Vu {
                     .map_or(0, |t| everyone.nanos(t)),
                 finished,
                 applied,
+                began: phase.begun(),
             };
             history.append(&record).map_err(|e| {
                 Error::inconclusive("the history cannot be written").because(e).cure("free space in the state directory")

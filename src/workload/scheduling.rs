@@ -71,6 +71,10 @@ impl Statements {
     }
 }
 
+/// The last column of everything that is read: when the transaction began, by the server's own clock. Whoever is refused leaves no line in the
+/// ledger that would say so.
+const BEGAN: &str = "(extract(epoch FROM transaction_timestamp()) * 1000000)::bigint";
+
 /// Columns of a [`PlaceState`]: of a half day, and of one template and one person in it.
 fn place_sql(schema: &str) -> String {
     let begins = minutes(&format!("({BLOCK_BEGINS})"));
@@ -80,7 +84,7 @@ fn place_sql(schema: &str) -> String {
            count(DISTINCT a.person_id) FILTER (WHERE is_supervised AND coalesce(p.pgy, 1) = 1), \
            count(DISTINCT a.person_id) FILTER (WHERE is_supervised AND p.pgy <> 1), \
            count(DISTINCT a.person_id) FILTER (WHERE p.kind = 'faculty' AND a.role = 'supervising'), \
-           coalesce(bool_or(a.person_id = $3::bigint), false) \
+           coalesce(bool_or(a.person_id = $3::bigint), false), {BEGAN} \
          FROM {schema}.block b LEFT JOIN {schema}.rotation_template t ON t.id = $2::bigint \
            LEFT JOIN {schema}.assignment a ON a.block_id = b.id LEFT JOIN {schema}.person p ON p.id = a.person_id \
            LEFT JOIN {schema}.rotation_template r ON r.id = a.rotation_template_id \
@@ -116,7 +120,7 @@ fn roster_sql(schema: &str) -> String {
            (SELECT string_agg({starts} || ' ' || {over}, ',') FROM {schema}.absence o \
             WHERE o.person_id = $1::bigint AND o.ends_on + 1 > {from} AND o.starts_on < {until} AND coalesce(o.is_blocking, \
               o.kind IN ('deployment', 'tdy', 'family_emergency', 'bereavement', 'emergency_leave', 'convalescent', 'maternity_paternity') \
-              OR o.kind = 'medical' AND o.ends_on - o.starts_on + 1 > 7 OR o.kind = 'sick' AND o.ends_on - o.starts_on + 1 > 3)) \
+              OR o.kind = 'medical' AND o.ends_on - o.starts_on + 1 > 7 OR o.kind = 'sick' AND o.ends_on - o.starts_on + 1 > 3)), {BEGAN} \
          FROM {schema}.person p WHERE p.id = $1::bigint",
         starts = minutes("o.starts_on::timestamp"),
         over = minutes("(o.ends_on + 1)::timestamp"),
@@ -126,97 +130,115 @@ fn roster_sql(schema: &str) -> String {
 /// Whose a half day is, and when it is.
 fn holding_sql(schema: &str) -> String {
     format!(
-        "SELECT a.person_id, {} FROM {schema}.assignment a JOIN {schema}.block b ON b.id = a.block_id WHERE a.id = $1::bigint",
+        "SELECT a.person_id, {}, {BEGAN} FROM {schema}.assignment a JOIN {schema}.block b ON b.id = a.block_id WHERE a.id = $1::bigint",
         minutes(&format!("({BLOCK_BEGINS})"))
     )
 }
 
-/// A change and its ledger line in one statement, the line last. `changed` is the change, `booked` what is written of its time, if it is.
-/// Its parameters: those of the line, then those of the change.
-fn write_sql(place: &Place, changed: &str, booked: Option<String>) -> String {
+/// A change and its ledger line in one statement, the line last: `steps` are the parts of a WITH, and the line is written when `last` of them has
+/// been done. The parameters are those of the line, then those of the change.
+fn write_sql(place: &Place, steps: &str, last: &str) -> String {
     let Place { schema, run, strategy, .. } = place;
-    let (booked, from) = match booked {
-        Some(booked) => (format!(", {booked}"), "booked"),
-        None => (String::new(), "changed"),
-    };
     format!(
-        "WITH changed AS ({changed}){booked}, entry AS ( \
+        "WITH {steps}, entry AS ( \
            INSERT INTO {schema}.schedule_ledger (op_id, attempt, line, run_id, vu, strategy, kind, programme_id, person_id, block_id, night, \
              with_person_id) \
            SELECT $1::bigint, $2::smallint, 0, {run}, $3::integer, '{strategy}', $4::text, $5::bigint, $6::bigint, $7::bigint, \
              DATE '2000-01-01' + $8::integer, $9::bigint \
-           WHERE EXISTS (SELECT FROM {from}) RETURNING 1 \
+           WHERE EXISTS (SELECT FROM {last}) RETURNING 1 \
          ) SELECT count(*) FROM entry"
     )
+}
+
+/// The half days of what was changed, as a range of `block b`.
+fn half_day_range() -> String {
+    format!("tsrange({BLOCK_BEGINS}, {BLOCK_BEGINS} + INTERVAL '6 hours')")
 }
 
 /// Writes the half days of what was changed.
 fn booked_half_days(schema: &str) -> String {
     format!(
-        "booked AS (INSERT INTO {schema}.booked_time (person_id, during) \
-           SELECT c.person_id, tsrange({BLOCK_BEGINS}, {BLOCK_BEGINS} + INTERVAL '6 hours') \
-           FROM changed c JOIN {schema}.block b ON b.id = c.block_id RETURNING 1)"
+        "booked AS (INSERT INTO {schema}.booked_time (person_id, during) SELECT c.person_id, {} \
+           FROM changed c JOIN {schema}.block b ON b.id = c.block_id RETURNING 1)",
+        half_day_range()
+    )
+}
+
+/// Deletes the half days of what was changed, of those who had them: `person`, of `changed c`.
+fn freed_half_days(schema: &str, person: &str) -> String {
+    format!(
+        "freed AS (DELETE FROM {schema}.booked_time t USING changed c, {schema}.block b \
+           WHERE b.id = c.block_id AND t.person_id = {person} AND t.during = {})",
+        half_day_range()
     )
 }
 
 fn assign(place: &Place, is_exclusive: bool) -> String {
     let schema = place.schema;
     let changed = format!(
-        "INSERT INTO {schema}.assignment (block_id, person_id, rotation_template_id, role) \
-         VALUES ($7::bigint, $6::bigint, $10::bigint, 'primary') RETURNING block_id, person_id"
+        "changed AS (INSERT INTO {schema}.assignment (block_id, person_id, rotation_template_id, role) \
+           VALUES ($7::bigint, $6::bigint, $10::bigint, 'primary') RETURNING block_id, person_id)"
     );
-    write_sql(place, &changed, is_exclusive.then(|| booked_half_days(schema)))
+    match is_exclusive {
+        true => write_sql(place, &format!("{changed}, {}", booked_half_days(schema)), "booked"),
+        false => write_sql(place, &changed, "changed"),
+    }
 }
 
 fn cancel(place: &Place, is_exclusive: bool) -> String {
     let schema = place.schema;
-    let changed = format!("DELETE FROM {schema}.assignment WHERE id = $10::bigint RETURNING block_id, person_id");
-    let freed = format!(
-        "freed AS (DELETE FROM {schema}.booked_time t USING changed c, {schema}.block b \
-           WHERE b.id = c.block_id AND t.person_id = c.person_id AND t.during = tsrange({BLOCK_BEGINS}, {BLOCK_BEGINS} + INTERVAL '6 hours')), \
-         booked AS (SELECT FROM changed)"
-    );
-    write_sql(place, &changed, is_exclusive.then_some(freed))
+    let changed = format!("changed AS (DELETE FROM {schema}.assignment WHERE id = $10::bigint RETURNING block_id, person_id)");
+    match is_exclusive {
+        true => write_sql(place, &format!("{changed}, {}", freed_half_days(schema, "c.person_id")), "changed"),
+        false => write_sql(place, &changed, "changed"),
+    }
 }
 
 fn call(place: &Place, is_exclusive: bool) -> String {
     let schema = place.schema;
     let changed = format!(
-        "INSERT INTO {schema}.call_assignment (person_id, night, kind) \
-         VALUES ($6::bigint, DATE '2000-01-01' + $8::integer, $10::text) RETURNING person_id, night, kind"
+        "changed AS (INSERT INTO {schema}.call_assignment (person_id, night, kind) \
+           VALUES ($6::bigint, DATE '2000-01-01' + $8::integer, $10::text) RETURNING person_id, night, kind)"
     );
     let booked = format!(
         "booked AS (INSERT INTO {schema}.booked_time (person_id, during) \
            SELECT person_id, tsrange(night + CASE kind WHEN 'weekend' THEN TIME '07:00' ELSE TIME '19:00' END, night + 1 + TIME '07:00') \
            FROM changed RETURNING 1)"
     );
-    write_sql(place, &changed, is_exclusive.then_some(booked))
+    match is_exclusive {
+        true => write_sql(place, &format!("{changed}, {booked}"), "booked"),
+        false => write_sql(place, &changed, "changed"),
+    }
 }
 
-/// The second of two that overwrite the same half day leaves a version that the first has not seen.
+/// The second of two that overwrite the same half day leaves a version that the first has not seen. What is wanted is always updated before what
+/// is given for it, so that two who want the same wait for each other in one place.
 fn swap(place: &Place, is_exclusive: bool) -> String {
     let schema = place.schema;
-    let changed = format!(
-        "UPDATE {schema}.assignment SET person_id = CASE id WHEN $10::bigint THEN $9::bigint ELSE $6::bigint END, version = version + 1 \
-         WHERE id IN ($10::bigint, $11::bigint) RETURNING id, block_id, person_id, version"
-    );
-    let swapped = format!(
-        "swapped AS (INSERT INTO {schema}.swap (kind, status, source_assignment_id, target_assignment_id, source_person_id, \
+    let update = |id: &str, person: &str, condition: &str| {
+        format!(
+            "UPDATE {schema}.assignment SET person_id = {person}::bigint, version = version + 1 WHERE id = {id}::bigint{condition} \
+             RETURNING id, block_id, person_id, version"
+        )
+    };
+    let wanted = update("$10", "$9", "");
+    let given = update("$11", "$6", " AND EXISTS (SELECT FROM wanted)");
+    let steps = format!(
+        "wanted AS ({wanted}), given AS ({given}), changed AS (SELECT * FROM wanted UNION ALL SELECT * FROM given), \
+         swapped AS (INSERT INTO {schema}.swap (kind, status, source_assignment_id, target_assignment_id, source_person_id, \
              target_person_id, source_version, target_version) \
            SELECT CASE WHEN $11::bigint IS NULL THEN 'absorb' ELSE 'one-to-one' END, 'executed', $10::bigint, $11::bigint, $6::bigint, \
              $9::bigint, max(version) FILTER (WHERE id = $10::bigint), max(version) FILTER (WHERE id = $11::bigint) \
            FROM changed HAVING count(*) > 0 RETURNING 1)"
     );
-    let freed = format!(
-        "freed AS (DELETE FROM {schema}.booked_time t USING changed c, {schema}.block b \
-           WHERE b.id = c.block_id AND t.person_id = CASE c.id WHEN $10::bigint THEN $6::bigint ELSE $9::bigint END \
-             AND t.during = tsrange({BLOCK_BEGINS}, {BLOCK_BEGINS} + INTERVAL '6 hours'))"
-    );
-    let booked = match is_exclusive {
-        true => format!("{swapped}, {freed}, {}", booked_half_days(schema)),
-        false => format!("{swapped}, booked AS (SELECT FROM swapped)"),
-    };
-    write_sql(place, &changed, Some(booked))
+    match is_exclusive {
+        true => {
+            let freed = freed_half_days(schema, "CASE c.id WHEN $10::bigint THEN $6::bigint ELSE $9::bigint END");
+            let booked = booked_half_days(schema);
+            write_sql(place, &format!("{steps}, {freed}, {booked}"), "swapped CROSS JOIN booked")
+        }
+        false => write_sql(place, &steps, "swapped"),
+    }
 }
 
 /// One attempt at a proposal.
@@ -399,7 +421,7 @@ impl Scheduling<'_> {
             p.integer(person);
         })
         .await?;
-        tx.row().map(|row| PlaceState::of(row).ok_or_else(unreadable)).transpose()
+        read(tx, PlaceState::of)
     }
 
     /// Somebody's duty around a time.
@@ -410,13 +432,21 @@ impl Scheduling<'_> {
             p.integer(around + DAY + HORIZON);
         })
         .await?;
-        tx.row().map(|row| PersonState::of(person, row).ok_or_else(unreadable)).transpose()
+        read(tx, |row| PersonState::of(person, row))
     }
 
     async fn holding(&self, tx: &mut Tx<'_>, assignment: i64) -> Result<Option<Holding>, Failure> {
         tx.execute(&self.statements.holding, |p| p.integer(assignment)).await?;
-        tx.row().map(|row| Holding::of(row).ok_or_else(unreadable)).transpose()
+        read(tx, Holding::of)
     }
+}
+
+/// The row that was read, if there is one; and when the transaction began.
+fn read<T>(tx: &Tx<'_>, of: impl FnOnce(Row<'_>) -> Option<T>) -> Result<Option<T>, Failure> {
+    let Some(row) = tx.row() else { return Ok(None) };
+    let began = row.values().last().flatten().and_then(|micros| micros.parse().ok());
+    tx.begun(began.ok_or_else(unreadable)?);
+    of(row).map(Some).ok_or_else(unreadable)
 }
 
 impl Operation for Scheduling<'_> {
