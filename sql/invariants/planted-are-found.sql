@@ -28,7 +28,7 @@ WITH found AS (
 SELECT CASE WHEN block_id IS NULL THEN format('person %s', person_id)
             WHEN rotation_template_id IS NULL THEN format('block %s', block_id)
             ELSE format('block %s/%s', block_id, rotation_template_id) END AS subject,
-       format('%s by %s: %s', rule, rules, coalesce(format('%s (%s)', expected, label), 'nothing')) AS expected,
+       format('%s by %s: %s', rule, rules, CASE WHEN expected IS NULL THEN 'nothing' ELSE format('%s (%s)', expected, label) END) AS expected,
        coalesce(found, 'nothing') AS actual
 FROM compared
 WHERE expected IS DISTINCT FROM found

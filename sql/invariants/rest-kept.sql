@@ -7,7 +7,7 @@
 --             SELECT max(id) + 1, min(programme_id), 'Self', 'Test', 'self-test', 'resident', 2 FROM person;
 --           INSERT INTO extra_duty (person_id, starts_at, ends_at, kind) SELECT max(id), '2026-01-05 07:00', '2026-01-06 13:00', 'extension' FROM person
 --
--- Residents work 24 hours in one go at most, and rest 14 hours after that, but where that is planted (AC-3, AC-4).
+-- Residents work 24 hours in one go at most, 28 with handing over, and rest 14 hours after that, but where that is planted (AC-3, AC-4).
 SELECT f.person_id::text AS subject,
        format(CASE f.rule WHEN 'AC-3' THEN 'at most %s hours in one go' ELSE 'at least %s hours of rest' END, f.allowed / 60) AS expected,
        format('%s minutes from %s on', f.measured, f.window_start) AS actual

@@ -7,7 +7,7 @@
 --             SELECT max(id) + 1, min(programme_id), 'Self', 'Test', 'self-test', 'resident', 2 FROM person;
 --           INSERT INTO block (id, programme_id, date, half, number, is_weekend) SELECT max(id) + 1, min(programme_id), '2000-01-03', 'AM', 0, false FROM block;
 --           INSERT INTO rotation_template (id, programme_id, name, abbreviation, activity, max_residents)
---             SELECT max(id) + 1, min(programme_id), 'Self-test', 'ST', 'clinic', 0 FROM rotation_template;
+--             SELECT max(id) + 1, min(programme_id), 'Self-test', 'SELF-TEST', 'clinic', 0 FROM rotation_template;
 --           INSERT INTO assignment (block_id, person_id, rotation_template_id, role)
 --             SELECT (SELECT max(id) FROM block), (SELECT max(id) FROM person), (SELECT max(id) FROM rotation_template), 'primary'
 --
