@@ -329,8 +329,7 @@ fn pl_12_the_day_after_the_nights() {
     assert_eq!((window(finding), finding.limit), ((at(10, 0), at(11, 0)), 0));
     nights(|plan| plan.am(10).pm(10)).expect([&[(Rest, Violation, 720)], &NONE, &[(PostNight, Violation, 720)]]);
     nights(|plan| plan.pm(10)).expect([&[(Rest, Warning, 360)], &NONE, &[(Rest, Violation, 360), (PostNight, Violation, 360)]]);
-    // A call is duty as well; what began before midnight is not.
-    nights(|plan| plan.call(10).duty(DutyKind::Extension, at(10, 7), at(10, 8)).pm(12)).one(&RuleSet::rs_head(), PostNight);
+    // A call is duty as well.
     assert_eq!(nights(|plan| plan.call(10)).one(&RuleSet::rs_head(), PostNight).measured, 720);
 }
 
@@ -532,6 +531,9 @@ fn absence_is_cut_at_midnight() {
     let finding = several.one(&rules, Absence);
     assert_eq!((window(finding), finding.measured), ((at(5, 0), at(6, 0)), 720));
     assert_eq!(all_windows(&rules, &several.roster()).len(), 2);
+    // Of two that begin together and hold the same duty, the one that ends first.
+    let finding = Plan::resident().am(1).absent(1, 4, true).absent(1, 2, true).one(&rules, Absence);
+    assert_eq!(window(finding), (at(1, 0), at(3, 0)));
 }
 
 #[test]
@@ -676,7 +678,12 @@ fn pl_11_capacity() {
     people.push(attending(22, resident(2), &[attend(4, ROOM, Role::Primary)]));
     people.push(attending(23, resident(2), &[attend(5, Template { id: 4, ..ROOM }, Role::Primary)]));
     assert_eq!(evaluate(&rules, &people), []);
-    people.push(attending(24, resident(1), &[attend(5, ROOM, Role::Primary)]));
+    // Whoever is in two places fills both.
+    people.push(attending(
+        24,
+        resident(1),
+        &[attend(5, Template { id: 2, ..ROOM }, Role::Primary), attend(5, ROOM, Role::Primary)],
+    ));
     assert_eq!(evaluate(&rules, &people), [full]);
     // Findings are in the order of the rules, then of their subjects.
     let mut people = present(9, Template { max_residents: Some(0), is_supervised: true, id: 8 });
@@ -841,6 +848,7 @@ fn the_order_of_people_does_not_matter() {
 #[test]
 fn a_stretch_that_ends_before_it_begins_is_none() {
     let plan = Plan::resident().duty(DutyKind::HalfDay, at(1, 7), at(1, 7)).duty(DutyKind::Overnight, at(2, 7), at(1, 7));
+    assert_eq!(Timeline::new(7, &plan.duties).stretches, []);
     for rules in sets() {
         assert_eq!(plan.clone().absent(0, 5, true).found(&rules), []);
     }
