@@ -62,7 +62,7 @@ impl Contest {
             Self::Hours => &["hours-kept"],
             Self::Rest => &["rest-kept"],
             Self::Double => &["nobody-in-two-places"],
-            Self::Swap => &["swaps-exchanged", "assignment-versions"],
+            Self::Swap => &["swaps-exchanged"],
         }
     }
 
