@@ -24,7 +24,7 @@ use crate::pg::load::Isolation;
 use crate::pg::retry::Retry;
 use crate::probe::{self, Probe};
 use crate::program::{self, Distribution, Program, StatementKind, StatementSpec, Value};
-use crate::seed::Spec;
+use crate::seed::Dataset;
 use crate::strategy::{Hazard, Strategy};
 use crate::threshold::Threshold;
 use crate::{Error, Result};
@@ -332,7 +332,11 @@ impl Reader<'_> {
         operations: Vec<OperationFile>,
     ) -> Booking {
         let dataset = dataset.unwrap_or_else(|| "clinic".into());
-        self.good("dataset", Spec::built_in(&dataset));
+        if dataset == Scheduling::DATASET {
+            self.wrong("dataset", format!("there is nothing to book in the dataset `{dataset}`"), "dataset = \"clinic\", or another workload");
+        } else {
+            self.good("dataset", Dataset::named(&dataset));
+        }
         let strategies = self.strategies(strategy, Hazard::LostUpdate);
         let BookingFile { targets, authorisations, total, hot, hot_total, hot_share, strangers, hold, bug } = booking;
         let targets_name = targets.unwrap_or(TargetsName::Spread);
