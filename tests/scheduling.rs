@@ -78,7 +78,7 @@ const OF_SKEW: [Contest; 5] = [Contest::Seats, Contest::Supervision, Contest::Ho
 
 #[tokio::test]
 async fn those_who_claim_to_be_safe_let_in_as_many_as_there_is_room_for() {
-    let database = common::residency().await;
+    let database = common::residency(None).await;
     let strategies: Vec<Strategy> = Strategy::safe(Hazard::WriteSkew).collect();
     let plan = plan("scheduling", &strategies);
     let deck = Deck::new(plan.rng_seed, &plan.scheduling().unwrap().contests);
@@ -128,7 +128,7 @@ async fn those_who_claim_to_be_safe_let_in_as_many_as_there_is_room_for() {
 
 #[tokio::test]
 async fn a_snapshot_does_not_keep_apart_what_writes_different_rows() {
-    let database = common::residency().await;
+    let database = common::residency(None).await;
     let record = run_on(&database, plan("scheduling", &[Strategy::RepeatableRead, Strategy::ForUpdate])).await;
     assert_eq!((record.verdict, record.turns.len()), (Verdict::Violated, 1), "{:?}", record.reasons);
     assert!(record.not_run[0].why.contains("seed --reset --dataset residency"), "{:?}", record.not_run);
@@ -147,7 +147,7 @@ async fn a_snapshot_does_not_keep_apart_what_writes_different_rows() {
 
 #[tokio::test]
 async fn who_only_reads_and_writes_breaks_everything() {
-    let database = common::residency().await;
+    let database = common::residency(None).await;
     let record = run_on(&database, plan("scheduling", &[Strategy::Naive])).await;
     assert_eq!(record.verdict, Verdict::Violated);
     assert_breaks(&record.turns[0], &Contest::ALL);
@@ -155,7 +155,7 @@ async fn who_only_reads_and_writes_breaks_everything() {
 
 #[tokio::test]
 async fn a_constraint_on_overlaps_keeps_nobody_in_two_places_and_nothing_else() {
-    let database = common::residency().await;
+    let database = common::residency(None).await;
     let record = run_on(&database, plan("double-booking", &[Strategy::ExclusionConstraint])).await;
     let turn = &record.turns[0];
     assert!(turn.audit.breaches.is_empty() && breaches(turn, "nobody-in-two-places") == 0, "{:?}", turn.audit.findings);
@@ -173,7 +173,7 @@ async fn a_constraint_on_overlaps_keeps_nobody_in_two_places_and_nothing_else() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_became_of_a_commit_that_was_not_answered_is_found_out() {
-    let database = common::residency().await;
+    let database = common::residency(None).await;
     let faults = ["response-lost@1ms..60s/20ms", "request-lost@11ms..60s/20ms"];
     let plan = common::scheduling("scheduling", |plan, scheduling| {
         plan.load = rounds(8, ROUNDS);
@@ -196,7 +196,7 @@ async fn what_became_of_a_commit_that_was_not_answered_is_found_out() {
 #[tokio::test]
 async fn what_cannot_be_tried_is_refused_with_its_reason() {
     let bench = Bench::new().await;
-    let residency = common::residency().await;
+    let residency = common::residency(None).await;
     let place = Folder::new();
     let typed: [(&str, i32, &[&str]); 15] = [
         ("scheduling --strategy atomic", 2, &["--strategy: atomic", "no single UPDATE locks", "for-update-nowait"]),
@@ -284,7 +284,7 @@ impl Desk {
 
 #[tokio::test]
 async fn each_change_is_legal_and_one_after_the_other_only_so_many_as_there_is_room_for() {
-    let database = common::residency().await;
+    let database = common::residency(None).await;
     let expressible = Strategy::ALL.into_iter().filter(|s| s.inexpressible(Hazard::WriteSkew).is_none());
     let mut number = 0;
     for strategy in expressible.collect::<Vec<_>>() {

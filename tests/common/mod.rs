@@ -88,22 +88,22 @@ pub async fn seeded() -> TestDatabase {
     database
 }
 
-/// A fresh database with a small residency in it.
-pub async fn residency() -> TestDatabase {
+/// A fresh database with the residency in it, and some cases planted: `all`, `PL-1,PL-7:2`; `None` for none.
+pub async fn residency(plant: Option<&str>) -> TestDatabase {
     let database = database().await;
-    seed_with(&database.options, Dataset::Residency, &Figures { residents: Some(10), ..Figures::default() }).await;
+    let figures = Figures { plant: plant.map(str::to_owned), ..Figures::default() };
+    load(&database.options, Generator::new(Dataset::Residency, 42, 1, &figures).unwrap()).await;
     database
 }
 
 /// Puts the clinic into an empty database, at scale 1.
 pub async fn seed(options: &ConnectOptions) {
-    seed_with(options, Dataset::Clinic, &Figures::default()).await;
+    load(options, Generator::new(Dataset::Clinic, 42, 1, &Figures::default()).unwrap()).await;
 }
 
-async fn seed_with(options: &ConnectOptions, dataset: Dataset, figures: &Figures) {
-    let generator = Arc::new(Generator::new(dataset, 42, 1, figures).unwrap());
+async fn load(options: &ConnectOptions, generator: Generator) {
     let request = seed::Request { reset: false, disposable: None, connections: 2 };
-    seed::seed(options, &generator, &request, &|_| {}).await.unwrap();
+    seed::seed(options, &Arc::new(generator), &request, &|_| {}).await.unwrap();
 }
 
 /// A copy of `database` on the same server, as a restored dump would be. Nobody may be connected to it.
@@ -196,6 +196,15 @@ pub fn plan(scenario: &str, change: impl FnOnce(&mut Plan, &mut Booking)) -> Pla
     plan
 }
 
+/// The plan of a built-in scenario that changes schedules, as [`plan`].
+pub fn scheduling(scenario: &str, change: impl FnOnce(&mut Plan, &mut Scheduling)) -> Plan {
+    let mut plan = patient(scenario);
+    let mut scheduling = plan.scheduling().unwrap().clone();
+    change(&mut plan, &mut scheduling);
+    plan.workload = Workload::Scheduling(scheduling);
+    plan
+}
+
 fn patient(scenario: &str) -> Plan {
     let mut plan = Plan::of(&Scenario::built_in(scenario).unwrap(), BTreeMap::new());
     plan.threads = 1;
@@ -203,15 +212,6 @@ fn patient(scenario: &str) -> Plan {
     plan.graceful_stop = Duration::from_secs(120);
     // Short loads are seen more than once.
     plan.evidence.probe_interval = Duration::from_millis(50);
-    plan
-}
-
-/// The plan of a built-in scenario that changes schedules, as [`plan`].
-pub fn scheduling(scenario: &str, change: impl FnOnce(&mut Plan, &mut Scheduling)) -> Plan {
-    let mut plan = patient(scenario);
-    let mut scheduling = plan.scheduling().unwrap().clone();
-    change(&mut plan, &mut scheduling);
-    plan.workload = Workload::Scheduling(scheduling);
     plan
 }
 
