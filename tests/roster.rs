@@ -432,3 +432,23 @@ async fn the_copy_of_a_control_is_judged_where_the_search_path_leads_there() {
         assert!(in_sql.iter().all(|f| f.start % DAY == 7 * HOUR));
     }
 }
+
+#[tokio::test]
+async fn in_the_seeded_schedule_is_what_was_planted_and_nothing_else() {
+    for plant in [None, Some("all")] {
+        let database = common::residency(plant).await;
+        let mut session = database.session().await;
+        session.execute("SET search_path TO dbstress").await.unwrap();
+        let sets = RuleSet::NAMES.map(|name| RuleSet::named(name).unwrap());
+        let (in_rust, read) = rust_findings(&mut session, sets, &Scope::default()).await;
+        assert!(read.people >= 140 && read.assignments >= 6000 && read.absences > 0, "{read:?}");
+        for (name, in_rust) in RuleSet::NAMES.into_iter().zip(in_rust) {
+            assert_eq!(roster::sql_findings(&mut session, name, &Scope::default()).await.unwrap(), in_rust, "{name}");
+            let found: BTreeSet<_> = in_rust.iter().map(|f| (f.rule, f.subject, f.severity, f.measured)).collect();
+            let expected = roster::expected(&mut session, name, &Scope::default()).await.unwrap();
+            let expected: BTreeSet<_> = expected.iter().map(|e| (e.rule, e.subject, e.severity, e.measured)).collect();
+            assert_eq!(found, expected, "{name}, planted: {plant:?}");
+            assert_eq!(expected.is_empty(), plant.is_none());
+        }
+    }
+}
