@@ -1,14 +1,29 @@
 //! Which rules of duty hours does a schedule break? Pure: people, their duty and the half days go in, findings come out.
 //!
-//! Times are minutes of the hospital's wall clock since 2000-01-01 00:00, without a zone; intervals are half-open.
+//! Times are minutes of the hospital's wall clock since 2000-01-01 00:00, without a zone; intervals are half-open. The rules themselves, a small
+//! function each, are in `hours`, `days`, `nights`, `conflict` (about one person) and `half_day` (about a half day); each says where it comes from.
+
+mod conflict;
+mod days;
+pub mod evaluate;
+mod half_day;
+mod hours;
+mod nights;
+pub mod rules;
+#[cfg(test)]
+mod tests;
+mod timeline;
 
 use serde::{Deserialize, Serialize};
 
 /// Minutes of the wall clock since 2000-01-01 00:00.
 pub type Minute = i64;
 
+/// Minutes of an hour.
+pub const HOUR: Minute = 60;
+
 /// Minutes of a day.
-pub const DAY: Minute = 24 * 60;
+pub const DAY: Minute = 24 * HOUR;
 
 /// Somebody who works here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +84,7 @@ pub struct Absence {
     pub is_blocking: bool,
 }
 
-/// Somebody is put down for a half day.
+/// Somebody is put down for a half day, be it duty or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attendance {
     /// The half day.
@@ -78,7 +93,7 @@ pub struct Attendance {
     pub template: Template,
     /// In which role.
     pub role: Role,
-    /// When the half day begins.
+    /// When the half day begins, whatever the hours of this person.
     pub start: Minute,
     /// When it is over.
     pub end: Minute,
@@ -91,7 +106,7 @@ pub struct Template {
     pub id: i64,
     /// How many residents it has room for; `None` = any number.
     pub max_residents: Option<u32>,
-    /// Whether residents need supervision there.
+    /// Whether residents need supervision there: it is duty, and supervision is required.
     pub is_supervised: bool,
 }
 
@@ -188,6 +203,11 @@ impl Rule {
     /// The rule with this number.
     pub fn from_id(id: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|rule| rule.id() == id)
+    }
+
+    /// Whether its limit is the least that must be, rather than the most that may be.
+    pub fn is_minimum(self) -> bool {
+        matches!(self, Self::FreeDays | Self::Rest | Self::Supervision)
     }
 }
 
