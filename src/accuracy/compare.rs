@@ -5,21 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::acgme::{Finding, Rule, Severity, Subject};
-
-/// A line of the truth: what has to be found, no more and no less.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Expected {
-    /// Which rule.
-    pub rule: Rule,
-    /// About whom or what.
-    pub subject: Subject,
-    /// What has to be measured: minutes, or a number.
-    pub measured: i64,
-    /// How much it matters.
-    pub severity: Severity,
-    /// The planted case that makes it so: `PL-1`.
-    pub label: String,
-}
+use crate::roster::Expected;
 
 /// What is true for one set of rules, at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! `seed/*.toml` says how much ([`spec`]), [`generate`] says which rows (pure), [`encode`] writes them as binary COPY, [`constraints`] are taken
 //! off before the load and put on after it, [`fixture`] tells other tools what is there. This file holds the order of these steps.
 
-mod calendar;
+pub(crate) mod calendar;
 pub mod constraints;
 pub mod encode;
 pub mod fixture;
