@@ -29,6 +29,7 @@ pub mod proxy;
 pub mod random;
 pub mod record;
 pub mod report;
+pub mod roster;
 pub mod run;
 pub mod scenario;
 pub mod seed;
