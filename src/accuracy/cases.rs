@@ -61,16 +61,22 @@ impl Case {
     }
 }
 
-/// Every planted case, by its number.
+#[cfg(test)]
+impl Case {
+    /// One without rows.
+    pub fn numbered(plant: i64) -> Self {
+        Self { plant, label: format!("PL-{plant}"), relations: Vec::new() }
+    }
+}
+
+/// Every case that can be mended and planted again, by its number.
 ///
 /// # Errors
 /// The server's refusal.
 pub async fn all(session: &mut Session) -> Result<Vec<Case>> {
     let rows = session
         .rows(
-            "SELECT plant, min(label), coalesce(string_agg(DISTINCT relation, ','), '') FROM ( \
-               SELECT plant, label, relation FROM dbstress.planted_row UNION ALL SELECT plant, label, NULL FROM dbstress.expected_violation \
-             ) AS known GROUP BY plant ORDER BY plant",
+            "SELECT plant, min(label), string_agg(DISTINCT relation, ',') FROM dbstress.planted_row GROUP BY plant ORDER BY plant",
         )
         .await?;
     rows.iter()
@@ -96,7 +102,9 @@ pub async fn labels(session: &mut Session) -> Result<BTreeMap<Subject, String>> 
              UNION SELECT label, person_id, block_id, rotation_template_id FROM dbstress.expected_violation ORDER BY 1",
         )
         .await?;
-    rows.iter().map(|row| Ok((subject([number(row, 1).ok(), number(row, 2).ok(), number(row, 3).ok()])?, text(row, 0).to_owned()))).collect()
+    rows.iter()
+        .map(|row| Ok((subject([number(row, 1).ok(), number(row, 2).ok(), number(row, 3).ok()])?, text(row, 0).to_owned())))
+        .collect()
 }
 
 /// What is true for one set of rules, as far as the transaction sees it, which may be a snapshot.

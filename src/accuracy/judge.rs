@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::compare::{Mistake, RuleRecord, Subjects};
+use super::compare::{Compared, Hits, Mistake, RuleRecord, Subjects};
 use super::mutant::Mutant;
 use crate::acgme::{Finding, Rule};
 use crate::metrics::{Percentiles, grouped};
@@ -171,10 +171,25 @@ pub struct Wrong {
 pub struct RulesRecord {
     /// Its name.
     pub name: String,
-    /// Its rules that something was planted for, or that were mistaken.
+    /// Its rules, and any other that something was planted for.
     pub rows: Vec<RuleRecord>,
+}
+
+impl RulesRecord {
     /// Its rules that nothing was planted for: that they found nothing is all that is known.
-    pub untested: Vec<Rule>,
+    pub fn untested(&self) -> impl Iterator<Item = Rule> {
+        self.rows.iter().filter(|row| row.planted.all() == 0).map(|row| row.rule)
+    }
+
+    /// Adds a validation; what is found by a rule that is not of this set gets a row of its own.
+    pub fn add(&mut self, compared: &Compared, subjects: &Subjects) {
+        for rule in compared.mistakes.iter().map(|mistake| mistake.about().0) {
+            if self.rows.iter().all(|row| row.rule != rule) {
+                self.rows.push(RuleRecord::new(rule, Hits::default()));
+            }
+        }
+        self.rows.iter_mut().for_each(|row| row.add(compared, subjects));
+    }
 }
 
 /// What was found, for who wants to see it.
@@ -198,10 +213,10 @@ pub struct MutantRecord {
     pub rules: String,
     /// Mistakes that were found.
     pub mistakes: u64,
-    /// The planted case that found it out, and how; `None` = it was not found out.
-    pub caught_by: Option<Mistake>,
-    /// Why it could not be tried.
-    pub untried: Option<String>,
+    /// The planted case that found it out; `None` = none did, though the schedule around them may have.
+    pub caught_by: Option<String>,
+    /// By what; `None` = it was not found out.
+    pub example: Option<Mistake>,
 }
 
 /// What is kept of a check.
@@ -290,7 +305,9 @@ impl AccuracyRecord {
             reasons.append(&mut open);
             return (Verdict::Violated, reasons);
         }
-        open.extend(self.lacking());
+        if !self.interrupted {
+            open.extend(self.lacking());
+        }
         if !open.is_empty() {
             return (Verdict::Inconclusive, open);
         }
@@ -385,9 +402,9 @@ impl AccuracyRecord {
             reasons.extend(self.wrong.first().map(Wrong::to_string));
             return (Verdict::Violated, reasons);
         }
-        for mutant in self.mutants.iter().filter(|mutant| mutant.caught_by.is_none()) {
-            let why = mutant.untried.as_ref().map_or("was not found out".into(), |why| format!("was not tried: {why}"));
-            reasons.push(format!("{} under {} {why}", mutant.mutant.name(), mutant.rules));
+        reasons.extend(self.mutants.iter().filter(|mutant| mutant.caught_by.is_none()).map(MutantRecord::to_string));
+        if !reasons.is_empty() {
+            reasons.push(format!("cure: {PLANT}"));
         }
         if self.mutants.is_empty() {
             reasons.push("no mistake was made".into());

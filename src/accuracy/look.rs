@@ -12,7 +12,7 @@ use crate::acgme::rules::RuleSet;
 use crate::metrics::cpu_of_this_thread;
 use crate::pg::ConnectOptions;
 use crate::pg::admin::Session;
-use crate::roster::{self, Read, Scope};
+use crate::roster::{self, Scope};
 
 /// The transaction of a validator.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -32,8 +32,6 @@ pub async fn connect(options: &ConnectOptions, role: &str) -> Result<Session> {
 /// What the rules found, and what that took.
 #[derive(Debug, Clone)]
 pub struct Look {
-    /// What was read.
-    pub read: Read,
     /// For each set of rules, what was found.
     pub found: Vec<Vec<Finding>>,
     /// From the first question to the findings.
@@ -53,7 +51,7 @@ impl Look {
         let (began, cpu) = (Instant::now(), cpu_of_this_thread());
         let mut evaluators: Vec<Evaluator> = sets.iter().cloned().map(Evaluator::new).collect();
         let mut rules_cpu = Duration::ZERO;
-        let read = roster::read(session, &Scope::default(), |person| {
+        roster::read(session, &Scope::default(), |person| {
             let before = cpu_of_this_thread();
             evaluators.iter_mut().for_each(|evaluator| evaluator.person(person));
             rules_cpu += cpu_of_this_thread() - before;
@@ -62,7 +60,7 @@ impl Look {
         let before = cpu_of_this_thread();
         let found: Vec<Vec<Finding>> = evaluators.into_iter().map(Evaluator::finish).collect();
         let after = cpu_of_this_thread();
-        Ok(Self { read, found, wall: began.elapsed(), cpu: after - cpu, rules_cpu: rules_cpu + (after - before) })
+        Ok(Self { found, wall: began.elapsed(), cpu: after - cpu, rules_cpu: rules_cpu + (after - before) })
     }
 }
 

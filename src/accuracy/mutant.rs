@@ -90,12 +90,9 @@ impl Mutant {
     /// The sets of rules that it gets wrong.
     pub fn sets(self) -> &'static [&'static str] {
         match self {
-            Self::AtLeast
-            | Self::NoAveraging
-            | Self::EachHourOnce
-            | Self::NoFaculty
-            | Self::NoDefaults
-            | Self::EveryAbsence => &RuleSet::NAMES,
+            Self::AtLeast | Self::NoAveraging | Self::EachHourOnce | Self::NoFaculty | Self::NoDefaults | Self::EveryAbsence => {
+                &RuleSet::NAMES
+            }
             Self::CalendarDates | Self::NoHandover => &["cpr", "rs-head"],
             Self::AfternoonNights => &["rs-dec25", "rs-head"],
             Self::LargerGroup => &["cpr", "rs-dec25"],
@@ -186,8 +183,7 @@ impl Misread {
                 misread.duties.dedup_by_key(|duty| (duty.start, duty.end));
             }
             Mutant::AfternoonNights => {
-                let is_afternoon =
-                    |duty: &&mut Duty| duty.kind == DutyKind::HalfDay && duty.start.rem_euclid(DAY) >= AFTERNOON;
+                let is_afternoon = |duty: &&mut Duty| duty.kind == DutyKind::HalfDay && duty.start.rem_euclid(DAY) >= AFTERNOON;
                 misread.duties.iter_mut().filter(is_afternoon).for_each(|duty| duty.kind = DutyKind::NightFloat);
             }
             Mutant::NoFaculty => misread.attendances.retain(|attendance| attendance.role != Role::Supervising),

@@ -30,7 +30,8 @@ pub struct Desk {
 pub async fn make(session: &mut Session, writers: u32) -> Result<Vec<Desk>> {
     let people = RESIDENTS * i64::from(writers) + 1;
     // Whoever holds the lease is the only one who numbers.
-    let mut free = async |relation: &str| session.integer(&format!("SELECT coalesce(max(id), 0) + 1 FROM dbstress.{relation}")).await;
+    let mut free =
+        async |relation: &str| session.integer(&format!("SELECT coalesce(max(id), 0) + 1 FROM dbstress.{relation}")).await;
     let (programme, person) = (free("programme").await?, free("person").await?);
     let (block, template) = (free("block").await?, free("rotation_template").await?);
     session

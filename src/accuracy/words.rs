@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::compare::Mistake;
-use super::judge::{Witness, Wrong};
+use super::judge::{MutantRecord, Witness, Wrong};
 use crate::acgme::{DAY, Finding, HOUR, Minute, Rule, Severity, Subject};
 use crate::roster::Expected;
 use crate::seed::calendar::civil;
@@ -21,7 +21,9 @@ pub fn measure(rule: Rule, measured: i64) -> String {
     match rule {
         // Summed over four weeks.
         Rule::WeeklyHours => format!("{:.2} h a week", measured as f64 / (4 * HOUR) as f64),
-        Rule::ContinuousHours | Rule::Rest | Rule::FirstYear | Rule::Absence | Rule::DoubleBooking | Rule::PostNight => hours(measured),
+        Rule::ContinuousHours | Rule::Rest | Rule::FirstYear | Rule::Absence | Rule::DoubleBooking | Rule::PostNight => {
+            hours(measured)
+        }
         Rule::DaysInARow => format!("{measured} days"),
         Rule::FreeDays => format!("{measured} free days"),
         Rule::CallFrequency => format!("{measured} calls"),
@@ -98,6 +100,17 @@ impl fmt::Display for Wrong {
     }
 }
 
+impl fmt::Display for MutantRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} under {}: ", self.mutant.name(), self.rules)?;
+        match (&self.caught_by, &self.example) {
+            (Some(label), Some(example)) => write!(f, "found out by {label}: {example}"),
+            (_, Some(example)) => write!(f, "found out by no planted case, but by what is around them: {example}"),
+            (_, None) => f.write_str("not found out"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,8 +133,13 @@ mod tests {
             limit: 19_200,
             severity: Severity::Violation,
         };
-        let line =
-            Expected { rule: Rule::Rest, subject: Subject::Person(7), measured: 360, severity: Severity::Warning, label: "PL-4b".into() };
+        let line = Expected {
+            rule: Rule::Rest,
+            subject: Subject::Person(7),
+            measured: 360,
+            severity: Severity::Warning,
+            label: "PL-4b".into(),
+        };
         assert_eq!(
             Mistake { found: Some(finding), expected: None }.to_string(),
             "AC-1, person 7: found 81.00 h a week (violation, limit 80.00 h a week) from 2026-01-05 00:00 to \
