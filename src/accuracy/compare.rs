@@ -39,16 +39,16 @@ pub struct Compared {
 }
 
 impl Truth {
-    /// Of lines that name each pair of rule and subject once; the two that do not, if there are.
+    /// Of lines that name each pair of rule and subject once.
     ///
     /// # Errors
-    /// Two lines about the same.
-    pub fn of(lines: impl IntoIterator<Item = Expected>) -> Result<Self, (Expected, Expected)> {
+    /// Two lines that are about the same.
+    pub fn of(lines: impl IntoIterator<Item = Expected>) -> Result<Self, Box<[Expected; 2]>> {
         let mut truth = BTreeMap::new();
         for line in lines {
             let key = (line.rule, line.subject);
             if let Some(other) = truth.insert(key, line.clone()) {
-                return Err((other, line));
+                return Err(Box::new([other, line]));
             }
         }
         Ok(Self(truth))
