@@ -30,7 +30,7 @@ pub(super) fn calls(limit: i64, duty: &Timeline, found: &mut Vec<Finding>) {
     }
 }
 
-/// AC-6: no more than six nights in a row (CPR VI.F.6 in earlier editions, still the programme's rule): the length of a run of consecutive dates on
+/// AC-6: no more than six nights in a row (CPR of 2011, VI.G.6, and still a rule of the programme): the length of a run of consecutive dates on
 /// which a call or a night shift begins at 19:00 > 6.
 pub(super) fn in_a_row(limit: i64, duty: &Timeline, found: &mut Vec<Finding>) {
     let is_night = |kind| matches!(kind, DutyKind::Overnight | DutyKind::NightFloat);
