@@ -113,8 +113,7 @@ pub async fn labels(session: &mut Session) -> Result<BTreeMap<Subject, String>> 
 /// The server's refusal; inconclusive, when two lines are about the same.
 pub async fn truth(session: &mut Session, rules: &str, scope: &Scope) -> Result<Truth> {
     Truth::of(roster::expected(session, rules, scope).await?).map_err(|two| {
-        Error::inconclusive(format!("dbstress.expected_violation says two things about one subject: {two:?}"))
-            .cure(PLANT)
+        Error::inconclusive(format!("dbstress.expected_violation says two things about one subject: {two:?}")).cure(PLANT)
     })
 }
 
