@@ -257,7 +257,7 @@ absence_kept AS (
 double_booking AS (
     SELECT 'AC-10', person_id, NULL::bigint, NULL::bigint, min(starts) FILTER (WHERE starts < end_before),
            max(least(ends, end_before)) FILTER (WHERE starts < end_before),
-           sum(greatest(least(ends, end_before) - starts, 0))::bigint, 0::bigint, 'violation'
+           sum(least(ends, end_before) - starts) FILTER (WHERE starts < end_before)::bigint, 0::bigint, 'violation'
     FROM (
         SELECT person_id, starts, ends,
                max(ends) OVER (PARTITION BY person_id ORDER BY starts ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS end_before

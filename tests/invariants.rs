@@ -72,7 +72,7 @@ impl Clinic {
     /// The same, after a recorded run that claimed everything, with a few operations of every kind.
     async fn used() -> Self {
         let mut clinic = Self::new().await;
-        let all: Vec<String> = invariant::built_in().unwrap().into_iter().map(|i| i.name).collect();
+        let all: Vec<String> = of("clinic").into_iter().map(|i| i.name).collect();
         clinic.record("atomic", &all.join(","), 42, "pass").await;
         for id in 1..=4 {
             clinic.book(id, "reserve", 20).await;
@@ -133,7 +133,7 @@ impl Clinic {
     }
 
     async fn check_all(&mut self) -> Vec<Checked> {
-        let invariants = invariant::built_in().unwrap();
+        let invariants = of("clinic");
         run_all(&mut self.session, &invariants, &DEFAULT_SEARCH_PATH, When::Quiesced, TIMEOUT).await
     }
 
@@ -150,12 +150,16 @@ impl Clinic {
             .collect()
     }
 
-    /// The constraints and indexes that the database has on tables of the dataset.
+    /// The constraints and indexes that the database has on tables of the clinic.
     async fn constraints(&mut self) -> BTreeSet<String> {
-        let there = "SELECT conname FROM pg_constraint c JOIN pg_class r ON r.oid = c.conrelid WHERE r.relnamespace = 'dbstress'::regnamespace \
-                     AND r.relname NOT IN ('meta', 'run', '_migrations') AND c.contype IN ('c', 'f', 'p', 'u') \
-                     UNION SELECT indexname FROM pg_indexes WHERE schemaname = 'dbstress' AND tablename NOT IN ('meta', 'run', '_migrations')";
-        self.session.rows(there).await.unwrap().into_iter().filter_map(|row| row[0].clone()).collect()
+        let tables =
+            "('organisation', 'service_code', 'patient', 'practitioner', 'authorisation', 'unit_ledger', 'idempotency_key')";
+        let there = format!(
+            "SELECT conname FROM pg_constraint c JOIN pg_class r ON r.oid = c.conrelid WHERE r.relnamespace = 'dbstress'::regnamespace \
+             AND r.relname IN {tables} AND c.contype IN ('c', 'f', 'p', 'u') \
+             UNION SELECT indexname FROM pg_indexes WHERE schemaname = 'dbstress' AND tablename IN {tables}"
+        );
+        self.session.rows(&there).await.unwrap().into_iter().filter_map(|row| row[0].clone()).collect()
     }
 
     async fn check(&mut self, invariant: &Invariant) -> Finding {
@@ -187,11 +191,11 @@ fn booking(run: i64, vu: i64, n: u32, id: i64, kind: &str, units: i64) -> String
     )
 }
 
-/// The names in the list of INV-E1.
+/// The names in the list of INV-E1, of those that the clinic has.
 fn expected_constraints() -> BTreeSet<String> {
     let query = built_in("E1").query;
     let listed = query.lines().map(|l| l.trim_start().trim_start_matches("VALUES").trim_start()).filter(|l| l.starts_with("('"));
-    listed.map(|l| l.split('\'').nth(3).unwrap().to_owned()).collect()
+    listed.filter(|l| l.contains("'clinic'")).map(|l| l.split('\'').nth(3).unwrap().to_owned()).collect()
 }
 
 /// A directory with one user's invariant in it.
@@ -208,6 +212,11 @@ const MINE: &str = "-- when: quiesced\n-- examines: SELECT count(*) FROM patient
 fn mine(name: &str, from: &str, to: &str) -> Invariant {
     assert!(MINE.contains(from));
     parse::parse(name, &MINE.replace(from, to), Some(Path::new("mine.sql"))).unwrap()
+}
+
+/// Those about a dataset.
+fn of(dataset: &str) -> Vec<Invariant> {
+    invariant::built_in().unwrap().into_iter().filter(|invariant| invariant.is_about(dataset)).collect()
 }
 
 fn built_in(name: &str) -> Invariant {
@@ -235,8 +244,7 @@ async fn a_bare_seed_passes_on_its_structure_alone() {
     let vacuous: Vec<String> =
         clinic.check_all().await.into_iter().filter(|c| c.finding == Finding::Vacuous).map(|c| c.name).collect();
     let of_use = ["counters-match-ledger", "ledger-replays", "applied-once", "organisation-of-actor"];
-    let of_keys =
-        invariant::built_in().unwrap().into_iter().map(|i| i.name).filter(|name| name.contains("key") || name == "no-stale-claim");
+    let of_keys = of("clinic").into_iter().map(|i| i.name).filter(|name| name.contains("key") || name == "no-stale-claim");
     assert_eq!(vacuous, of_use.map(str::to_owned).into_iter().chain(of_keys).collect::<Vec<_>>());
     let (code, out, _) = clinic.verify(&[]);
     assert_eq!(code, 0, "{out}");
@@ -260,7 +268,7 @@ async fn a_real_seed_is_clean_and_has_what_the_checks_expect() {
     let mut clinic = Clinic::seeded().await;
     assert_eq!(clinic.broken().await, [""; 0]);
     assert_eq!(clinic.verify(&[]).0, 0);
-    let tried = self_test::try_all(&mut clinic.session, &invariant::built_in().unwrap(), TIMEOUT).await;
+    let tried = self_test::try_all(&mut clinic.session, &of("clinic"), TIMEOUT).await;
     assert_eq!(self_test::judge(&tried).0, Verdict::Pass, "{tried:?}");
     let of_the_seed: BTreeSet<String> = constraints::ALL.iter().map(|c| c.name.to_owned()).collect();
     let of_the_migration =
@@ -281,7 +289,7 @@ async fn every_check_can_fail_and_the_self_test_leaves_nothing_behind() {
             UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'dbstress'
             UNION ALL SELECT attname || attnotnull FROM pg_attribute WHERE attrelid = 'authorisation'::regclass) AS all_of_it (x)";
         let before = clinic.session.text(content).await.unwrap();
-        let invariants = invariant::built_in().unwrap();
+        let invariants = of("clinic");
         let tried = self_test::try_all(&mut clinic.session, &invariants, TIMEOUT).await;
         for t in &tried {
             assert!(matches!(t.outcome, Outcome::Fired { .. }), "{}: {:?}", t.name, t.outcome);
@@ -307,7 +315,7 @@ async fn the_self_test_works_on_guarded_and_on_broken_data_and_finds_a_check_tha
     }
     // Everything is already broken on the lowest ids; the checks must still be seen to fire.
     clinic.run("UPDATE authorisation SET guarded = false; UPDATE authorisation SET scheduled = 60, version = 9 WHERE id < 4").await;
-    let tried = self_test::try_all(&mut clinic.session, &invariant::built_in().unwrap(), TIMEOUT).await;
+    let tried = self_test::try_all(&mut clinic.session, &of("clinic"), TIMEOUT).await;
     assert_eq!(self_test::judge(&tried).0, Verdict::Pass, "{tried:?}");
     let deaf = user_file("deaf", "deaf.sql", &MINE.replace("SET given_name = ''", "SET given_name = 'x'"));
     let (code, out, _) = clinic.verify(&["--self-test", "--invariants", deaf.to_str().unwrap(), "--invariant", "deaf"]);
@@ -479,7 +487,8 @@ async fn missing_unvalidated_and_disabled_constraints_are_found() {
         faults(c, "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'authorisation_pkey'::regclass").await,
         ["authorisation.authorisation_pkey: invalid"]
     );
-    assert_eq!(faults(c, "ALTER TABLE meta RENAME TO atem").await.len(), 24, "with nothing to look at, everything is missing");
+    let unknown = faults(c, "UPDATE meta SET dataset = NULL").await;
+    assert!(unknown.contains(&"assignment.assignment_person: missing".to_owned()), "of whichever dataset: {unknown:?}");
     assert_eq!(clinic.constraints().await, expected_constraints());
     clinic.run(dropped).await;
     assert_eq!(clinic.broken().await, ["constraints-in-place"]);
@@ -565,7 +574,7 @@ async fn a_check_that_cannot_be_made_is_errored_and_the_others_are_still_made() 
             .await;
     assert_eq!(checked[0].finding, Finding::Errored("it did not finish within 200ms".into()));
     assert!(matches!(checked[1].finding, Finding::Holds { .. }));
-    let live = run_all(&mut clinic.session, &invariant::built_in().unwrap(), &DEFAULT_SEARCH_PATH, When::Always, TIMEOUT).await;
+    let live = run_all(&mut clinic.session, &of("clinic"), &DEFAULT_SEARCH_PATH, When::Always, TIMEOUT).await;
     assert_eq!(live.len(), 5, "under load only what holds in any snapshot");
     // A policy that hides rows from a role must not read as a pass.
     let role = format!("blind_in_{}", clinic.database.options.database);
@@ -651,7 +660,7 @@ async fn the_same_files_judge_the_copy_of_the_control() {
         )
         .await;
     let path = ["dbstress_control", "dbstress", "public"];
-    let checked = run_all(&mut clinic.session, &invariant::built_in().unwrap(), &path, When::Quiesced, TIMEOUT).await;
+    let checked = run_all(&mut clinic.session, &of("clinic"), &path, When::Quiesced, TIMEOUT).await;
     let broken: Vec<&str> = checked.iter().filter(|c| matches!(c.finding, Finding::Violated { .. })).map(|c| &*c.name).collect();
     assert_eq!(broken, ["units-within-total", "counters-match-ledger", "ledger-replays"][..2], "{checked:#?}");
     assert_eq!(clinic.broken().await, [""; 0], "nothing of it leaks into verify");
@@ -742,4 +751,346 @@ async fn what_is_wrong_with_a_key_is_found_by_the_check_that_is_about_it() {
         WHERE k.key = 'k' AND l.authorisation_id = 6 AND l.version = 2";
     clinic.run(anew).await;
     assert_eq!(clinic.broken().await, [""; 0]);
+}
+
+/// A programme of four weeks: six residents (two of each year), each off on one weekday; two of the faculty with them; who is absent has a day off.
+/// Beside it one that a run has made: a half day that was swapped twice.
+const RESIDENCY: &str = "
+    INSERT INTO programme VALUES (1, 'Seeded', NULL, NULL, NULL), (1000, 'Run 1, swap', 1, 'swap', 1);
+    INSERT INTO person SELECT n, 1, 'Alma', 'Bauer', 'p' || n, CASE WHEN n < 7 THEN 'resident' ELSE 'faculty' END, CASE WHEN n < 7 THEN (n + 1) / 2 END
+        FROM generate_series(1, 9) n;
+    INSERT INTO person SELECT n, 1000, 'Run', 'Person', 'p' || n, 'resident', 2 FROM generate_series(1000, 1002) n;
+    INSERT INTO block SELECT 2 * d + h + 1, 1, date '2026-01-05' + d, (ARRAY['AM', 'PM'])[h + 1], d / 28, d % 7 > 4
+        FROM generate_series(0, 27) d, generate_series(0, 1) h;
+    INSERT INTO block VALUES (1000, 1000, '2026-06-01', 'AM', 0, false), (1001, 1000, '2026-06-02', 'AM', 0, false);
+    INSERT INTO rotation_template SELECT n, 1, 'Clinic', 'C' || n, 'clinic', 3 FROM generate_series(1, 2) n;
+    INSERT INTO rotation_template VALUES (1000, 1000, 'Run', 'RUN', 'clinic', NULL, false);
+    INSERT INTO assignment (id, block_id, person_id, rotation_template_id, role)
+        SELECT row_number() OVER (ORDER BY b.id, p.id), b.id, p.id, 1 + p.id % 2, CASE p.kind WHEN 'resident' THEN 'primary' ELSE 'supervising' END
+        FROM block b, person p WHERE b.id < 1000 AND (p.id < 7 AND (b.date - date '2026-01-05') % 7 <> p.id OR p.id IN (7, 8));
+    INSERT INTO assignment (id, block_id, person_id, rotation_template_id, role, version)
+        VALUES (2000, 1000, 1002, 1000, 'primary', 2), (2001, 1001, 1000, 1000, 'primary', 1);
+    INSERT INTO swap (id, kind, status, source_assignment_id, target_assignment_id, source_person_id, target_person_id, source_version, target_version)
+        VALUES (1, 'one-to-one', 'executed', 2000, 2001, 1000, 1001, 1, 1), (2, 'absorb', 'executed', 2000, NULL, 1001, 1002, 2, NULL),
+               (3, 'absorb', 'rejected', 2000, NULL, 1002, 1001, NULL, NULL);
+    INSERT INTO absence (person_id, starts_on, ends_on, kind) SELECT n, date '2026-01-05' + n, date '2026-01-05' + n, 'deployment' FROM generate_series(1, 6) n;
+    INSERT INTO schedule_run VALUES (1, 1, '2026-01-05', '2026-02-01', 'weekly pattern', 'success',
+        (SELECT count(*) FROM assignment a JOIN block b ON b.id = a.block_id WHERE b.programme_id = 1));
+    INSERT INTO schedule_ledger (op_id, attempt, line, run_id, vu, strategy, kind, programme_id, person_id, block_id, with_person_id, began, wrote)
+        SELECT (1::bigint << 47) + (vu::bigint << 32) + 1, 1, 0, 1, vu, 'naive', kind, 1000, source, 1000, target, '2026-11-01 12:00Z'::timestamptz + began * interval '1 second',
+               '2026-11-01 12:00Z'::timestamptz + wrote * interval '1 second'
+        FROM (VALUES (1, 'swap', 1000, 1001, 1, 3), (2, 'absorb', 1001, 1002, 4, 6), (3, 'fence', NULL, NULL, 4, 7)) AS l (vu, kind, source, target, began, wrote);
+    UPDATE meta SET dataset = 'residency', rng_seed = 42, scale = 1, generator_version = 1, data_hash = 'none', as_of = '2026-01-15 12:00+00',
+        seeded_at = now()";
+
+impl Clinic {
+    /// A small residency in its place.
+    async fn residency() -> Self {
+        let database = common::database().await;
+        let mut session = database.session().await;
+        admin::claim(&mut session, &database.options, None).await.unwrap();
+        let mut ward = Self { database, session, operations: 0 };
+        ward.run("SET search_path TO dbstress").await;
+        ward.run(RESIDENCY).await;
+        ward.run(
+            "INSERT INTO run (record, command, workload, strategy, claims, rng_seed, ended, verdict) \
+             VALUES ('r', 'scheduling', 'scheduling', 'naive', '{nobody-in-two-places,swaps-exchanged}', 42, now(), 'pass')",
+        )
+        .await;
+        ward
+    }
+
+    /// What the rule finds after `sql`, which is then undone: subjects and what was found there.
+    async fn after(&mut self, name: &str, sql: &str) -> Vec<[String; 3]> {
+        self.run("BEGIN").await;
+        self.run("SET LOCAL session_replication_role = replica").await;
+        self.run(sql).await;
+        let rows =
+            self.session.rows(&format!("SELECT subject, expected, actual FROM ({}) AS x", built_in(name).query)).await.unwrap();
+        self.run("ROLLBACK").await;
+        rows.into_iter().map(|row| [0, 1, 2].map(|i| row[i].clone().unwrap())).collect()
+    }
+}
+
+fn breach(subject: &str, expected: &str, actual: &str) -> [String; 3] {
+    [subject, expected, actual].map(str::to_owned)
+}
+
+#[tokio::test]
+async fn every_check_of_a_schedule_holds_on_clean_data_and_can_fail() {
+    let mut ward = Clinic::residency().await;
+    let mut invariants = of("residency");
+    invariants.retain(|i| i.name != "constraints-in-place");
+    for checked in run_all(&mut ward.session, &invariants, &DEFAULT_SEARCH_PATH, When::Quiesced, TIMEOUT).await {
+        assert!(matches!(checked.finding, Finding::Holds { examined } if examined > 0), "{}: {:?}", checked.name, checked.finding);
+    }
+    let tried = self_test::try_all(&mut ward.session, &invariants, TIMEOUT).await;
+    assert_eq!(self_test::judge(&tried).0, Verdict::Pass, "{tried:#?}");
+    // And where much is broken already.
+    let broken = "SET session_replication_role = replica; DELETE FROM assignment WHERE person_id IN (7, 8); UPDATE person SET pgy = NULL;
+        UPDATE rotation_template SET max_residents = 0; UPDATE assignment SET version = 5; DELETE FROM block WHERE id < 9; UPDATE block SET number = 9;
+        INSERT INTO extra_duty (person_id, starts_at, ends_at, kind) SELECT id, '2026-01-05', '2026-02-01', 'extension' FROM person";
+    ward.run(broken).await;
+    let tried = self_test::try_all(&mut ward.session, &invariants, TIMEOUT).await;
+    assert_eq!(self_test::judge(&tried).0, Verdict::Pass, "{tried:#?}");
+}
+
+#[tokio::test]
+async fn each_rule_of_a_schedule_says_what_is_wrong_where() {
+    let mut ward = Clinic::residency().await;
+    let duty = |person: i64, from: &str, until: &str| {
+        format!("INSERT INTO extra_duty (person_id, starts_at, ends_at, kind) VALUES ({person}, '{from}', '{until}', 'extension');")
+    };
+    let (swap, gives) = (
+        "INSERT INTO swap VALUES (9, 'absorb', 'executed', 2000, NULL,",
+        "swap 9: assignment 2000 is given by person 1002, who had it by swap 2",
+    );
+    let examples = [
+        (
+            "R1",
+            "INSERT INTO assignment_unguarded SELECT * FROM assignment WHERE id = 1".to_owned(),
+            vec![breach("1", "once in block 1 (2026-01-05 AM)", "2 times")],
+        ),
+        (
+            "R2",
+            duty(1, "2026-01-05 12:00", "2026-01-05 14:00"),
+            vec![breach("1", "in one place at a time", "in two for 120 minutes, the first of them at 2026-01-05 12:00:00")],
+        ),
+        (
+            "R2",
+            "INSERT INTO call_assignment (person_id, night, kind) VALUES (7, '2026-01-06', 'weekend')".into(),
+            vec![breach("7", "in one place at a time", "in two for 720 minutes, the first of them at 2026-01-06 07:00:00")],
+        ),
+        (
+            "R3",
+            "INSERT INTO assignment (block_id, person_id, rotation_template_id, role) VALUES (3, 1, 1, 'primary')".into(),
+            vec![breach("3/1", "at most 3 residents on 2026-01-06 AM", "4")],
+        ),
+        (
+            "R4",
+            "DELETE FROM assignment WHERE block_id = 1 AND person_id = 8".into(),
+            vec![breach("1", "2 supervise on 2026-01-05 AM", "1 of the faculty")],
+        ),
+        ("R5", duty(1, "2026-01-06 08:00", "2026-01-06 10:00"), vec![breach("1", "no duty from 2026-01-06 to 2026-01-06", "120 minutes")]),
+        ("R7", "DELETE FROM block WHERE id = 5".into(), vec![breach("1", "2026-01-07 AM once", "0 times")]),
+        ("R7", "INSERT INTO block VALUES (99, 1, '2026-01-05', 'AM', 0, false)".into(), vec![breach("1", "2026-01-05 AM once", "2 times")]),
+        ("R7", "UPDATE block SET is_weekend = true WHERE id = 1000".into(), vec![breach("1000", "2026-06-01 AM on a weekday", "block 1000 is marked as one")]),
+        ("R7", "UPDATE block SET number = 1 WHERE id = 2".into(), vec![breach("1", "2026-01-05 PM in period 0", "block 2 in period 1")]),
+        (
+            "R8",
+            "INSERT INTO schedule_run SELECT n, 1, date '2026-02-01' + n, date '2026-02-03' + n, '', 'in_progress', 0 FROM generate_series(2, 3) n".into(),
+            vec![breach("1", "schedule run 2 alone is in progress on its days", "so is schedule run 3")],
+        ),
+        (
+            "R8",
+            "INSERT INTO schedule_run SELECT 2, 1, '2026-01-05', '2026-01-05', '', 'success', 16".into(),
+            vec![breach("1", "schedule run 1 alone is a success on its days", "so is schedule run 2")],
+        ),
+        (
+            "R8",
+            "DELETE FROM assignment WHERE id = 3".into(),
+            vec![breach("1", "schedule run 1: 400 assignments, 0 of them planted", "399 that are not planted")],
+        ),
+        (
+            "R10",
+            "UPDATE assignment SET person_id = 1001 WHERE id = 2000".into(),
+            vec![breach("1001", "swap 2: person 1002 has assignment 2000, by its version 2", "person 1001, by version 2")],
+        ),
+        (
+            "R10",
+            "UPDATE assignment SET person_id = 1001 WHERE id = 2001".into(),
+            vec![breach("1001", "swap 1: person 1000 has assignment 2001, by its version 1", "person 1001, by version 1")],
+        ),
+        (
+            "R10",
+            format!("{swap} 1001, 1002, 3, NULL); UPDATE assignment SET version = 3 WHERE id = 2000"),
+            vec![breach("1001", gives, "by person 1001")],
+        ),
+        (
+            "R10",
+            "UPDATE swap SET source_version = 1 WHERE id = 2".into(),
+            vec![breach("1001", "swap 2: a version of assignment 2000 of its own", "version 1, as by swap 1")],
+        ),
+        (
+            "R10",
+            "DELETE FROM assignment WHERE id = 2001".into(),
+            vec![breach("1001", "swap 1: person 1000 has assignment 2001, by its version 1", "it is gone")],
+        ),
+        (
+            "R10",
+            "UPDATE swap SET source_version = 2 WHERE id = 3".into(),
+            vec![breach("1002", "swap 3: rejected, so no version of an assignment is its own", "versions 2 and none")],
+        ),
+        (
+            "R11",
+            "UPDATE assignment SET version = 1 WHERE id = 2000".into(),
+            vec![breach("1000", "assignment 2000: version 2, after as many swaps", "version 1")],
+        ),
+        ("R12", "UPDATE person SET pgy = NULL WHERE id = 1".into(), vec![breach("1", "a resident of year 1, 2 or 3", "resident of year NULL")]),
+        ("R12", "UPDATE person SET pgy = 4 WHERE id = 1".into(), vec![breach("1", "a resident of year 1, 2 or 3", "resident of year 4")]),
+        ("R12", "UPDATE person SET pgy = 1 WHERE id = 7".into(), vec![breach("7", "faculty, of no year", "faculty of year 1")]),
+        (
+            "R13",
+            ["2026-01-06", "2026-01-13", "2026-01-20", "2026-01-27"].map(|day| duty(1, &format!("{day} 07:00"), &format!("{day} 22:00"))).concat(),
+            vec![
+                breach("1", "at most 320 hours in four weeks", "20880 minutes from 2026-01-05 on"),
+                breach("1", "at least 4 free days in four weeks", "0 from 2026-01-05 on"),
+            ],
+        ),
+        (
+            "R14",
+            duty(1, "2026-01-05 19:00", "2026-01-06 13:00"),
+            vec![breach("1", "at most 28 hours in one go", "1800 minutes from 2026-01-05 07:00:00 on")],
+        ),
+        (
+            "R14",
+            duty(1, "2026-01-05 19:00", "2026-01-06 07:00") + &duty(1, "2026-01-06 20:00", "2026-01-06 21:00"),
+            vec![breach("1", "at least 14 hours of rest", "780 minutes from 2026-01-06 07:00:00 on")],
+        ),
+        (
+            "R15",
+            "INSERT INTO schedule_ledger SELECT op_id, 2, line, run_id, vu, strategy, kind, programme_id, person_id FROM schedule_ledger WHERE vu = 1".into(),
+            vec![breach("1000", "op 1.1.1 changed the schedule once", "2 lines, by attempts 1, 2: swap")],
+        ),
+    ];
+    for (name, sql, breaches) in examples {
+        assert_eq!(ward.after(name, &sql).await, breaches, "{name}: {sql}");
+    }
+    // Residents of the faculty's hours: neither of these is a breach.
+    for (name, sql) in [
+        ("R14", duty(7, "2026-01-05 19:00", "2026-01-07 13:00")),
+        ("R15", "INSERT INTO schedule_ledger SELECT op_id, 2, line, run_id, vu, strategy, 'fence', programme_id FROM schedule_ledger WHERE vu = 1".into()),
+        ("R5", "INSERT INTO absence (person_id, starts_on, ends_on, kind) VALUES (1, '2026-01-05', '2026-01-11', 'medical')".into()),
+    ] {
+        assert_eq!(ward.after(name, &sql).await, [[""; 3]; 0], "{name}: {sql}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_planted_is_no_breach_but_must_be_found() {
+    let mut ward = Clinic::residency().await;
+    let works = "INSERT INTO absence (person_id, starts_on, ends_on, kind) VALUES (7, '2026-01-05', '2026-01-05', 'deployment');";
+    let expect = |measured: i64, holds: bool| {
+        format!(
+            "INSERT INTO expected_violation (plant, label, rules, rule, person_id, measured, severity, holds, detail)
+             SELECT 1, 'PL-9', r, 'AC-9', 7, {measured}, 'violation', {holds}, '' FROM unnest(ARRAY['cpr', 'rs-dec25', 'rs-head']) r;"
+        )
+    };
+    let found = |said: &str, found: &str| {
+        ["cpr", "rs-dec25", "rs-head"].map(|rules| breach("person 7", &format!("AC-9 by {rules}: {said}"), found)).to_vec()
+    };
+    let (planted, silent) = ("violation of 720 (PL-9)", Vec::<[String; 3]>::new());
+    let cases = [
+        (works.to_owned() + &expect(720, true), silent.clone(), true),
+        (works.to_owned() + &expect(60, true), found("violation of 60 (PL-9)", "violation of 720"), true),
+        (works.to_owned() + &expect(720, false), found("nothing", "violation of 720"), false),
+        (works.to_owned(), found("nothing", "violation of 720"), false),
+        (expect(720, true), found(planted, "nothing"), true),
+        (expect(720, false), silent, true),
+        // What a run has made has no truth to be compared with.
+        ("INSERT INTO extra_duty (person_id, starts_at, ends_at, kind) VALUES (1000, '2026-06-02 08:00', '2026-06-02 10:00', 'extension')".into(), vec![], true),
+    ];
+    for (sql, breaches, is_excused) in cases {
+        assert_eq!(ward.after("planted-are-found", &sql).await, breaches, "{sql}");
+        assert_eq!(ward.after("nobody-works-while-absent", &sql).await.is_empty(), is_excused, "{sql}");
+    }
+    // A double that is planted is left out, itself alone.
+    let double = "INSERT INTO assignment_unguarded SELECT * FROM assignment WHERE id = 1;
+        INSERT INTO planted_row SELECT 1, 'PL-10', 'assignment_unguarded', to_jsonb(u), true FROM assignment_unguarded u;";
+    assert_eq!(ward.after("R1", &(double.to_owned() + &expect(0, true))).await, [[""; 3]; 0]);
+    assert_eq!(ward.after("R1", &(double.to_owned() + &expect(0, false))).await.len(), 1);
+    let another = "INSERT INTO assignment_unguarded SELECT * FROM assignment WHERE id = 2;";
+    assert_eq!(
+        ward.after("R1", &(double.to_owned() + another + &expect(0, true))).await,
+        [breach("2", "once in block 1 (2026-01-05 AM)", "2 times")]
+    );
+    // Of the assignments that the schedule run counts, those that are planted may have been mended.
+    let mended = "INSERT INTO planted_row SELECT 1, 'PL-2', 'assignment', to_jsonb(a), true FROM assignment a WHERE id = 3; DELETE FROM assignment WHERE id = 3;
+        INSERT INTO planted_row SELECT 1, 'PL-2', 'assignment', to_jsonb(a) || '{\"id\": 5000}', false FROM assignment a WHERE id = 4;
+        INSERT INTO assignment (id, block_id, person_id, rotation_template_id, role) VALUES (5000, 3, 1, 1, 'primary')";
+    assert_eq!(ward.after("R8", mended).await, [[""; 3]; 0]);
+}
+
+#[tokio::test]
+async fn an_orphan_of_a_schedule_is_found_on_every_edge() {
+    let mut ward = Clinic::residency().await;
+    let edges = [
+        ("assignment", "block_id"),
+        ("assignment", "person_id"),
+        ("assignment", "rotation_template_id"),
+        ("assignment_unguarded", "block_id"),
+        ("assignment_unguarded", "person_id"),
+        ("assignment_unguarded", "rotation_template_id"),
+        ("call_assignment", "person_id"),
+        ("extra_duty", "person_id"),
+        ("absence", "person_id"),
+        ("booked_time", "person_id"),
+        ("person", "programme_id"),
+        ("block", "programme_id"),
+        ("rotation_template", "programme_id"),
+        ("schedule_run", "programme_id"),
+        ("swap", "source_assignment_id"),
+        ("swap", "target_assignment_id"),
+        ("swap", "source_person_id"),
+        ("swap", "target_person_id"),
+    ];
+    // Rows of each table, and of them one that nothing refers to.
+    ward.run(
+        "INSERT INTO assignment_unguarded SELECT * FROM assignment WHERE id = 2000; INSERT INTO person VALUES (2000, 1, 'N', 'N', 'n', 'faculty');
+         INSERT INTO block VALUES (2000, 1000, '2026-06-03', 'AM', 0, false); INSERT INTO rotation_template VALUES (2000, 1, 'N', 'N', 'off');
+         INSERT INTO call_assignment (person_id, night, kind) VALUES (1, '2026-01-06', 'backup');
+         INSERT INTO extra_duty (person_id, starts_at, ends_at, kind) VALUES (1, '2026-02-06 08:00', '2026-02-06 10:00', 'extension');
+         INSERT INTO booked_time VALUES (1, '[2026-01-05 07:00, 2026-01-05 13:00)')",
+    )
+    .await;
+    assert_eq!(ward.after("R6", "SELECT 1").await, [[""; 3]; 0]);
+    for (table, column) in edges {
+        let which = match table {
+            "swap" => "id = 1",
+            "person" | "block" | "rotation_template" => "id = 2000",
+            "booked_time" => "true",
+            _ => "id = (SELECT max(id) FROM %)",
+        };
+        let which = which.replace('%', table);
+        let rows = ward.after("R6", &format!("UPDATE {table} SET {column} = -1 WHERE {which}")).await;
+        assert!(matches!(&rows[..], [[_, _, fault]] if fault == "it does not exist"), "{table}.{column}: {rows:?}");
+    }
+    let elsewhere = ward.after("R6", "UPDATE assignment SET person_id = 2000 WHERE id = 2000").await;
+    assert_eq!(elsewhere, [breach("assignment 2000", "person 2000 of programme 1000", "of programme 1")]);
+    let elsewhere = ward.after("R6", "UPDATE assignment_unguarded SET rotation_template_id = 2000").await;
+    assert_eq!(elsewhere, [breach("unguarded assignment 2000", "template 2000 of programme 1000", "of programme 1")]);
+}
+
+#[tokio::test]
+async fn behind_a_breach_of_the_schedule_are_the_two_that_were_at_work_at_once() {
+    let mut ward = Clinic::residency().await;
+    let (code, out, _) = ward.verify(&["--no-color", "--invariant", "swaps-exchanged"]);
+    assert_eq!(code, 0, "{out}");
+    ward.run("UPDATE swap SET source_person_id = 1000 WHERE id = 2; UPDATE schedule_ledger SET person_id = 1000, began = began - interval '2 seconds' WHERE vu = 2").await;
+    let (code, out, _) = ward.verify(&["--no-color", "--invariant", "swaps-exchanged"]);
+    assert_eq!(code, 1, "{out}");
+    for what in [
+        "1.1.1",
+        "1.2.1",
+        "1000 with 1001",
+        "block 1000",
+        "12:00:02.000",
+        "<- overlaps one",
+        "<- overlaps the",
+        "strategy naive",
+        "operations on person 1000",
+    ] {
+        assert!(out.contains(what), "`{what}` is missing:\n{out}");
+    }
+    assert!(!out.contains("1.3.1"), "a fence is no change:\n{out}");
+    let (_, out, _) = ward.verify(&["--invariant", "swaps-exchanged", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let lines = &json["checks"][0]["operations"][0]["lines"];
+    assert_eq!((&lines[0]["kind"], &lines[0]["beside"]), (&"swap".into(), &"overlaps one after".into()), "{json}");
+    assert_eq!(lines[1]["beside"], "overlaps the one before");
+    // Lines of a run that is not known are no evidence, in this ledger as in the other.
+    ward.run("UPDATE schedule_ledger SET run_id = 77").await;
+    let (code, out, _) = ward.verify(&["--invariant", "residents-have-a-year"]);
+    assert_eq!(code, 3, "{out}");
+    assert!(out.contains("ledger rows belong to run 77, which is not recorded here"), "{out}");
 }

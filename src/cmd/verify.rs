@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::invariant::evidence::{self, Operations, Runs};
 use crate::invariant::run::Snapshot;
-use crate::invariant::{self, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, STRUCTURAL, Subject, parse, self_test};
+use crate::invariant::{self, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, Subject, parse, self_test};
 use crate::pg::ConnectOptions;
 use crate::pg::admin::{self, Loaded, Session, SqlError};
 use crate::report::screen::Screen;
@@ -131,7 +131,7 @@ async fn verify(
     let runs = evidence::runs(&mut snapshot)
         .await
         .unwrap_or_else(|error| Runs { stale: vec![format!("the recorded runs could not be read: {error}")], ..Runs::default() });
-    let claimed = claims(args, &runs, here, elsewhere);
+    let claimed = claims(args, &runs, &loaded.dataset, here, elsewhere);
     let mut notes = runs.notes;
     let mut checks = Vec::new();
     let mut known = BTreeMap::new();
@@ -199,13 +199,13 @@ async fn verify(
 
 /// The names that must be shown: what the user named; else what the recorded runs claimed, or after a bare seed the structural checks, and
 /// whatever the user brought along.
-fn claims(args: &Args, runs: &Runs, here: &[Invariant], elsewhere: &[Invariant]) -> Vec<String> {
+fn claims(args: &Args, runs: &Runs, dataset: &str, here: &[Invariant], elsewhere: &[Invariant]) -> Vec<String> {
     let all = || here.iter().chain(elsewhere);
     if !args.only.is_empty() {
         return all().map(|i| i.name.clone()).collect();
     }
     let recorded: Vec<&str> = match runs.claims.is_empty() {
-        true => STRUCTURAL.to_vec(),
+        true => invariant::structural(dataset).to_vec(),
         false => runs.claims.iter().map(|c| &**c).collect(),
     };
     // A claim that nothing here is called by stays as it is, and ends up as claimed and not checked.
@@ -222,9 +222,9 @@ fn claims(args: &Args, runs: &Runs, here: &[Invariant], elsewhere: &[Invariant])
 async fn history(
     snapshot: &mut Snapshot<'_>,
     checked: &Checked,
-    known: &mut BTreeMap<String, Option<Operations>>,
+    known: &mut BTreeMap<(Subject, String), Option<Operations>>,
 ) -> Result<(Vec<Operations>, usize), SqlError> {
-    let (Some(Subject::Authorisation), Finding::Violated { rows, .. }) = (checked.subject, &checked.finding) else {
+    let (Some(about), Finding::Violated { rows, .. }) = (checked.subject, &checked.finding) else {
         return Ok((Vec::new(), 0));
     };
     let mut subjects: Vec<&str> = Vec::new();
@@ -235,11 +235,12 @@ async fn history(
     }
     let mut shown = Vec::new();
     for subject in subjects.iter().take(SUBJECTS_SHOWN) {
-        if !known.contains_key(*subject) {
-            let operations = evidence::operations(snapshot, subject).await?;
-            known.insert((*subject).to_owned(), operations);
+        let key = (about, (*subject).to_owned());
+        if !known.contains_key(&key) {
+            let operations = evidence::operations(snapshot, about, subject).await?;
+            known.insert(key.clone(), operations);
         }
-        shown.extend(known.get(*subject).cloned().flatten());
+        shown.extend(known.get(&key).cloned().flatten());
     }
     Ok((shown, subjects.len().saturating_sub(SUBJECTS_SHOWN)))
 }

@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 
+use super::Subject;
 use super::run::Snapshot;
 use crate::Result;
 use crate::pg::ConnectOptions;
-use crate::pg::admin::{Lease, Session, SqlError, literal};
+use crate::pg::admin::{Lease, Session, SqlError, TextRow};
 
 /// Operations shown for one subject.
 pub const OPERATIONS_SHOWN: usize = 8;
@@ -48,15 +49,52 @@ pub struct OperationLine {
     pub wrong: String,
 }
 
-/// The operations on one subject around the first wrong version.
+/// One line of the schedule's ledger, for the reader.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ChangeLine {
+    /// The operation as `run.vu.n`.
+    pub op: String,
+    /// Which attempt of it, from 1.
+    pub attempt: String,
+    /// assign, cancel, call, swap, absorb.
+    pub kind: String,
+    /// Whom it is about, and with whom: `12`, `12 with 15`.
+    pub who: String,
+    /// The half day, or the night: `block 7`, `night 2026-01-05`.
+    pub place: String,
+    /// How it protected what it read.
+    pub strategy: String,
+    /// The virtual user.
+    pub vu: String,
+    /// When its transaction began: `HH:MM:SS.mmm`, UTC.
+    pub began: String,
+    /// When it wrote this line, last of all.
+    pub wrote: String,
+    /// Beside which other one of the same subject it was at work, if it was.
+    pub beside: String,
+}
+
+/// What the ledger has of the operations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Lines {
+    /// Of an authorisation, in order of version.
+    Units(Vec<OperationLine>),
+    /// Of a schedule, in the order in which they were written.
+    Changes(Vec<ChangeLine>),
+}
+
+/// The operations on one subject: around the first wrong version, or around those that were at work at the same time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Operations {
-    /// Id of the authorisation.
+    /// What the subject is.
+    pub about: Subject,
+    /// Its id.
     pub subject: String,
     /// All of its ledger rows.
     pub total: i64,
-    /// The rows shown, in order of version.
-    pub lines: Vec<OperationLine>,
+    /// The rows shown.
+    pub lines: Lines,
 }
 
 /// What the recorded runs claimed and whether the ledger is theirs.
@@ -67,7 +105,10 @@ pub async fn runs(snapshot: &mut Snapshot<'_>) -> Result<Runs, SqlError> {
     let mut runs = Runs::default();
     // Runs of the user's own operations claim the user's own rules, on the user's own tables.
     let recorded = snapshot
-        .rows("SELECT id, command, strategy, verdict, ended IS NULL, array_to_json(claims)::text FROM run WHERE workload = 'booking' ORDER BY id")
+        .rows(
+            "SELECT id, command, strategy, verdict, ended IS NULL, array_to_json(claims)::text FROM run \
+             WHERE workload IN ('booking', 'scheduling') ORDER BY id",
+        )
         .await?;
     runs.count = recorded.len();
     for row in &recorded {
@@ -84,8 +125,8 @@ pub async fn runs(snapshot: &mut Snapshot<'_>) -> Result<Runs, SqlError> {
     runs.claims.dedup();
     let foreign = snapshot
         .rows(
-            "SELECT l.run_id, l.entries, r.id IS NULL FROM (SELECT run_id, count(*) AS entries FROM unit_ledger GROUP BY run_id) AS l \
-             LEFT JOIN run r ON r.id = l.run_id \
+            "SELECT l.run_id, l.entries, r.id IS NULL FROM (SELECT run_id, count(*) AS entries FROM \
+             (SELECT run_id FROM unit_ledger UNION ALL SELECT run_id FROM schedule_ledger) AS line GROUP BY run_id) AS l LEFT JOIN run r ON r.id = l.run_id \
              WHERE r.id IS NULL OR r.rng_seed IS DISTINCT FROM (SELECT rng_seed FROM meta) ORDER BY 1",
         )
         .await?;
@@ -133,15 +174,26 @@ pub async fn quiesced(session: &mut Session, options: &ConnectOptions, command: 
     Ok((lease, busy))
 }
 
-/// The operations on authorisation `id`, around the first one that does not follow, is over total, was applied twice or acted for another
-/// organisation; the last ones when none of them is wrong in itself. `None` for an id that is not a number.
+/// The operations on the `about` that is called `subject`; `None` for what is not called by a number.
 ///
 /// # Errors
 /// When the server refuses the question.
-pub async fn operations(snapshot: &mut Snapshot<'_>, id: &str) -> Result<Option<Operations>, SqlError> {
-    if id.parse::<i64>().is_err() {
-        return Ok(None);
-    }
+pub async fn operations(snapshot: &mut Snapshot<'_>, about: Subject, subject: &str) -> Result<Option<Operations>, SqlError> {
+    // A template in a half day is a matter of that half day.
+    let Ok(id) = subject.split('/').next().unwrap_or_default().parse::<i64>() else { return Ok(None) };
+    let id = id.to_string();
+    let (total, lines) = match about {
+        Subject::Authorisation => bookings(snapshot, &id).await?,
+        Subject::Person => changes(snapshot, &format!("{id} IN (person_id, with_person_id)")).await?,
+        Subject::Block => changes(snapshot, &format!("block_id = {id}")).await?,
+        Subject::Programme => changes(snapshot, &format!("programme_id = {id}")).await?,
+    };
+    Ok(Some(Operations { about, subject: id, total, lines }))
+}
+
+/// How many operations there are on authorisation `id`, and those around the first one that does not follow, is over total, was applied twice or
+/// acted for another organisation; the last ones when none of them is wrong in itself.
+async fn bookings(snapshot: &mut Snapshot<'_>, id: &str) -> Result<(i64, Lines), SqlError> {
     let rows = snapshot
         .rows(&format!(
             "WITH step AS (
@@ -151,7 +203,7 @@ pub async fn operations(snapshot: &mut Snapshot<'_>, id: &str) -> Result<Option<
                        coalesce(lag(used) OVER in_order, 0) AS used_before,
                        coalesce(lag(scheduled) OVER in_order, 0) AS scheduled_before,
                        min(attempt) FILTER (WHERE kind <> 'fence') OVER (PARTITION BY op_id) AS first_attempt
-                FROM unit_ledger l WHERE authorisation_id = {id}::bigint
+                FROM unit_ledger l WHERE authorisation_id = {id}
                 WINDOW in_order AS (PARTITION BY kind IS DISTINCT FROM 'fence' ORDER BY version NULLS LAST, wrote, op_id, attempt, line)
              ), judged AS (
                 SELECT s.*, concat_ws(', ',
@@ -163,7 +215,7 @@ pub async fn operations(snapshot: &mut Snapshot<'_>, id: &str) -> Result<Option<
                        CASE WHEN used::bigint + scheduled > total THEN 'over total' END,
                        CASE WHEN used < 0 OR scheduled < 0 THEN 'below zero' END,
                        CASE WHEN attempt <> first_attempt THEN 'applied twice' END,
-                       CASE WHEN organisation_id IS DISTINCT FROM (SELECT organisation_id FROM authorisation WHERE id = {id}::bigint)
+                       CASE WHEN organisation_id IS DISTINCT FROM (SELECT organisation_id FROM authorisation WHERE id = {id})
                               OR organisation_id IS DISTINCT FROM (SELECT organisation_id FROM practitioner p WHERE p.id = actor_id)
                             THEN 'wrong organisation' END) AS wrong
                 FROM step s WHERE counts
@@ -174,12 +226,11 @@ pub async fn operations(snapshot: &mut Snapshot<'_>, id: &str) -> Result<Option<
                     coalesce(version::text, '-'), coalesce(used || '+' || scheduled || '/' || total, '-'), strategy, vu,
                     to_char(wrote AT TIME ZONE 'UTC', 'HH24:MI:SS.MS'), wrong, total_rows
              FROM judged, pivot WHERE judged.place >= pivot.place - {before} ORDER BY judged.place LIMIT {OPERATIONS_SHOWN}",
-            id = literal(id),
             before = OPERATIONS_SHOWN / 2
         ))
         .await?;
     let total = rows.first().and_then(|row| row[10].as_deref()?.parse().ok()).unwrap_or(0);
-    let line = |row: Vec<Option<String>>| {
+    let line = |row: TextRow| {
         let mut values = row.into_iter().map(Option::unwrap_or_default);
         let mut next = || values.next().unwrap_or_default();
         OperationLine {
@@ -195,5 +246,47 @@ pub async fn operations(snapshot: &mut Snapshot<'_>, id: &str) -> Result<Option<
             wrong: next(),
         }
     };
-    Ok(Some(Operations { subject: id.to_owned(), total, lines: rows.into_iter().map(line).collect() }))
+    Ok((total, Lines::Units(rows.into_iter().map(line).collect())))
+}
+
+/// How many changes of the schedule there are `where_`, and those around the first two whose transactions were open at the same time: neither of
+/// them could see the other. The last ones when there are none such.
+async fn changes(snapshot: &mut Snapshot<'_>, where_: &str) -> Result<(i64, Lines), SqlError> {
+    let rows = snapshot
+        .rows(&format!(
+            "WITH step AS (
+                SELECT l.*, row_number() OVER in_order AS place, count(*) OVER () AS total_rows,
+                       began < lag(wrote) OVER in_order AS after_began_before,
+                       min(began) OVER (ORDER BY wrote, op_id, attempt, line ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING) < wrote AS before_ended_after
+                FROM schedule_ledger l WHERE kind IS DISTINCT FROM 'fence' AND {where_}
+                WINDOW in_order AS (ORDER BY wrote, op_id, attempt, line)
+             ), pivot AS (
+                SELECT coalesce(min(place) FILTER (WHERE after_began_before), max(place) - {before} + 1) AS place FROM step
+             )
+             SELECT (op_id >> 47) || '.' || ((op_id >> 32) & 32767) || '.' || (op_id & 4294967295), attempt, kind,
+                    concat_ws(' with ', person_id, with_person_id), concat_ws(', ', 'block ' || block_id, 'night ' || night), strategy, vu,
+                    to_char(began AT TIME ZONE 'UTC', 'HH24:MI:SS.MS'), to_char(wrote AT TIME ZONE 'UTC', 'HH24:MI:SS.MS'),
+                    CASE WHEN after_began_before THEN 'overlaps the one before' WHEN before_ended_after THEN 'overlaps one after' END, total_rows
+             FROM step, pivot WHERE step.place >= pivot.place - {before} ORDER BY step.place LIMIT {OPERATIONS_SHOWN}",
+            before = OPERATIONS_SHOWN / 2
+        ))
+        .await?;
+    let total = rows.first().and_then(|row| row[10].as_deref()?.parse().ok()).unwrap_or(0);
+    let line = |row: TextRow| {
+        let mut values = row.into_iter().map(Option::unwrap_or_default);
+        let mut next = || values.next().unwrap_or_default();
+        ChangeLine {
+            op: next(),
+            attempt: next(),
+            kind: next(),
+            who: next(),
+            place: next(),
+            strategy: next(),
+            vu: next(),
+            began: next(),
+            wrote: next(),
+            beside: next(),
+        }
+    };
+    Ok((total, Lines::Changes(rows.into_iter().map(line).collect())))
 }

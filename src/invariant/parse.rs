@@ -53,10 +53,12 @@ pub fn parse(name: &str, text: &str, file: Option<&Path>) -> Result<Invariant> {
     };
     let subject = match subject {
         None => None,
-        Some(header) if header.value == "authorisation" => Some(Subject::Authorisation),
         Some(header) => {
-            return Err(bad(header.line, format!("unknown `subject`: `{}`", header.value))
-                .cure("authorisation, or leave the line out: it says what the subject column is an id of"));
+            let words = Subject::ALL.map(Subject::word).join(", ");
+            Some(Subject::ALL.into_iter().find(|subject| subject.word() == header.value).ok_or_else(|| {
+                bad(header.line, format!("unknown `subject`: `{}`", header.value))
+                    .cure(format!("one of {words}, or leave the line out: it says what the subject column is an id of"))
+            })?)
         }
     };
     if let Some(word) = statements(&breaks.value).iter().find_map(|s| ends_the_transaction(s)) {

@@ -4,9 +4,9 @@ use comfy_table::{Cell, CellAlignment, Color};
 use serde::Serialize;
 
 use super::text::{Paint, conclusion, finish, grid, mark, shorten, wrap};
-use crate::invariant::evidence::{OperationLine, Operations};
+use crate::invariant::evidence::{ChangeLine, Lines, OperationLine, Operations};
 use crate::invariant::self_test::{Outcome, Tried};
-use crate::invariant::{Breach, Checked, Finding, Invariant};
+use crate::invariant::{Breach, Checked, Finding, Invariant, Subject};
 use crate::verdict::Verdict;
 
 /// Version of the JSON of `verify`; raised when a field changes its meaning or goes away.
@@ -154,7 +154,14 @@ fn checks_table(v: &Verification, width: u16, paint: Paint) -> String {
 }
 
 /// The rows of a broken rule, and the operations on their subjects but those in `shown`, which are added to it.
-fn breaches<'a>(check: &'a Check, total: i64, rows: &[Breach], shown: &mut Vec<&'a str>, width: u16, paint: Paint) -> String {
+fn breaches<'a>(
+    check: &'a Check,
+    total: i64,
+    rows: &[Breach],
+    shown: &mut Vec<(Subject, &'a str)>,
+    width: u16,
+    paint: Paint,
+) -> String {
     let mut parts = vec![format!("{}\n{}", paint.red(&check.checked.label()), wrap(&check.checked.title, width, "  "))];
     let mut table = grid(&["subject", "expected", "actual"], width, paint.colour);
     for row in rows {
@@ -166,10 +173,11 @@ fn breaches<'a>(check: &'a Check, total: i64, rows: &[Breach], shown: &mut Vec<&
     }
     parts.push(found);
     for operations in &check.operations {
-        if shown.contains(&&*operations.subject) {
-            parts.push(format!("operations on authorisation {}: above", operations.subject));
+        let subject = (operations.about, &*operations.subject);
+        if shown.contains(&subject) {
+            parts.push(format!("operations on {} {}: above", subject.0.word(), subject.1));
         } else {
-            shown.push(&operations.subject);
+            shown.push(subject);
             parts.push(operations_table(operations, width, paint));
         }
     }
@@ -179,34 +187,52 @@ fn breaches<'a>(check: &'a Check, total: i64, rows: &[Breach], shown: &mut Vec<&
     parts.join("\n\n")
 }
 
+/// One operation: its columns, its strategy, and what a reader must see of it.
+type Shown<'a> = (Vec<String>, &'a str, &'a str);
+
 fn operations_table(operations: &Operations, width: u16, paint: Paint) -> String {
-    let id = &operations.subject;
-    if operations.lines.is_empty() {
-        return format!("no operation on authorisation {id} is in the ledger");
-    }
+    let Operations { about, subject, total, lines } = operations;
+    let (mut header, shown): (Vec<&str>, Vec<Shown<'_>>) = match lines {
+        Lines::Units(lines) => {
+            (vec!["run.vu.n", "try", "operation", "version", "used+sched/total", "written"], lines.iter().map(unit_line).collect())
+        }
+        Lines::Changes(lines) => {
+            (vec!["run.vu.n", "try", "operation", "who", "where", "began", "written"], lines.iter().map(change_line).collect())
+        }
+    };
+    let Some((_, first, _)) = shown.first() else {
+        return format!("no operation on {} {subject} is in the ledger", about.word());
+    };
     // Nearly always one strategy wrote them all: then it is said once, and the columns fit.
-    let first = operations.lines.first().map_or("", |line| &*line.strategy);
-    let mixed = operations.lines.iter().any(|line| line.strategy != first);
-    let mut header = vec!["run.vu.n", "try", "operation", "version", "used+sched/total", "written", ""];
+    let mixed = shown.iter().any(|(_, strategy, _)| strategy != first);
     if mixed {
-        header.insert(6, "strategy");
+        header.push("strategy");
     }
+    header.push("");
     let mut table = grid(&header, width, paint.colour);
-    for line in &operations.lines {
-        let OperationLine { op, attempt, kind, units, version, balance, strategy, wrote, wrong, vu: _ } = line;
-        let mut row: Vec<Cell> =
-            [op, attempt, &format!("{kind} {units}"), version, balance, wrote].into_iter().map(Cell::new).collect();
+    for (columns, strategy, mark) in &shown {
+        let mut row: Vec<Cell> = columns.iter().map(Cell::new).collect();
         if mixed {
             row.push(Cell::new(strategy));
         }
-        row.push(if wrong.is_empty() { Cell::new("") } else { Cell::new(format!("<- {wrong}")).fg(Color::Red) });
+        row.push(if mark.is_empty() { Cell::new("") } else { Cell::new(format!("<- {mark}")).fg(Color::Red) });
         table.add_row(row);
     }
-    let (shown, total) = (operations.lines.len() as i64, operations.total);
-    let how_many = if shown == total { format!("all {total}") } else { format!("{shown} of {total}") };
+    let how_many = if shown.len() as i64 == *total { format!("all {total}") } else { format!("{} of {total}", shown.len()) };
     let by = if mixed { String::new() } else { format!(", strategy {first}") };
-    let heading = format!("operations on authorisation {id}: {how_many}{by}");
+    let heading = format!("operations on {} {subject}: {how_many}{by}", about.word());
     format!("{}\n{}", wrap(&heading, width, ""), finish(&table))
+}
+
+fn unit_line(line: &OperationLine) -> Shown<'_> {
+    let OperationLine { op, attempt, kind, units, version, balance, strategy, wrote, wrong, vu: _ } = line;
+    let operation = format!("{kind} {units}");
+    ([op, attempt, &operation, version, balance, wrote].map(String::clone).into(), strategy, wrong)
+}
+
+fn change_line(line: &ChangeLine) -> Shown<'_> {
+    let ChangeLine { op, attempt, kind, who, place, strategy, began, wrote, beside, vu: _ } = line;
+    ([op, attempt, kind, who, place, began, wrote].map(String::clone).into(), strategy, beside)
 }
 
 #[cfg(test)]
@@ -240,7 +266,8 @@ mod tests {
             wrote: "12:00:01.123".into(),
             wrong: wrong.into(),
         };
-        let operations = Operations { subject: "1".into(), total: 12, lines: vec![line(10, ""), line(11, "over total")] };
+        let lines = Lines::Units(vec![line(10, ""), line(11, "over total")]);
+        let operations = Operations { about: Subject::Authorisation, subject: "1".into(), total: 12, lines };
         let check = |checked, operations| Check { checked, claimed: true, operations, subjects_left_out: 2 };
         Verification {
             schema_version: SCHEMA_VERSION,
