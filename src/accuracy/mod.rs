@@ -99,7 +99,7 @@ pub async fn run(request: Request, mut show: impl FnMut(&str)) -> Result<Accurac
     let ended = match request.mode {
         Mode::Check => check.check(&mut show).await,
         Mode::Measure => check.measure().await,
-        Mode::SelfTest => check.self_test(&mut show).await,
+        Mode::SelfTest => check.self_test().await,
     };
     let Check { mut record, .. } = check;
     // What was given up in the middle of an answer is not fit to be asked anything else.
@@ -452,7 +452,7 @@ impl<'a> Check<'a> {
     }
 
     /// Each mistake that validators make, under each set of rules that it gets wrong, on the schedule as it is.
-    async fn self_test(&mut self, show: &mut impl FnMut(&str)) -> Result<()> {
+    async fn self_test(&mut self) -> Result<()> {
         let references = self.alone(Phase::Before, 1).await?;
         if self.record.wrong_in_all > 0 {
             return Ok(());
@@ -480,10 +480,8 @@ impl<'a> Check<'a> {
                 Some((label, mistake)) => (Some(label), Some(mistake)),
                 None => (None, compared.mistakes.first().cloned()),
             };
-            let record =
-                MutantRecord { mutant, rules: rules.to_owned(), mistakes: compared.mistakes.len() as u64, caught_by, example };
-            show(&record.to_string());
-            self.record.mutants.push(record);
+            let mistakes = compared.mistakes.len() as u64;
+            self.record.mutants.push(MutantRecord { mutant, rules: rules.to_owned(), mistakes, caught_by, example });
         }
         Ok(())
     }

@@ -137,7 +137,11 @@ impl Mistaken {
     pub fn person(&mut self, roster: &Roster<'_>) {
         if let PersonKind::Resident(_) = roster.person.kind {
             let (rule, found) = match self.mutant {
-                Mutant::NoAveraging => (Rule::WeeklyHours, over(roster.duties, 7 * DAY, 7 * DAY, 80 * HOUR)),
+                // Four times as much, as if all four weeks were like this one.
+                Mutant::NoAveraging => {
+                    let found = over(roster.duties, 7 * DAY, 7 * DAY, 80 * HOUR);
+                    (Rule::WeeklyHours, found.map(|(start, end, measured, limit)| (start, end, 4 * measured, 4 * limit)))
+                }
                 Mutant::CalendarDates => (Rule::ContinuousHours, over(roster.duties, DAY, 2 * DAY, 28 * HOUR)),
                 _ => (Rule::WeeklyHours, None),
             };

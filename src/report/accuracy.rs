@@ -106,7 +106,7 @@ fn untested(record: &AccuracyRecord, width: u16) -> Option<String> {
         .iter()
         .filter_map(|rules| {
             let untested: Vec<&str> = rules.untested().map(|rule| rule.id()).collect();
-            let text = format!("{}, not tested, as nothing is planted that they forbid: {}", rules.name, untested.join(", "));
+            let text = format!("{}: not tested, as nothing is planted for it: {}", rules.name, untested.join(", "));
             (!untested.is_empty()).then(|| wrap(&text, width, ""))
         })
         .collect();
@@ -301,7 +301,7 @@ mod tests {
             record(),
             &[
                 "cpr AC-11 3 1 123,463 0 0 1,234,567",
-                "cpr, not tested, as nothing is planted that they forbid: AC-4",
+                "cpr: not tested, as nothing is planted for it: AC-4",
                 "toggling 1,234 12,345 10",
                 "control: 60 of 90 validations without a snapshot were wrong",
                 "PASS",
