@@ -11,13 +11,13 @@ use dbstress::pg::ConnectOptions;
 use dbstress::pg::admin::{Session, require_loaded};
 use dbstress::report::screen::Screen;
 use dbstress::seed::constraints;
-use dbstress::seed::fixture::{Draft, Fixture};
-use dbstress::seed::{self, Generator, Progress, Request, Seeded, Spec, Table};
+use dbstress::seed::fixture::{Draft, Fixture, Rows};
+use dbstress::seed::{self, Dataset, Figures, Generator, Progress, Request, Seeded, Table};
 use dbstress::verdict::Exit;
 use dbstress::{Error, Result};
 
 fn clinic(rng_seed: i64, scale: u64) -> Arc<Generator> {
-    Arc::new(Generator::new(Spec::built_in("clinic").expect("built in"), rng_seed, scale).expect("a usable size"))
+    Arc::new(Generator::new(Dataset::Clinic, rng_seed, scale, &Figures::default()).expect("a usable size"))
 }
 
 async fn seed_with(options: &ConnectOptions, generator: &Arc<Generator>, request: Request) -> Result<Seeded> {
@@ -69,7 +69,7 @@ async fn execute(options: &ConnectOptions, sql: &str) {
 /// Number and md5 of each table's rows.
 async fn contents(options: &ConnectOptions) -> Vec<String> {
     let mut all = Vec::new();
-    for table in Table::ALL {
+    for table in Table::of(Dataset::Clinic) {
         let sql = format!("SELECT count(*), md5(string_agg(t::text, E'\\n' ORDER BY id)) FROM dbstress.{} t", table.name());
         all.extend(rows(options, &sql).await);
     }
@@ -175,8 +175,7 @@ async fn every_key_and_index_is_there_and_valid() {
     let options = &database.options;
     seed_plainly(options, &clinic(42, 1)).await.expect("seeds");
     let of = |wanted: &dyn Fn(&constraints::Constraint) -> bool| {
-        let mut names: Vec<String> =
-            constraints::ALL.iter().filter(|c| wanted(c)).map(|c| format!("{} {}", c.table, c.name)).collect();
+        let mut names: Vec<String> = constraints::all().filter(|c| wanted(c)).map(|c| format!("{} {}", c.table, c.name)).collect();
         names.sort();
         names
     };
@@ -184,8 +183,9 @@ async fn every_key_and_index_is_there_and_valid() {
                  JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'dbstress' AND k.convalidated AND k.contype";
     let foreign = rows(options, &format!("SELECT * FROM ({found} = 'f') f ORDER BY name COLLATE \"C\"")).await;
     assert_eq!(foreign, of(&|c| c.is_foreign_key()), "foreign keys, all validated");
-    assert_eq!(foreign.len(), 6);
-    let tables = "c.relname IN ('organisation', 'service_code', 'patient', 'practitioner', 'authorisation')";
+    assert_eq!(foreign.len(), 6 + 13);
+    let names: Vec<String> = Table::ALL.iter().map(|t| format!("'{}'", t.name())).collect();
+    let tables = &format!("c.relname IN ({})", names.join(", "));
     let unique = rows(options, &format!("SELECT * FROM ({found} IN ('p', 'u') AND {tables}) f ORDER BY name COLLATE \"C\"")).await;
     assert_eq!(unique, of(&|c| c.kind == constraints::Kind::Constraint && !c.is_foreign_key()));
     let indexes = "SELECT c.relname || ' ' || x.relname AS name FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid \
@@ -354,16 +354,18 @@ async fn the_fixture_describes_the_database_and_no_other() {
     let organisations = "SELECT id, name, (SELECT count(*) FROM dbstress.patient p WHERE p.organisation_id = o.id), \
                          (SELECT count(*) FROM dbstress.practitioner p WHERE p.organisation_id = o.id), \
                          (SELECT count(*) FROM dbstress.authorisation a WHERE a.organisation_id = o.id) FROM dbstress.organisation o ORDER BY id";
-    let written = fixture.organisations.iter();
+    let Rows::Clinic { organisations: o, authorisations, high_contention, practitioners } = fixture.rows else {
+        panic!("it is about the clinic")
+    };
+    let written = o.iter();
     let written: Vec<String> =
         written.map(|o| format!("{} {} {} {} {}", o.id, o.name, o.patients, o.practitioners, o.authorisations)).collect();
     assert_eq!(rows(options, organisations).await, written);
-    let written: Vec<String> =
-        fixture.authorisations.iter().map(|a| format!("{} {} {}", a.id, a.organisation_id, a.total)).collect();
+    let written: Vec<String> = authorisations.iter().map(|a| format!("{} {} {}", a.id, a.organisation_id, a.total)).collect();
     assert_eq!(rows(options, "SELECT id, organisation_id, total FROM dbstress.authorisation ORDER BY id").await, written);
-    let written: Vec<String> = fixture.practitioners.iter().map(|p| format!("{} {}", p.id, p.organisation_id)).collect();
+    let written: Vec<String> = practitioners.iter().map(|p| format!("{} {}", p.id, p.organisation_id)).collect();
     assert_eq!(rows(options, "SELECT id, organisation_id FROM dbstress.practitioner ORDER BY id").await, written);
-    let written: Vec<String> = fixture.high_contention.iter().map(ToString::to_string).collect();
+    let written: Vec<String> = high_contention.iter().map(ToString::to_string).collect();
     assert_eq!(rows(options, "SELECT id FROM dbstress.authorisation WHERE total = 50 ORDER BY id").await, written);
 
     let refused = |meta: &_, loaded: &_| Fixture::load(&path, meta, loaded).expect_err("must be refused").to_string();
@@ -389,15 +391,7 @@ async fn the_command_rewrites_a_lost_fixture_and_keeps_one_it_did_not_replace() 
     let state = std::env::temp_dir().join(format!("{}_state", options.database));
     let path = state.join("fixture.json");
     let screen = Screen { quiet: true, colour: false, interactive: false, width: 80 };
-    let args = cmd::seed::Args {
-        dataset: "clinic".into(),
-        scale: 1,
-        rng_seed: 42,
-        reset: false,
-        disposable: None,
-        connections: None,
-        fixture: None,
-    };
+    let args = cmd::seed::Args::default();
     let run = async |args: &cmd::seed::Args| cmd::seed::run(args.clone(), options, &state, screen).await;
     assert_eq!(run(&args).await.expect("seeds"), Exit::Pass);
     let written = std::fs::read(&path).expect("the default place");
@@ -407,7 +401,9 @@ async fn the_command_rewrites_a_lost_fixture_and_keeps_one_it_did_not_replace() 
     run(&cmd::seed::Args { rng_seed: 43, ..args.clone() }).await.expect_err("other data");
     assert_eq!(std::fs::read(&path).expect("kept"), written);
     assert_eq!(std::fs::read_dir(&state).expect("a directory").count(), 1, "nothing temporary is left");
-    let unknown = run(&cmd::seed::Args { dataset: "clinc".into(), ..args }).await.expect_err("unknown");
+    let unknown = run(&cmd::seed::Args { dataset: "clinc".into(), ..args.clone() }).await.expect_err("unknown");
     assert!(unknown.to_string().contains("did you mean `clinic`"), "{unknown}");
+    let elsewhere = run(&cmd::seed::Args { plant: Some("PL-1".into()), ..args }).await.expect_err("not of the clinic");
+    assert!(elsewhere.to_string().contains("--dataset residency"), "{elsewhere}");
     std::fs::remove_dir_all(&state).expect("removed");
 }

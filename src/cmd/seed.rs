@@ -10,24 +10,40 @@ use super::interruptible;
 use crate::error::Kind;
 use crate::pg::ConnectOptions;
 use crate::report::screen::Screen;
-use crate::report::text::grouped;
+use crate::report::text::{grouped, wrap};
 use crate::seed::fixture::Draft;
-use crate::seed::{self, Generator, Progress, Request, Seeded, Spec, Table};
+use crate::seed::residency::{RESIDENTS_MAX, Residency};
+use crate::seed::{self, Dataset, Figures, Fill, Generator, Progress, Request, Seeded};
 use crate::verdict::Exit;
 use crate::{Error, Result};
+
+/// Columns that a summary keeps to.
+const WIDTH: u16 = 80;
 
 /// The flags of `dbstress seed`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// What to put in
+    /// What to put in: clinic, or residency
     #[arg(long, value_name = "NAME", default_value = "clinic")]
     pub dataset: String,
-    /// How many times the base size: 1 is 3 organisations with 55 authorisations
+    /// How many times the base size: 1 is 3 organisations with 55 authorisations, or a programme of 100 residents
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub scale: u64,
     /// The number that all rows are made from
     #[arg(long, value_name = "N", default_value_t = 42, value_parser = clap::value_parser!(i64).range(0..))]
     pub rng_seed: i64,
+    /// Residency: how many days are scheduled [default: 28]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(7..=3650))]
+    pub days: Option<u32>,
+    /// Residency: how many residents a programme has [default: 100]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(RESIDENTS_MAX)))]
+    pub residents: Option<u32>,
+    /// Residency: how much of the schedule is there [default: full]
+    #[arg(long)]
+    pub fill: Option<Fill>,
+    /// Residency: cases that rules of duty hours must find, or must not; `all`, or names with numbers: PL-1:10,PL-7
+    #[arg(long, value_name = "CASES")]
+    pub plant: Option<String>,
     /// Remove what an earlier seed and its runs left, and start over
     #[arg(long)]
     pub reset: bool,
@@ -45,7 +61,19 @@ pub struct Args {
 impl Default for Args {
     /// What the flags are when none is given.
     fn default() -> Self {
-        Self { dataset: "clinic".into(), scale: 1, rng_seed: 42, reset: false, disposable: None, connections: None, fixture: None }
+        Self {
+            dataset: Dataset::Clinic.name().into(),
+            scale: 1,
+            rng_seed: 42,
+            days: None,
+            residents: None,
+            fill: None,
+            plant: None,
+            reset: false,
+            disposable: None,
+            connections: None,
+            fixture: None,
+        }
     }
 }
 
@@ -63,7 +91,8 @@ pub async fn run(args: Args, options: &ConnectOptions, state_dir: &Path, screen:
 /// # Errors
 /// As [`seed::seed`], and when the fixture cannot be written.
 pub async fn load(args: Args, options: &ConnectOptions, state_dir: &Path, screen: Screen) -> Result<String> {
-    let generator = Arc::new(Generator::new(Spec::built_in(&args.dataset)?, args.rng_seed, args.scale)?);
+    let figures = Figures { days: args.days, residents: args.residents, fill: args.fill, plant: args.plant };
+    let generator = Arc::new(Generator::new(Dataset::named(&args.dataset)?, args.rng_seed, args.scale, &figures)?);
     let fixture = args.fixture.unwrap_or_else(|| state_dir.join("fixture.json"));
     let draft = Draft::create(&fixture)?;
     let request = Request {
@@ -115,8 +144,19 @@ fn summary(options: &ConnectOptions, generator: &Generator, seeded: &Seeded, fix
         format!("dataset        {}, scale {}, rng_seed {}", loaded.dataset, loaded.scale, loaded.rng_seed),
         format!("database       {options}"),
     ];
-    let count = |name: &str, rows: u64| format!("{name:<14} {:>13} rows", grouped(rows));
-    lines.extend(Table::ALL.iter().map(|t| count(t.name(), generator.rows(*t))));
+    if let Some(residency) = generator.residency() {
+        let shape = residency.shape();
+        lines.push(format!(
+            "schedule       {}, {} days; each programme has {} residents and {} faculty",
+            shape.fill.name(),
+            shape.days,
+            grouped(shape.residents.into()),
+            grouped(shape.faculty.into())
+        ));
+    }
+    let width = generator.tables().iter().map(|t| t.name().len()).max().unwrap_or(0).max(14);
+    let count = |name: &str, rows: u64| format!("{name:<width$} {:>13} rows", grouped(rows));
+    lines.extend(generator.tables().iter().map(|t| count(t.name(), generator.rows(*t))));
     let total = generator.rows_in_all();
     lines.push(match seeded.took {
         None => format!("{}, already there", count("total", total)),
@@ -133,9 +173,26 @@ fn summary(options: &ConnectOptions, generator: &Generator, seeded: &Seeded, fix
             took.statistics.as_secs_f64()
         ));
     }
+    if let Some(residency) = generator.residency() {
+        lines.push(planted(residency));
+    }
     lines.push(format!("data hash      {}", loaded.data_hash));
     lines.push(format!("fixture        {}", fixture.display()));
     lines.join("\n")
+}
+
+/// The cases, each with its number if it is not one.
+fn planted(residency: &Residency) -> String {
+    let mut counts: Vec<(&str, u64)> = Vec::new();
+    for planted in residency.planted() {
+        match counts.iter_mut().find(|(name, _)| *name == planted.case.name) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((planted.case.name, 1)),
+        }
+    }
+    let text = |(name, count): &(&str, u64)| if *count == 1 { (*name).to_owned() } else { format!("{name}:{count}") };
+    let cases = if counts.is_empty() { "nothing".into() } else { counts.iter().map(text).collect::<Vec<_>>().join(", ") };
+    format!("{:<15}{}", "planted", wrap(&cases, WIDTH, &" ".repeat(15)).trim_start())
 }
 
 fn rate(rows: u64, elapsed: Duration) -> u64 {

@@ -24,7 +24,7 @@ use crate::pg::load::Isolation;
 use crate::pg::retry::Retry;
 use crate::probe::{self, Probe};
 use crate::program::{self, Distribution, Program, StatementKind, StatementSpec, Value};
-use crate::seed::Spec;
+use crate::seed::Dataset;
 use crate::strategy::{Hazard, Strategy};
 use crate::threshold::Threshold;
 use crate::{Error, Result};
@@ -285,7 +285,7 @@ impl Reader<'_> {
         operations: Vec<OperationFile>,
     ) -> Booking {
         let dataset = dataset.unwrap_or_else(|| "clinic".into());
-        self.good("dataset", Spec::built_in(&dataset));
+        self.good("dataset", Dataset::named(&dataset));
         let names = strategy.map_or_else(|| vec!["serializable".into()], |names| names.0);
         let (strategies, unknown) = strategies(names.iter().map(|name| &**name));
         self.mistakes.extend(unknown.into_iter().map(|(n, error)| Mistake { at: format!("strategy.{n}"), error }));

@@ -1,5 +1,8 @@
 //! Which day is it? Days since 2000-01-01, PostgreSQL's own count, to and from the civil calendar.
 
+use serde::Deserialize;
+use toml::value::{Datetime, Offset};
+
 /// Days from 1970-01-01 to 2000-01-01.
 const EPOCH: i32 = 10_957;
 
@@ -36,6 +39,54 @@ pub fn add_months(start: i32, months: i32) -> i32 {
     let (after_year, after_month) = if month == 12 { (year + 1, 1) } else { (year, month + 1) };
     let last = days(after_year, after_month, 1) - first;
     first + day.min(last) - 1
+}
+
+/// A day as `2026-01-15`.
+pub fn iso(day: i32) -> String {
+    let (y, m, d) = civil(day);
+    format!("{y:04}-{m:02}-{d:02}")
+}
+
+/// The clock of a dataset's domain: a second in UTC. Never the real date: the same rng_seed must give the same rows tomorrow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Datetime")]
+pub struct AsOf {
+    day: i32,
+    time: (u8, u8, u8),
+}
+
+impl TryFrom<Datetime> for AsOf {
+    type Error = &'static str;
+
+    fn try_from(given: Datetime) -> Result<Self, Self::Error> {
+        let (date, time) = match (given.date, given.time, given.offset) {
+            (Some(date), Some(time), Some(Offset::Z)) => (date, time),
+            _ => return Err("as_of must be a date and a time in UTC, such as 2026-01-15T12:00:00Z"),
+        };
+        if !(2000..=2200).contains(&date.year) || time.nanosecond.is_some_and(|n| n != 0) {
+            return Err("as_of must be a whole second between the years 2000 and 2200");
+        }
+        let day = days(date.year.into(), date.month.into(), date.day.into());
+        Ok(Self { day, time: (time.hour, time.minute, time.second.unwrap_or(0)) })
+    }
+}
+
+impl AsOf {
+    /// As PostgreSQL prints it in UTC: `2026-01-15 12:00:00`.
+    pub fn text(self) -> String {
+        let (hour, minute, second) = self.time;
+        format!("{} {hour:02}:{minute:02}:{second:02}", iso(self.day))
+    }
+
+    /// RFC 3339: `2026-01-15T12:00:00Z`.
+    pub fn rfc3339(self) -> String {
+        format!("{}Z", self.text().replace(' ', "T"))
+    }
+
+    /// Its date, as days since 2000-01-01.
+    pub fn day(self) -> i32 {
+        self.day
+    }
 }
 
 #[cfg(test)]

@@ -32,11 +32,21 @@ const fn constraint(table: &'static str, name: &'static str, definition: &'stati
     Constraint { table, name, kind: Kind::Constraint, definition }
 }
 
-/// All of them, in the order in which they can be added; removed in reverse. Primary keys carry the names that the migration gives them.
+const fn index(table: &'static str, name: &'static str, definition: &'static str) -> Constraint {
+    Constraint { table, name, kind: Kind::Index, definition }
+}
+
+/// All of them, whichever dataset is loaded: the tables of both are in every database. In the order in which they can be added; removed in
+/// reverse.
+pub fn all() -> impl DoubleEndedIterator<Item = &'static Constraint> {
+    CLINIC.iter().chain(RESIDENCY)
+}
+
+/// Those of the clinic. Primary keys carry the names that the migration gives them, here and below.
 ///
 /// No secondary index on a column that bookings change: it would end heap-only updates and change what is measured.
 /// A foreign key to a tenant's row includes the tenant, so that no row can refer to another organisation's.
-pub const ALL: &[Constraint] = &[
+pub const CLINIC: &[Constraint] = &[
     constraint("organisation", "organisation_pkey", "PRIMARY KEY (id)"),
     constraint("service_code", "service_code_pkey", "PRIMARY KEY (id)"),
     constraint("patient", "patient_pkey", "PRIMARY KEY (id)"),
@@ -54,19 +64,9 @@ pub const ALL: &[Constraint] = &[
     constraint("practitioner", "practitioner_tenant", "UNIQUE (organisation_id, id)"),
     constraint("practitioner", "practitioner_licence_unique", "UNIQUE (organisation_id, licence_number)"),
     constraint("authorisation", "authorisation_number_unique", "UNIQUE (number)"),
-    Constraint {
-        table: "authorisation",
-        name: "authorisation_by_patient",
-        kind: Kind::Index,
-        definition: "(organisation_id, patient_id)",
-    },
+    index("authorisation", "authorisation_by_patient", "(organisation_id, patient_id)"),
     // Seeded rows have no run and are not looked up by it.
-    Constraint {
-        table: "authorisation",
-        name: "authorisation_by_run",
-        kind: Kind::Index,
-        definition: "(run_id) WHERE run_id IS NOT NULL",
-    },
+    index("authorisation", "authorisation_by_run", "(run_id) WHERE run_id IS NOT NULL"),
     constraint("service_code", "service_code_organisation", "FOREIGN KEY (organisation_id) REFERENCES dbstress.organisation (id)"),
     constraint("patient", "patient_organisation", "FOREIGN KEY (organisation_id) REFERENCES dbstress.organisation (id)"),
     constraint("practitioner", "practitioner_organisation", "FOREIGN KEY (organisation_id) REFERENCES dbstress.organisation (id)"),
@@ -85,6 +85,59 @@ pub const ALL: &[Constraint] = &[
         "authorisation_service_code",
         "FOREIGN KEY (service_code_id) REFERENCES dbstress.service_code (id)",
     ),
+];
+
+/// Those of the residency. The tables that nothing is loaded into keep what the migration gives them.
+///
+/// Nothing keeps double assignments out of `assignment_unguarded`: that is what it is for. The ledger refers to nothing, as the clinic's.
+pub const RESIDENCY: &[Constraint] = &[
+    constraint("programme", "programme_pkey", "PRIMARY KEY (id)"),
+    constraint("person", "person_pkey", "PRIMARY KEY (id)"),
+    constraint("block", "block_pkey", "PRIMARY KEY (id)"),
+    constraint("rotation_template", "rotation_template_pkey", "PRIMARY KEY (id)"),
+    constraint("assignment", "assignment_pkey", "PRIMARY KEY (id)"),
+    constraint("call_assignment", "call_assignment_pkey", "PRIMARY KEY (id)"),
+    constraint("extra_duty", "extra_duty_pkey", "PRIMARY KEY (id)"),
+    constraint("absence", "absence_pkey", "PRIMARY KEY (id)"),
+    constraint("schedule_run", "schedule_run_pkey", "PRIMARY KEY (id)"),
+    constraint("person", "person_email_unique", "UNIQUE (email)"),
+    constraint("block", "block_once", "UNIQUE (programme_id, date, half)"),
+    constraint("rotation_template", "rotation_template_unique", "UNIQUE (programme_id, abbreviation)"),
+    constraint("assignment", "assignment_once", "UNIQUE (block_id, person_id)"),
+    constraint("call_assignment", "call_assignment_once", "UNIQUE (person_id, night, kind)"),
+    // Seeded rows have no run and are not looked up by it.
+    index("programme", "programme_by_run", "(run_id) WHERE run_id IS NOT NULL"),
+    index("person", "person_by_programme", "(programme_id)"),
+    index("assignment", "assignment_by_person", "(person_id)"),
+    index("assignment", "assignment_by_template", "(rotation_template_id)"),
+    index("assignment_unguarded", "assignment_unguarded_by_block", "(block_id)"),
+    index("assignment_unguarded", "assignment_unguarded_by_person", "(person_id)"),
+    index("extra_duty", "extra_duty_by_person", "(person_id)"),
+    index("absence", "absence_by_person", "(person_id)"),
+    index("schedule_run", "schedule_run_by_programme", "(programme_id)"),
+    index("expected_violation", "expected_violation_by_plant", "(plant)"),
+    index("planted_row", "planted_row_by_plant", "(plant)"),
+    constraint("person", "person_programme", "FOREIGN KEY (programme_id) REFERENCES dbstress.programme (id)"),
+    constraint("block", "block_programme", "FOREIGN KEY (programme_id) REFERENCES dbstress.programme (id)"),
+    constraint("rotation_template", "rotation_template_programme", "FOREIGN KEY (programme_id) REFERENCES dbstress.programme (id)"),
+    constraint("schedule_run", "schedule_run_programme", "FOREIGN KEY (programme_id) REFERENCES dbstress.programme (id)"),
+    constraint("assignment", "assignment_block", "FOREIGN KEY (block_id) REFERENCES dbstress.block (id)"),
+    constraint("assignment", "assignment_person", "FOREIGN KEY (person_id) REFERENCES dbstress.person (id)"),
+    constraint(
+        "assignment",
+        "assignment_template",
+        "FOREIGN KEY (rotation_template_id) REFERENCES dbstress.rotation_template (id)",
+    ),
+    constraint("assignment_unguarded", "assignment_unguarded_block", "FOREIGN KEY (block_id) REFERENCES dbstress.block (id)"),
+    constraint("assignment_unguarded", "assignment_unguarded_person", "FOREIGN KEY (person_id) REFERENCES dbstress.person (id)"),
+    constraint(
+        "assignment_unguarded",
+        "assignment_unguarded_template",
+        "FOREIGN KEY (rotation_template_id) REFERENCES dbstress.rotation_template (id)",
+    ),
+    constraint("call_assignment", "call_assignment_person", "FOREIGN KEY (person_id) REFERENCES dbstress.person (id)"),
+    constraint("extra_duty", "extra_duty_person", "FOREIGN KEY (person_id) REFERENCES dbstress.person (id)"),
+    constraint("absence", "absence_person", "FOREIGN KEY (person_id) REFERENCES dbstress.person (id)"),
 ];
 
 impl Constraint {
@@ -114,20 +167,21 @@ impl Constraint {
 pub(super) async fn remove(session: &mut Session) -> Result<()> {
     // "does not exist, skipping" is what we asked for; the server need not say so.
     session.execute("SET client_min_messages = warning").await?;
-    let statements: Vec<String> = ALL.iter().rev().map(Constraint::remove).collect();
+    let statements: Vec<String> = all().rev().map(Constraint::remove).collect();
     session.execute(&statements.join("; ")).await?;
     Ok(())
 }
 
 /// Adds all of them. `done` is told how many are made, of how many.
 pub(super) async fn add(session: &mut Session, done: impl Fn(usize, usize)) -> Result<()> {
-    for (count, constraint) in ALL.iter().enumerate() {
-        done(count, ALL.len());
+    let in_all = all().count();
+    for (count, constraint) in all().enumerate() {
+        done(count, in_all);
         session.execute(&constraint.add()).await.map_err(|e| {
             let what = format!("{} could not be added to dbstress.{}", constraint.name, constraint.table);
             Error::inconclusive(what).because(e).cure("dbstress seed --reset")
         })?;
     }
-    done(ALL.len(), ALL.len());
+    done(in_all, in_all);
     Ok(())
 }

@@ -58,6 +58,27 @@ impl<'a> Encoder<'a> {
         self
     }
 
+    /// A `smallint`.
+    pub fn smallint(&mut self, value: i16) -> &mut Self {
+        let mut field = [0, 0, 0, 2, 0, 0];
+        field[4..].copy_from_slice(&value.to_be_bytes());
+        self.out.extend_from_slice(&field);
+        self
+    }
+
+    /// A `timestamp`, as minutes since 2000-01-01 00:00; PostgreSQL counts microseconds from there.
+    pub fn timestamp(&mut self, minutes: i64) -> &mut Self {
+        self.bigint(minutes * 60_000_000)
+    }
+
+    /// A `jsonb`: the version of its format, then its text.
+    pub fn jsonb(&mut self, text: &str) -> &mut Self {
+        self.out.extend_from_slice(&(text.len() as i32 + 1).to_be_bytes());
+        self.out.push(1);
+        self.out.extend_from_slice(text.as_bytes());
+        self
+    }
+
     /// A `date`, as days since 2000-01-01.
     pub fn date(&mut self, days: i32) -> &mut Self {
         self.integer(days)
@@ -131,6 +152,12 @@ mod tests {
         expected.extend([0, 0, 0, 3, b'n', 0xc3, 0xa9]);
         expected.extend([0, 0, 0, 10]);
         expected.extend(b"A-0-000042");
+        assert_eq!(out, expected);
+        out.clear();
+        Encoder::new(&mut out).smallint(-3).timestamp(1).jsonb("{}");
+        let mut expected = vec![0, 0, 0, 2, 255, 253];
+        expected.extend([0, 0, 0, 8, 0, 0, 0, 0, 3, 147, 135, 0]);
+        expected.extend([0, 0, 0, 3, 1, b'{', b'}']);
         assert_eq!(out, expected);
     }
 

@@ -6,7 +6,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::generate::{Generator, Table};
+use super::clinic::Clinic;
+use super::generate::{Generator, Of};
+use super::residency::{PlantedCase, Residency};
+use super::table::Table;
+use super::{Dataset, calendar};
 use crate::pg::admin::{Loaded, Meta};
 use crate::{Error, Result};
 
@@ -20,24 +24,59 @@ pub struct Fixture {
     pub schema_version: u32,
     /// Where the rows are.
     pub database: Database,
-    /// Name of the dataset.
-    pub dataset: String,
     /// What it was made from.
     pub rng_seed: i64,
     /// How many times the base size.
     pub scale: i32,
+    /// What makes it another dataset than the plain one, as the flags that ask for it.
+    pub variant: Option<String>,
     /// SHA-256 of the generated rows, hexadecimal.
     pub data_hash: String,
     /// The clock of the domain, RFC 3339 in UTC.
     pub as_of: String,
-    /// In order of their ids, as everything below.
-    pub organisations: Vec<Organisation>,
-    /// What can be booked.
-    pub authorisations: Vec<Authorisation>,
-    /// Ids of the authorisations that scenarios contend over; some in every organisation.
-    pub high_contention: Vec<i64>,
-    /// Who books.
-    pub practitioners: Vec<Practitioner>,
+    /// The rows that other tools need to know, by the name of the dataset.
+    #[serde(flatten)]
+    pub rows: Rows,
+}
+
+/// What a dataset tells other tools.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(tag = "dataset", rename_all = "lowercase")]
+pub enum Rows {
+    /// The clinic.
+    Clinic {
+        /// In order of their ids, as everything below.
+        organisations: Vec<Organisation>,
+        /// What can be booked.
+        authorisations: Vec<Authorisation>,
+        /// Ids of the authorisations that scenarios contend over; some in every organisation.
+        high_contention: Vec<i64>,
+        /// Who books.
+        practitioners: Vec<Practitioner>,
+    },
+    /// The residency.
+    Residency {
+        /// In order of their ids, as everything below.
+        residents: Vec<Resident>,
+        /// Who supervises.
+        faculty: Vec<Faculty>,
+        /// The half days.
+        blocks: Vec<Block>,
+        /// What is done in them.
+        templates: Vec<Template>,
+        /// The cases, in the order of their numbers.
+        planted: Vec<Planted>,
+    },
+}
+
+impl Rows {
+    /// Of which dataset they are.
+    pub fn dataset(&self) -> Dataset {
+        match self {
+            Self::Clinic { .. } => Dataset::Clinic,
+            Self::Residency { .. } => Dataset::Residency,
+        }
+    }
 }
 
 /// Identifies a database beyond its name.
@@ -79,6 +118,53 @@ pub struct Practitioner {
     pub organisation_id: i64,
 }
 
+/// A resident.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the columns of the table person")]
+pub struct Resident {
+    pub id: i64,
+    pub programme_id: i64,
+    pub pgy: i16,
+}
+
+/// Somebody who supervises.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the columns of the table person")]
+pub struct Faculty {
+    pub id: i64,
+    pub programme_id: i64,
+}
+
+/// A half day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the columns of the table of that name")]
+pub struct Block {
+    pub id: i64,
+    pub programme_id: i64,
+    pub date: String,
+    pub half: String,
+}
+
+/// What is done in half days.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the columns of the table rotation_template")]
+pub struct Template {
+    pub id: i64,
+    pub programme_id: i64,
+}
+
+/// A planted case, and about whom or what it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the columns of the table expected_violation, and the programme")]
+pub struct Planted {
+    pub plant: i64,
+    pub label: String,
+    pub programme_id: i64,
+    pub person_id: Option<i64>,
+    pub block_id: Option<i64>,
+    pub rotation_template_id: Option<i64>,
+}
+
 impl Fixture {
     /// Reads the file and makes sure that it describes this database and what is loaded in it (`admin::require_loaded` gives both).
     ///
@@ -111,14 +197,20 @@ impl Fixture {
         let differs = |what: &str, file: &dyn std::fmt::Display, database: &dyn std::fmt::Display| {
             Error::usage(format!("fixture {shown} describes {what} {file}, but the database holds {what} {database}")).cure(&*cure)
         };
-        if fixture.dataset != loaded.dataset {
-            return Err(differs("dataset", &fixture.dataset, &loaded.dataset));
+        let dataset = fixture.rows.dataset().name();
+        if dataset != loaded.dataset {
+            return Err(differs("dataset", &dataset, &loaded.dataset));
         }
         if fixture.rng_seed != loaded.rng_seed {
             return Err(differs("rng_seed", &fixture.rng_seed, &loaded.rng_seed));
         }
         if fixture.scale != loaded.scale {
             return Err(differs("scale", &fixture.scale, &loaded.scale));
+        }
+        if fixture.variant != loaded.variant {
+            let plain = "of no variant".to_owned();
+            let of = |variant: &Option<String>| variant.as_ref().unwrap_or(&plain).clone();
+            return Err(differs("rows", &of(&fixture.variant), &of(&loaded.variant)));
         }
         if fixture.data_hash != loaded.data_hash {
             return Err(differs("data hash", &fixture.data_hash, &loaded.data_hash));
@@ -179,15 +271,12 @@ impl Draft {
                 oid: meta.database_oid,
                 name: database.to_owned(),
             },
-            dataset: &loaded.dataset,
             rng_seed: loaded.rng_seed,
             scale: loaded.scale,
+            variant: loaded.variant.as_deref(),
             data_hash: &loaded.data_hash,
-            as_of: generator.spec().as_of_rfc3339(),
-            organisations: generator,
-            authorisations: generator,
-            high_contention: generator,
-            practitioners: generator,
+            as_of: generator.as_of().rfc3339(),
+            rows: RowsView::of(generator),
         };
         let mut out = BufWriter::new(file);
         serde_json::to_writer(&mut out, &view).map_err(|e| failed(e.into()))?;
@@ -209,24 +298,55 @@ impl Drop for Draft {
 struct View<'a> {
     schema_version: u32,
     database: Database,
-    dataset: &'a str,
     rng_seed: i64,
     scale: i32,
+    variant: Option<&'a str>,
     data_hash: &'a str,
     as_of: String,
-    #[serde(serialize_with = "organisations")]
-    organisations: &'a Generator,
-    #[serde(serialize_with = "authorisations")]
-    authorisations: &'a Generator,
-    #[serde(serialize_with = "high_contention")]
-    high_contention: &'a Generator,
-    #[serde(serialize_with = "practitioners")]
-    practitioners: &'a Generator,
+    #[serde(flatten)]
+    rows: RowsView<'a>,
 }
 
-fn organisations<S: Serializer>(generator: &&Generator, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_seq((0..generator.rows(Table::Organisation)).map(|row| {
-        let organisation = generator.organisation(row);
+/// The same shape as [`Rows`].
+#[derive(Serialize)]
+#[serde(tag = "dataset", rename_all = "lowercase")]
+enum RowsView<'a> {
+    Clinic {
+        #[serde(serialize_with = "self::organisations")]
+        organisations: &'a Clinic,
+        #[serde(serialize_with = "self::authorisations")]
+        authorisations: &'a Clinic,
+        #[serde(serialize_with = "self::high_contention")]
+        high_contention: &'a Clinic,
+        #[serde(serialize_with = "self::practitioners")]
+        practitioners: &'a Clinic,
+    },
+    Residency {
+        #[serde(serialize_with = "self::residents")]
+        residents: &'a Residency,
+        #[serde(serialize_with = "self::faculty")]
+        faculty: &'a Residency,
+        #[serde(serialize_with = "self::blocks")]
+        blocks: &'a Residency,
+        #[serde(serialize_with = "self::templates")]
+        templates: &'a Residency,
+        #[serde(serialize_with = "self::planted")]
+        planted: &'a Residency,
+    },
+}
+
+impl<'a> RowsView<'a> {
+    fn of(generator: &'a Generator) -> Self {
+        match generator.of() {
+            Of::Clinic(c) => Self::Clinic { organisations: c, authorisations: c, high_contention: c, practitioners: c },
+            Of::Residency(r) => Self::Residency { residents: r, faculty: r, blocks: r, templates: r, planted: r },
+        }
+    }
+}
+
+fn organisations<S: Serializer>(clinic: &&Clinic, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq((0..clinic.rows(Table::Organisation)).map(|row| {
+        let organisation = clinic.organisation(row);
         Organisation {
             id: organisation.id,
             name: organisation.name().iter().map(ToString::to_string).collect(),
@@ -237,26 +357,55 @@ fn organisations<S: Serializer>(generator: &&Generator, to: S) -> Result<S::Ok, 
     }))
 }
 
-fn all_authorisations(generator: &Generator) -> impl Iterator<Item = Authorisation> {
-    (0..generator.rows(Table::Authorisation)).map(|row| {
-        let (id, organisation_id, total) = generator.authorisation(row);
+fn all_authorisations(clinic: &Clinic) -> impl Iterator<Item = Authorisation> {
+    (0..clinic.rows(Table::Authorisation)).map(|row| {
+        let (id, organisation_id, total) = clinic.authorisation(row);
         Authorisation { id, organisation_id, total }
     })
 }
 
-fn authorisations<S: Serializer>(generator: &&Generator, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_seq(all_authorisations(generator))
+fn authorisations<S: Serializer>(clinic: &&Clinic, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(all_authorisations(clinic))
 }
 
-fn high_contention<S: Serializer>(generator: &&Generator, to: S) -> Result<S::Ok, S::Error> {
-    let classes = &generator.spec().unit_classes;
+fn high_contention<S: Serializer>(clinic: &&Clinic, to: S) -> Result<S::Ok, S::Error> {
+    let classes = &clinic.spec().unit_classes;
     let hot = |total| classes.iter().any(|c| c.high_contention && c.total == total);
-    to.collect_seq(all_authorisations(generator).filter(|a| hot(a.total)).map(|a| a.id))
+    to.collect_seq(all_authorisations(clinic).filter(|a| hot(a.total)).map(|a| a.id))
 }
 
-fn practitioners<S: Serializer>(generator: &&Generator, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_seq((0..generator.rows(Table::Practitioner)).map(|row| {
-        let (id, organisation_id) = generator.practitioner(row);
+fn practitioners<S: Serializer>(clinic: &&Clinic, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq((0..clinic.rows(Table::Practitioner)).map(|row| {
+        let (id, organisation_id) = clinic.practitioner(row);
         Practitioner { id, organisation_id }
+    }))
+}
+
+fn residents<S: Serializer>(residency: &&Residency, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(residency.people().filter_map(|p| Some(Resident { id: p.id, programme_id: p.programme_id, pgy: p.year? })))
+}
+
+fn faculty<S: Serializer>(residency: &&Residency, to: S) -> Result<S::Ok, S::Error> {
+    let faculty = residency.people().filter(|p| p.year.is_none());
+    to.collect_seq(faculty.map(|p| Faculty { id: p.id, programme_id: p.programme_id }))
+}
+
+fn blocks<S: Serializer>(residency: &&Residency, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(residency.blocks().map(|(id, programme_id, date, half)| Block {
+        id,
+        programme_id,
+        date: calendar::iso(date),
+        half: half.into(),
+    }))
+}
+
+fn templates<S: Serializer>(residency: &&Residency, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(residency.templates().map(|(id, programme_id)| Template { id, programme_id }))
+}
+
+fn planted<S: Serializer>(residency: &&Residency, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(residency.planted().map(|planted| {
+        let PlantedCase { plant, case, programme_id, person_id, block_id, rotation_template_id } = planted;
+        Planted { plant, label: case.name.into(), programme_id, person_id, block_id, rotation_template_id }
     }))
 }

@@ -1,14 +1,17 @@
 //! How does a dataset get into a database: the same rows for the same rng_seed, completely or visibly not at all?
 //!
-//! `seed/*.toml` says how much ([`spec`]), [`generate`] says which rows (pure), [`encode`] writes them as binary COPY, [`constraints`] are taken
-//! off before the load and put on after it, [`fixture`] tells other tools what is there. This file holds the order of these steps.
+//! `seed/*.toml` says how much, [`generate`] says which rows (pure: [`clinic`], [`residency`]) of which [`table`], [`encode`] writes them as binary
+//! COPY, [`constraints`] are taken off before the load and put on after it, [`fixture`] tells other tools what is there. This file holds the
+//! order of these steps.
 
-pub(crate) mod calendar;
+pub mod calendar;
+pub mod clinic;
 pub mod constraints;
 pub mod encode;
 pub mod fixture;
 pub mod generate;
-pub mod spec;
+pub mod residency;
+pub mod table;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,16 +21,49 @@ use sha2::{Digest, Sha256};
 use tokio::task::JoinSet;
 
 pub use fixture::Fixture;
-pub use generate::{GENERATOR_VERSION, Generator, Table};
-pub use spec::Spec;
+pub use generate::{GENERATOR_VERSION, Generator};
+pub use residency::{Figures, Fill};
+pub use table::Table;
 
+use crate::error::nearest;
 use crate::pg::ConnectOptions;
 use crate::pg::admin::{self, Lease, Loaded, Meta, Session};
 use crate::pg::load::copy::{CopyIn, Loader};
 use crate::{Error, Result};
 
-/// The datasets that can be seeded.
-pub const DATASETS: &[&str] = &["clinic"];
+/// A dataset that can be seeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dataset {
+    /// Authorisations of therapy units in three organisations.
+    Clinic,
+    /// The duty schedule of residents and who supervises them.
+    Residency,
+}
+
+impl Dataset {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Clinic, Self::Residency];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Clinic => "clinic",
+            Self::Residency => "residency",
+        }
+    }
+
+    /// The dataset of that name.
+    ///
+    /// # Errors
+    /// Usage, with the nearest name, when there is none.
+    pub fn named(name: &str) -> Result<Self> {
+        let names = Self::ALL.map(Self::name);
+        Self::ALL.into_iter().find(|d| d.name() == name).ok_or_else(|| {
+            let hint = nearest(name, names).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
+            Error::usage(format!("there is no dataset `{name}`{hint}")).cure(format!("one of: {}", names.join(", ")))
+        })
+    }
+}
 
 /// Most rows a seed may have; ten times what the largest of the published load tests asks for.
 pub const ROWS_MAX: u64 = 1_000_000_000;
@@ -141,12 +177,13 @@ pub async fn seed(
 /// What the sentinel will say; the hash is known only after the load.
 fn wanted(generator: &Generator) -> Loaded {
     Loaded {
-        dataset: generator.spec().dataset.clone(),
+        dataset: generator.dataset().name().into(),
         rng_seed: generator.rng_seed(),
         scale: generator.scale(),
+        variant: generator.variant().map(Into::into),
         generator_version: GENERATOR_VERSION,
         data_hash: String::new(),
-        as_of: generator.spec().as_of_text(),
+        as_of: generator.as_of().text(),
     }
 }
 
@@ -157,12 +194,9 @@ async fn already_there(
     meta: &Meta,
     wanted: &Loaded,
 ) -> Result<Option<(Loaded, i64)>> {
-    let again = format!(
-        "dbstress seed --reset --dataset {} --scale {} --rng-seed {}, which removes it with its runs and starts over",
-        wanted.dataset, wanted.scale, wanted.rng_seed
-    );
+    let again = format!("dbstress seed --reset {}, which removes it with its runs and starts over", wanted.flags());
     if let Some(loaded) = &meta.loaded {
-        let key = |l: &Loaded| (l.dataset.clone(), l.rng_seed, l.scale, l.generator_version);
+        let key = |l: &Loaded| (l.flags(), l.generator_version);
         if key(loaded) == key(wanted) {
             let runs = session.integer("SELECT count(*) FROM dbstress.run").await?;
             return Ok(Some((loaded.clone(), runs)));
@@ -180,7 +214,9 @@ async fn already_there(
 }
 
 fn describe(loaded: &Loaded) -> String {
-    format!("{}, scale {}, rng_seed {}, generator {}", loaded.dataset, loaded.scale, loaded.rng_seed, loaded.generator_version)
+    let Loaded { dataset, scale, rng_seed, generator_version, .. } = loaded;
+    let variant = loaded.variant.as_ref().map(|v| format!("{v}, ")).unwrap_or_default();
+    format!("{dataset}, scale {scale}, rng_seed {rng_seed}, {variant}generator {generator_version}")
 }
 
 /// Rows, then keys and indexes, then statistics; the times and the data hash.
@@ -202,7 +238,7 @@ async fn load(
 
     let began = Instant::now();
     progress(Progress::Statistics);
-    let tables: Vec<String> = Table::ALL.iter().map(|t| format!("dbstress.{}", t.name())).collect();
+    let tables: Vec<String> = generator.tables().iter().map(|t| format!("dbstress.{}", t.name())).collect();
     // VACUUM too: otherwise autovacuum does it in the middle of the first measured run.
     session.execute(&format!("VACUUM (ANALYZE) {}", tables.join(", "))).await?;
     Ok((Took { rows, constraints, statistics: began.elapsed() }, data_hash))
@@ -255,8 +291,9 @@ async fn load_rows(
         }
     }
     progress(Progress::Rows(total, total));
-    for (table, arrived) in Table::ALL.into_iter().zip(rows) {
-        let made = generator.rows(table);
+    for table in generator.tables() {
+        let arrived = rows[*table as usize];
+        let made = generator.rows(*table);
         if made != arrived {
             return Err(Error::inconclusive(format!("{made} rows of {} were made, but {arrived} arrived", table.name()))
                 .cure("dbstress seed --reset; if it happens again, look for a trigger or a rule on the table"));
@@ -303,11 +340,12 @@ async fn work(options: ConnectOptions, generator: Arc<Generator>, next: Arc<Atom
 async fn finish(session: &mut Session, loaded: &Loaded) -> Result<()> {
     let sql = format!(
         "SET synchronous_commit = on; \
-         UPDATE dbstress.meta SET dataset = {}, rng_seed = {}, scale = {}, generator_version = {}, data_hash = {}, \
+         UPDATE dbstress.meta SET dataset = {}, rng_seed = {}, scale = {}, variant = {}, generator_version = {}, data_hash = {}, \
          as_of = {}, seeded_at = clock_timestamp()",
         admin::literal(&loaded.dataset),
         loaded.rng_seed,
         loaded.scale,
+        loaded.variant.as_deref().map_or("NULL".into(), admin::literal),
         loaded.generator_version,
         admin::literal(&loaded.data_hash),
         admin::literal(&format!("{}Z", loaded.as_of)),

@@ -21,7 +21,7 @@ use dbstress::plan::{FOREVER, Limit, Load, Plan, Workload};
 use dbstress::record::RunRecord;
 use dbstress::run::Request;
 use dbstress::scenario::{Booking, Scenario};
-use dbstress::seed::{self, Generator, Spec};
+use dbstress::seed::{self, Dataset, Figures, Generator};
 use nix::sys::signal::Signal;
 use tokio::sync::{OnceCell, watch};
 
@@ -90,7 +90,7 @@ pub async fn seeded() -> TestDatabase {
 
 /// Puts the clinic into an empty database, at scale 1.
 pub async fn seed(options: &ConnectOptions) {
-    let generator = Arc::new(Generator::new(Spec::built_in("clinic").unwrap(), 42, 1).unwrap());
+    let generator = Arc::new(Generator::new(Dataset::Clinic, 42, 1, &Figures::default()).unwrap());
     let request = seed::Request { reset: false, disposable: None, connections: 2 };
     seed::seed(options, &generator, &request, &|_| {}).await.unwrap();
 }

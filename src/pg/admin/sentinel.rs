@@ -52,12 +52,22 @@ pub struct Loaded {
     pub rng_seed: i64,
     /// How many times the base size.
     pub scale: i32,
+    /// What makes it another dataset than the plain one of that name, as flags: `--days 84 --plant PL-1:10`.
+    pub variant: Option<String>,
     /// Version of the generator that made it.
     pub generator_version: i32,
     /// SHA-256 of the generated rows, hexadecimal.
     pub data_hash: String,
     /// The clock of the domain, as PostgreSQL prints it in UTC.
     pub as_of: String,
+}
+
+impl Loaded {
+    /// The flags of `dbstress seed` that make it.
+    pub fn flags(&self) -> String {
+        let variant = self.variant.as_ref().map(|v| format!(" {v}")).unwrap_or_default();
+        format!("--dataset {} --scale {} --rng-seed {}{variant}", self.dataset, self.scale, self.rng_seed)
+    }
 }
 
 /// Finds out what the database is to us. Reads only.
@@ -85,7 +95,8 @@ pub async fn inspect(session: &mut Session) -> Result<Sentinel> {
         .rows(
             "SELECT m.system_identifier, m.database_oid, \
                     m.system_identifier = s.system_identifier AND m.database_oid = d.oid::bigint, \
-                    m.dataset, m.rng_seed, m.scale, m.generator_version, m.data_hash, (m.as_of AT TIME ZONE 'UTC')::text, m.seeded_at IS NOT NULL \
+                    m.dataset, m.rng_seed, m.scale, m.generator_version, m.data_hash, (m.as_of AT TIME ZONE 'UTC')::text, m.seeded_at IS NOT NULL, \
+                    to_jsonb(m) ->> 'variant' \
              FROM dbstress.meta m, pg_control_system() s, pg_database d WHERE d.datname = current_database()",
         )
         .await?;
@@ -102,6 +113,8 @@ pub async fn inspect(session: &mut Session) -> Result<Sentinel> {
             dataset: field(3),
             rng_seed: number(4),
             scale: number(5) as i32,
+            // A schema from before there were variants has no such column.
+            variant: row[10].clone(),
             generator_version: number(6) as i32,
             data_hash: field(7),
             as_of: field(8),
@@ -123,10 +136,7 @@ pub async fn require_loaded(session: &mut Session, options: &ConnectOptions) -> 
                     true => Err(Error::usage(format!(
                         "the schema in {options} is version {found}; this dbstress works on version {known}"
                     ))
-                    .cure(format!(
-                        "dbstress seed --dataset {} --scale {} --rng-seed {}, which brings it up to date and leaves the data as it is",
-                        loaded.dataset, loaded.scale, loaded.rng_seed
-                    ))),
+                    .cure(format!("dbstress seed {}, which brings it up to date and leaves the data as it is", loaded.flags()))),
                 }
             }
             None => {

@@ -1,13 +1,10 @@
-//! What does a dataset consist of? The figures of `seed/*.toml`, read and checked.
+//! What does the clinic consist of? The figures of `seed/clinic.toml`, read and checked.
 
-use serde::Deserialize;
-use toml::value::{Datetime, Offset};
-
-use super::{DATASETS, calendar};
-use crate::error::nearest;
+use crate::seed::calendar::{self, AsOf};
 use crate::{Error, Result};
+use serde::Deserialize;
 
-const CLINIC: &str = include_str!("../../seed/clinic.toml");
+const CLINIC: &str = include_str!("../../../seed/clinic.toml");
 
 /// A dataset at scale 1.
 #[derive(Debug, Clone, Deserialize)]
@@ -15,7 +12,8 @@ const CLINIC: &str = include_str!("../../seed/clinic.toml");
 pub struct Spec {
     /// Its name.
     pub dataset: String,
-    as_of: Datetime,
+    /// The clock of the domain.
+    pub as_of: AsOf,
     /// What the lists must add up to.
     pub totals: Totals,
     /// The sizes of authorisations.
@@ -124,18 +122,12 @@ pub struct Words {
 }
 
 impl Spec {
-    /// The built-in dataset of that name.
+    /// The one that comes with the program.
     ///
     /// # Errors
-    /// Usage, with the nearest name, when there is none.
-    pub fn built_in(name: &str) -> Result<Self> {
-        match name {
-            "clinic" => Self::parse(CLINIC),
-            unknown => {
-                let hint = nearest(unknown, DATASETS.iter().copied()).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
-                Err(Error::usage(format!("there is no dataset `{unknown}`{hint}")).cure(format!("one of: {}", DATASETS.join(", "))))
-            }
-        }
+    /// As [`Spec::parse`].
+    pub fn built_in() -> Result<Self> {
+        Self::parse(CLINIC)
     }
 
     /// Reads and checks a specification.
@@ -150,13 +142,6 @@ impl Spec {
     }
 
     fn check(&self) -> Result<(), String> {
-        let (date, time) = match (self.as_of.date, self.as_of.time, self.as_of.offset) {
-            (Some(date), Some(time), Some(Offset::Z)) => (date, time),
-            _ => return Err("as_of must be a date and a time in UTC, such as 2026-01-15T12:00:00Z".into()),
-        };
-        if !(2000..=2200).contains(&date.year) || time.nanosecond.is_some_and(|n| n != 0) {
-            return Err("as_of must be a whole second between the years 2000 and 2200".into());
-        }
         let agree = |what: &str, total: u32, parts: u64| match u64::from(total) == parts {
             true => Ok(()),
             false => Err(format!("{what} are given as {total}, but their parts add up to {parts}")),
@@ -196,8 +181,8 @@ impl Spec {
         if starts_days_before > 3650 || !(1..=120).contains(&lasts_months) {
             return Err("authorisation.starts_days_before may be at most 3650, lasts_months 1 to 120".into());
         }
-        let first = self.as_of_day() - starts_days_before as i32;
-        if calendar::add_months(first, lasts_months as i32) <= self.as_of_day() {
+        let first = self.as_of.day() - starts_days_before as i32;
+        if calendar::add_months(first, lasts_months as i32) <= self.as_of.day() {
             return Err("the earliest authorisation would have ended by as_of".into());
         }
         let words = &self.words;
@@ -213,23 +198,6 @@ impl Spec {
             }
         }
         Ok(())
-    }
-
-    /// The clock of the domain as PostgreSQL prints it in UTC: `2026-01-15 12:00:00`.
-    pub fn as_of_text(&self) -> String {
-        let (y, m, d) = calendar::civil(self.as_of_day());
-        let time = self.as_of.time.map(|t| (t.hour, t.minute, t.second.unwrap_or(0))).unwrap_or_default();
-        format!("{y:04}-{m:02}-{d:02} {:02}:{:02}:{:02}", time.0, time.1, time.2)
-    }
-
-    /// The clock of the domain, RFC 3339: `2026-01-15T12:00:00Z`.
-    pub fn as_of_rfc3339(&self) -> String {
-        format!("{}Z", self.as_of_text().replace(' ', "T"))
-    }
-
-    /// Its date, as days since 2000-01-01.
-    pub(super) fn as_of_day(&self) -> i32 {
-        self.as_of.date.map_or(0, |d| calendar::days(d.year.into(), d.month.into(), d.day.into()))
     }
 
     /// Rows of one replica, the global service codes not counted.
@@ -250,7 +218,7 @@ mod tests {
 
     #[test]
     fn the_clinic_is_the_published_one() {
-        let spec = Spec::built_in("clinic").expect("built in");
+        let spec = Spec::built_in().expect("built in");
         let counts = |of: &dyn Fn(&OrganisationSpec) -> u32| spec.organisations.iter().map(of).collect::<Vec<_>>();
         assert_eq!(counts(&|o| o.patients), [10, 5, 5]);
         assert_eq!(counts(&|o| o.practitioners), [4, 3, 3]);
@@ -262,7 +230,7 @@ mod tests {
             codes,
             [("97151", "BCBA", 60), ("97153", "RBT", 60), ("97155", "BCBA", 60), ("97156", "BCBA", 60), ("97157", "BCBA", 90)]
         );
-        assert_eq!(spec.as_of_rfc3339(), "2026-01-15T12:00:00Z");
+        assert_eq!(spec.as_of.rfc3339(), "2026-01-15T12:00:00Z");
     }
 
     #[test]
@@ -275,12 +243,5 @@ mod tests {
         assert!(refused("12:00:00Z", "12:00:00+01:00").contains("UTC"));
         assert!(refused("lasts_months = 6", "lasts_months = 1").contains("ended"));
         assert!(refused("kind = \"CLINIC\"", "kindd = \"CLINIC\"").contains("line"), "unknown keys name their place");
-    }
-
-    #[test]
-    fn an_unknown_dataset_gets_the_nearest_name() {
-        let error = Spec::built_in("clinik").expect_err("unknown").to_string();
-        assert!(error.contains("did you mean `clinic`"), "{error}");
-        assert!(!Spec::built_in("xyz").expect_err("unknown").to_string().contains("did you mean"));
     }
 }
