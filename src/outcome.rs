@@ -96,11 +96,25 @@ pub enum Refusal {
     Declared,
     /// The request's key is that of another body.
     KeyMismatch,
+    /// As many residents are in the place as it has room for.
+    NoSeat,
+    /// Too few would supervise the residents of a half day.
+    Unsupervised,
+    /// Too many hours on duty, or another rule of duty hours.
+    DutyHours,
+    /// Too little rest between two periods of duty.
+    TooLittleRest,
+    /// The person would be in two places at once.
+    DoubleBooked,
+    /// The half day is not, or no longer, the person's.
+    NotHeld,
+    /// It is so already: somebody else has asked for the same.
+    AlreadySo,
 }
 
 impl Refusal {
     /// All refusals, in the order of their discriminants.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 15] = [
         Self::InsufficientUnits,
         Self::NotScheduled,
         Self::Inactive,
@@ -109,11 +123,29 @@ impl Refusal {
         Self::NotFound,
         Self::Declared,
         Self::KeyMismatch,
+        Self::NoSeat,
+        Self::Unsupervised,
+        Self::DutyHours,
+        Self::TooLittleRest,
+        Self::DoubleBooked,
+        Self::NotHeld,
+        Self::AlreadySo,
     ];
 
     /// Whether it depends on what others did, so that contention can bring it about.
     pub fn is_about_capacity(self) -> bool {
-        matches!(self, Self::InsufficientUnits | Self::NotScheduled | Self::Declared)
+        matches!(
+            self,
+            Self::InsufficientUnits
+                | Self::NotScheduled
+                | Self::Declared
+                | Self::NoSeat
+                | Self::Unsupervised
+                | Self::DutyHours
+                | Self::TooLittleRest
+                | Self::DoubleBooked
+                | Self::NotHeld
+        )
     }
 
     /// The words for it.
@@ -127,6 +159,13 @@ impl Refusal {
             Self::NotFound => "not found",
             Self::Declared => "by a rule of the scenario",
             Self::KeyMismatch => "the key is another body's",
+            Self::NoSeat => "no seat left",
+            Self::Unsupervised => "too few would supervise",
+            Self::DutyHours => "against the rules of duty hours",
+            Self::TooLittleRest => "too little rest",
+            Self::DoubleBooked => "in two places at once",
+            Self::NotHeld => "the half day is not theirs",
+            Self::AlreadySo => "it is so already",
         }
     }
 }

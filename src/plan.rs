@@ -12,7 +12,7 @@ use crate::pace::{Arrival, Ramp, Stage, Think, duration_text};
 use crate::pg::load::Protocol;
 use crate::pg::pool::{PoolSettings, Recycle};
 use crate::pg::retry::Retry;
-use crate::scenario::{self, Booking, Evidence, Extent, Keys, Scenario, Sql, Targets};
+use crate::scenario::{self, Booking, Contest, Evidence, Extent, Keys, Scenario, Scheduling, Sql, Targets};
 use crate::strategy::{Hazard, Strategy};
 use crate::threshold::Threshold;
 
@@ -67,6 +67,8 @@ pub struct Plan {
 pub enum Workload {
     /// Book units of authorisations.
     Booking(Booking),
+    /// Change the schedules of residents.
+    Scheduling(Scheduling),
     /// Statements of the user's own.
     Sql(Sql),
 }
@@ -219,9 +221,10 @@ impl Plan {
         let scenario::Load { vus, rate, arrival, backlog, think, .. } = scenario.load;
         let workload = match &scenario.workload {
             scenario::Workload::Booking(booking) => Workload::Booking(booking.clone()),
+            scenario::Workload::Scheduling(scheduling) => Workload::Scheduling(scheduling.clone()),
             scenario::Workload::Sql(sql) => Workload::Sql(sql.clone()),
         };
-        let in_rounds = matches!(&workload, Workload::Booking(Booking { targets: Targets::Rounds, .. }));
+        let in_rounds = scenario.is_in_rounds();
         let (duration, iterations) = match &scenario.load.extent {
             Extent::Constant { duration, iterations } => (*duration, *iterations),
             Extent::Rounds(_) | Extent::Stages(_) => (None, None),
@@ -263,8 +266,21 @@ impl Plan {
     pub fn booking(&self) -> Option<&Booking> {
         match &self.workload {
             Workload::Booking(booking) => Some(booking),
-            Workload::Sql(_) => None,
+            Workload::Scheduling(_) | Workload::Sql(_) => None,
         }
+    }
+
+    /// What is contended for, if schedules are changed.
+    pub fn scheduling(&self) -> Option<&Scheduling> {
+        match &self.workload {
+            Workload::Scheduling(scheduling) => Some(scheduling),
+            Workload::Booking(_) | Workload::Sql(_) => None,
+        }
+    }
+
+    /// Whether every operation leaves a line in a ledger of ours, by which its history can be judged.
+    pub fn keeps_ledger(&self) -> bool {
+        !matches!(self.workload, Workload::Sql(_))
     }
 
     /// What becomes of the keys that requests carry, if they carry any.
@@ -274,15 +290,25 @@ impl Plan {
 
     /// The strategies that have a turn; a workload of the user's own has none.
     pub fn strategies(&self) -> &[Strategy] {
-        self.booking().map_or(&[], |b| &b.strategies)
+        match &self.workload {
+            Workload::Booking(booking) => &booking.strategies,
+            Workload::Scheduling(scheduling) => &scheduling.strategies,
+            Workload::Sql(_) => &[],
+        }
     }
 
     /// Names of the operations, by their numbers.
     pub fn operations(&self) -> Vec<&str> {
         match &self.workload {
             Workload::Booking(booking) => booking.operations.iter().map(|o| &*o.name).collect(),
+            Workload::Scheduling(scheduling) => scheduling.contested().map(Contest::name).collect(),
             Workload::Sql(sql) => sql.operations.iter().map(|o| &*o.name).collect(),
         }
+    }
+
+    /// What operations are done to.
+    pub fn subject(&self) -> &'static str {
+        if self.scheduling().is_some() { "programme" } else { "authorisation" }
     }
 
     /// What exposure is counted in, in the plural.
@@ -316,6 +342,17 @@ impl Plan {
         }
         if self.pool_size == Some(1) {
             return Some("there is no contention with one connection: nobody meets anybody (--pool-size 20)".into());
+        }
+        if let Some(scheduling) = self.scheduling() {
+            let roomy = scheduling.contested().max_by_key(|contest| contest.rooms()[1])?;
+            let [_, most] = roomy.rooms();
+            return (vus <= most).then(|| {
+                format!(
+                    "there is no contention: {vus} VUs want something else each, and in a contest of {} there is room for up to {most} of \
+                     them (raise --vus above {most})",
+                    roomy.name()
+                )
+            });
         }
         let (units, winners) = self.round()?;
         (vus <= winners).then(|| {
@@ -352,6 +389,9 @@ impl Plan {
             2 => "both thresholds were kept".to_owned(),
             n => format!("all {n} thresholds were kept"),
         };
+        if let Some(scheduling) = self.scheduling() {
+            return self.claim_of_schedules(scheduling, kept);
+        }
         let Some(booking) = self.booking() else {
             let rules = match self.claims.len() {
                 0 => String::new(),
@@ -403,6 +443,30 @@ impl Plan {
             false => "no overbooking, no lost update, nothing acknowledged that was lost, nothing done twice",
         };
         format!("{what}, under {pressure}{kept}")
+    }
+}
+
+impl Plan {
+    /// What a pass of schedules would mean. That it was serializable can be said only where nothing but that level kept the rules, and where the
+    /// level below it, which runs as the control, did not.
+    fn claim_of_schedules(&self, scheduling: &Scheduling, kept: String) -> String {
+        let contests: Vec<&str> = scheduling.contested().map(Contest::name).collect();
+        let load = format!("{}, in contests of {}", self.load.words(), contests.join(", "));
+        let kept = if kept.is_empty() { kept } else { format!("; {kept}") };
+        if self.claims.is_empty() {
+            return format!(
+                "the operations were done{kept}, under {load}; integrity was examined, not claimed: nothing shows that it could have failed"
+            );
+        }
+        let what = match (scheduling.hazard(), &scheduling.strategies[..]) {
+            (Hazard::DoubleBooking, _) => "nobody was in two places",
+            (_, [Strategy::Serializable]) if contests != [Contest::Swap.name()] => {
+                "serializable: no write skew, where repeatable read, which is the same without it, has one"
+            }
+            _ => "no write skew and no lost update",
+        };
+        let rules = self.claims.join(", ");
+        format!("{what} (kept: {rules}), under {load}{kept}")
     }
 }
 

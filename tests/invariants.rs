@@ -43,6 +43,11 @@ const CLINIC: &str = "
         FOREIGN KEY (organisation_id, patient_id) REFERENCES patient (organisation_id, id);
     ALTER TABLE authorisation ADD CONSTRAINT authorisation_service_code FOREIGN KEY (service_code_id) REFERENCES service_code (id)";
 
+const CLINIC_TABLES: &str =
+    "('organisation', 'service_code', 'patient', 'practitioner', 'authorisation', 'unit_ledger', 'idempotency_key')";
+const RESIDENCY_TABLES: &str = "('programme', 'person', 'block', 'rotation_template', 'assignment', 'assignment_unguarded', 'call_assignment', \
+    'extra_duty', 'absence', 'schedule_run', 'swap', 'expected_violation', 'planted_row', 'booked_time', 'schedule_ledger')";
+
 /// A database with the clinic in it.
 struct Clinic {
     database: TestDatabase,
@@ -150,13 +155,11 @@ impl Clinic {
             .collect()
     }
 
-    /// The constraints and indexes that the database has on tables of the clinic.
-    async fn constraints(&mut self) -> BTreeSet<String> {
-        let tables =
-            "('organisation', 'service_code', 'patient', 'practitioner', 'authorisation', 'unit_ledger', 'idempotency_key')";
+    /// The constraints and indexes that the database has on some tables.
+    async fn constraints(&mut self, tables: &str) -> BTreeSet<String> {
         let there = format!(
             "SELECT conname FROM pg_constraint c JOIN pg_class r ON r.oid = c.conrelid WHERE r.relnamespace = 'dbstress'::regnamespace \
-             AND r.relname IN {tables} AND c.contype IN ('c', 'f', 'p', 'u') \
+             AND r.relname IN {tables} AND c.contype IN ('c', 'f', 'p', 'u', 'x') \
              UNION SELECT indexname FROM pg_indexes WHERE schemaname = 'dbstress' AND tablename IN {tables}"
         );
         self.session.rows(&there).await.unwrap().into_iter().filter_map(|row| row[0].clone()).collect()
@@ -191,11 +194,11 @@ fn booking(run: i64, vu: i64, n: u32, id: i64, kind: &str, units: i64) -> String
     )
 }
 
-/// The names in the list of INV-E1, of those that the clinic has.
-fn expected_constraints() -> BTreeSet<String> {
+/// The names in the list of INV-E1, of one dataset.
+fn expected_constraints(dataset: &str) -> BTreeSet<String> {
     let query = built_in("E1").query;
     let listed = query.lines().map(|l| l.trim_start().trim_start_matches("VALUES").trim_start()).filter(|l| l.starts_with("('"));
-    listed.filter(|l| l.contains("'clinic'")).map(|l| l.split('\'').nth(3).unwrap().to_owned()).collect()
+    listed.filter(|l| l.contains(&format!("'{dataset}'"))).map(|l| l.split('\'').nth(3).unwrap().to_owned()).collect()
 }
 
 /// A directory with one user's invariant in it.
@@ -270,12 +273,14 @@ async fn a_real_seed_is_clean_and_has_what_the_checks_expect() {
     assert_eq!(clinic.verify(&[]).0, 0);
     let tried = self_test::try_all(&mut clinic.session, &of("clinic"), TIMEOUT).await;
     assert_eq!(self_test::judge(&tried).0, Verdict::Pass, "{tried:?}");
-    let of_the_seed: BTreeSet<String> = constraints::CLINIC.iter().map(|c| c.name.to_owned()).collect();
-    let of_the_migration =
-        ["unit_ledger_pkey", "idempotency_key_pkey", "idempotency_key_state", "authorisation_status", "authorisation_guarded"]
-            .map(str::to_owned);
-    assert_eq!(expected_constraints(), of_the_seed.into_iter().chain(of_the_migration).collect());
-    assert_eq!(clinic.constraints().await, expected_constraints());
+    let of_the_seed = |of: &[constraints::Constraint]| -> BTreeSet<String> { of.iter().map(|c| c.name.to_owned()).collect() };
+    // The keys of both datasets are in every database.
+    for (dataset, tables, seeded) in
+        [("clinic", CLINIC_TABLES, constraints::CLINIC), ("residency", RESIDENCY_TABLES, constraints::RESIDENCY)]
+    {
+        assert_eq!(clinic.constraints(tables).await, expected_constraints(dataset));
+        assert!(of_the_seed(seeded).is_subset(&expected_constraints(dataset)));
+    }
 }
 
 #[tokio::test]
@@ -489,7 +494,7 @@ async fn missing_unvalidated_and_disabled_constraints_are_found() {
     );
     let unknown = faults(c, "UPDATE meta SET dataset = NULL").await;
     assert!(unknown.contains(&"assignment.assignment_person: missing".to_owned()), "of whichever dataset: {unknown:?}");
-    assert_eq!(clinic.constraints().await, expected_constraints());
+    assert_eq!(clinic.constraints(CLINIC_TABLES).await, expected_constraints("clinic"));
     clinic.run(dropped).await;
     assert_eq!(clinic.broken().await, ["constraints-in-place"]);
 }
@@ -820,6 +825,7 @@ fn breach(subject: &str, expected: &str, actual: &str) -> [String; 3] {
 async fn every_check_of_a_schedule_holds_on_clean_data_and_can_fail() {
     let mut ward = Clinic::residency().await;
     let mut invariants = of("residency");
+    // Of the real seed, below.
     invariants.retain(|i| i.name != "constraints-in-place");
     for checked in run_all(&mut ward.session, &invariants, &DEFAULT_SEARCH_PATH, When::Quiesced, TIMEOUT).await {
         assert!(matches!(checked.finding, Finding::Holds { examined } if examined > 0), "{}: {:?}", checked.name, checked.finding);
@@ -1093,4 +1099,35 @@ async fn behind_a_breach_of_the_schedule_are_the_two_that_were_at_work_at_once()
     let (code, out, _) = ward.verify(&["--invariant", "residents-have-a-year"]);
     assert_eq!(code, 3, "{out}");
     assert!(out.contains("ledger rows belong to run 77, which is not recorded here"), "{out}");
+}
+
+#[tokio::test]
+async fn a_real_schedule_is_clean_and_a_supervisor_less_is_named_by_the_half_day() {
+    let database = common::residency(None).await;
+    let mut ward = Clinic { session: database.session().await, database, operations: 0 };
+    ward.run("SET search_path TO dbstress").await;
+    let (code, out, _) = ward.verify(&[]);
+    assert_eq!(code, 0, "{out}");
+    assert!(out.contains("INV-R9") && !out.contains("INV-U1 "), "{out}");
+    let (code, out, err) = ward.verify(&["--self-test"]);
+    assert_eq!(code, 0, "{out}{err}");
+    assert_eq!(out.matches("fired: ").count(), of("residency").len(), "{out}");
+    assert_eq!(ward.verify(&[]).0, 0, "the self-test left something behind");
+    ward.run(
+        "DELETE FROM assignment WHERE role = 'supervising' AND id = (SELECT max(id) FROM assignment WHERE role = 'supervising')",
+    )
+    .await;
+    let (code, out, _) = ward.verify(&["--no-color"]);
+    assert_eq!(code, 1, "{out}");
+    for what in ["VIOLATED", "supervised (INV-R4)", "supervise on 2026-02-01 PM", "no operation on block"] {
+        assert!(out.contains(what), "`{what}` is missing:\n{out}");
+    }
+}
+
+#[tokio::test]
+async fn all_that_is_planted_is_found_and_nothing_else() {
+    let database = common::residency(Some("all")).await;
+    let ward = Clinic { session: database.session().await, database, operations: 0 };
+    let (code, out, _) = ward.verify(&[]);
+    assert_eq!(code, 0, "{out}");
 }

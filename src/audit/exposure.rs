@@ -1,17 +1,21 @@
 //! Did operations really meet on the server?
 //!
-//! Two signs count, and both are the server's; overlap seen by clients may be nothing but a queue in front of a pool.
+//! Three signs count, and all are the server's; overlap seen by clients may be nothing but a queue in front of a pool.
 //!
-//! * A *contested handover*: of two consecutive versions of a row, the later transaction had begun before the earlier one wrote its line.
+//! * A *contested handover*: of two consecutive versions of a row, or of two consecutive lines of a schedule, the later transaction had begun
+//!   before the earlier one wrote its line.
 //!   Strategies that wait for each other show this.
 //! * A *conflict*: an attempt that the server turned down because of a concurrent transaction (40001, 40P01, 55P03, a version that moved on).
 //!   Strategies that abort show this, and hardly ever the other: whoever overlapped has aborted, and won later, alone.
+//! * *Overtaken*: a transaction that was refused had begun, as the server stamped it, before a line was written that it lost to. Where there is
+//!   room for one, nobody else leaves a line; of schedules the refused are asked for their stamp.
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Audit, Expectation, Subject};
+use crate::outcome::OutcomeClass;
 
 /// Contention that the server saw.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -22,6 +26,9 @@ pub struct Exposure {
     pub contested: u64,
     /// Attempts turned down because of a concurrent transaction.
     pub conflicts: u64,
+    /// Refused transactions that had begun before somebody wrote what they lost to; asked of schedules alone.
+    #[serde(default)]
+    pub overtaken: u64,
     /// Independent blocks examined: a round; an authorisation in one second.
     pub blocks: u64,
     /// Those of them with at least one contested handover or conflict.
@@ -47,6 +54,7 @@ pub(super) fn measure(audit: &mut Audit, expectation: &Expectation, subject: &Su
     let mut blocks = BTreeSet::new();
     let mut contested = BTreeSet::new();
     let mut finished = std::collections::HashMap::new();
+    let last_wrote = subject.ledger.iter().map(|entry| entry.wrote).max().unwrap_or_default();
     for record in &subject.records {
         let block = block(record.finished);
         blocks.insert(block);
@@ -55,10 +63,14 @@ pub(super) fn measure(audit: &mut Audit, expectation: &Expectation, subject: &Su
         if record.conflicts > 0 {
             contested.insert(block);
         }
+        if record.began > 0 && record.began < last_wrote && record.outcome.class() == OutcomeClass::Refused {
+            audit.exposure.overtaken += 1;
+            contested.insert(block);
+        }
     }
     for pair in subject.ledger.windows(2) {
         let [earlier, later] = pair else { continue };
-        if later.applied.version != earlier.applied.version + 1 {
+        if !expectation.is_of_schedules && later.applied.version != earlier.applied.version + 1 {
             continue;
         }
         audit.exposure.handovers += 1;

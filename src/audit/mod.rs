@@ -1,6 +1,6 @@
 //! Does what the clients saw agree with what the database holds?
 //!
-//! Pure: one authorisation at a time, from three witnesses that do not share code: the history (what clients sent and read), the ledger
+//! Pure: one authorisation, or one programme of a schedule, at a time, from three witnesses that do not share code: the history (what clients sent and read), the ledger
 //! (what each transaction wrote about itself) and the row as it ended. The rules are explained in docs/METHOD.md.
 
 mod counters;
@@ -11,6 +11,7 @@ mod reconcile;
 mod recovery;
 mod refusals;
 mod replay;
+mod skew;
 #[cfg(test)]
 mod tests;
 mod truth;
@@ -28,6 +29,7 @@ pub use keys::Lifetimes;
 pub use lost::{Lost, Outage};
 pub use reconcile::Classes;
 pub use recovery::Recovery;
+pub use skew::{Line, Skew, skewed};
 pub use truth::{Truth, Truths};
 
 /// One line of the ledger.
@@ -54,11 +56,13 @@ pub struct Entry {
 /// Everything that is known about one authorisation of a run.
 #[derive(Debug, Clone)]
 pub struct Subject {
-    /// Which.
+    /// Which; of a schedule, the programme.
     pub authorisation: i64,
     /// The run that it was made for.
     pub run: i32,
-    /// The row as it ended.
+    /// What is contended for there; empty where that is the same everywhere.
+    pub contest: String,
+    /// The row as it ended. Of a programme: in `total` the room that there was.
     pub last: Applied,
     /// Its lines in the ledger, in any order.
     pub ledger: Vec<Entry>,
@@ -136,12 +140,24 @@ impl Breach {
 pub struct Finding {
     /// What kind.
     pub breach: Breach,
-    /// On which authorisation.
+    /// On which authorisation, or in which programme.
     pub authorisation: i64,
     /// Which operations, as `run.vu.n`.
     pub operations: Vec<String>,
     /// What was expected and what was there.
     pub detail: String,
+    /// Two of the operations that overlapped, each right without the other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skew: Option<Skew>,
+}
+
+/// What became of the rounds of one contest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contested {
+    /// Rounds judged by their winners.
+    pub rounds: u64,
+    /// Those with more winners than room.
+    pub broken: u64,
 }
 
 /// How many findings of a kind are kept in full; all are counted.
@@ -164,6 +180,9 @@ pub struct Audit {
     pub rounds: u64,
     /// Rounds with room left over because attempts ran out: goodput lost, not integrity.
     pub rounds_short: u64,
+    /// The same by contest, where there are several.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub contests: BTreeMap<String, Contested>,
     /// Refusals judged by the versions in force.
     pub refusals_judged: u64,
     /// Keys examined: in rounds of requests with keys an authorisation stands for one.
@@ -196,6 +215,8 @@ pub struct Expectation {
     pub contest_units: Option<i32>,
     /// How many VUs take part in a round.
     pub vus: u32,
+    /// Schedules are changed: a change writes rows of its own and is judged by who won and by the rules, and nothing has versions to replay.
+    pub is_of_schedules: bool,
     /// How long keys live; `None` = requests carry none.
     pub lifetimes: Option<Lifetimes>,
     /// Operations issued, by VU.
@@ -214,7 +235,9 @@ impl Audit {
         let fences = subject.ledger.partition_point(|e| e.kind.is_some());
         let fenced = subject.ledger.split_off(fences);
         let verdicts = reconcile::reconcile(self, expectation, &subject, &fenced);
-        replay::replay(self, &subject);
+        if !expectation.is_of_schedules {
+            replay::replay(self, &subject);
+        }
         exposure::measure(self, expectation, &subject);
         if let Some(lifetimes) = expectation.lifetimes {
             keys::judge(self, lifetimes, &subject);
@@ -223,6 +246,10 @@ impl Audit {
             // Lost versions are reused, and refusals that were right look wrong: those rules have no ground to stand on here.
             self.skipped += 1;
             lost::measure(self, expectation, &subject);
+            return;
+        }
+        if expectation.is_of_schedules {
+            winners::judge(self, expectation, &subject, &verdicts);
             return;
         }
         replay::real_time_order(self, &subject, &verdicts);
@@ -248,7 +275,7 @@ impl Audit {
         *self.breaches.entry(breach).or_default() += 1;
         if self.findings.iter().filter(|f| f.breach == breach).count() < KEPT {
             let operations = operations.into_iter().map(|op| op.to_string()).collect();
-            self.findings.push(Finding { breach, authorisation, operations, detail });
+            self.findings.push(Finding { breach, authorisation, operations, detail, skew: None });
         }
     }
 }

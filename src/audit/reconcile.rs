@@ -68,6 +68,11 @@ impl Verdicts {
     }
 }
 
+/// The version that an effect made, with a word before it; nothing of what has none.
+fn at_version(entry: &Entry, word: &str) -> String {
+    if entry.applied.version == 0 { String::new() } else { format!("{word} version {}", entry.applied.version) }
+}
+
 pub(super) fn reconcile(audit: &mut Audit, expectation: &Expectation, subject: &Subject, fences: &[Entry]) -> Verdicts {
     let mut verdicts = Verdicts::default();
     let mut effects: HashMap<OpId, Vec<&Entry>> = HashMap::with_capacity(subject.ledger.len());
@@ -80,8 +85,7 @@ pub(super) fn reconcile(audit: &mut Audit, expectation: &Expectation, subject: &
         let present = effects.remove(&op).unwrap_or_default();
         if present.len() > 1 {
             audit.classes.duplicated += 1;
-            let attempts: Vec<_> =
-                present.iter().map(|e| format!("attempt {} at version {}", e.attempt, e.applied.version)).collect();
+            let attempts: Vec<_> = present.iter().map(|e| format!("attempt {}{}", e.attempt, at_version(e, " at"))).collect();
             audit.find(Breach::Duplicated, id, [op], format!("expected one effect, found {}", attempts.join(", ")));
         }
         let entry = present.first();
@@ -97,7 +101,10 @@ pub(super) fn reconcile(audit: &mut Audit, expectation: &Expectation, subject: &
             (Outcome::Committed, None) => {
                 classes.acknowledged_lost += 1;
                 verdicts.acknowledged_lost = true;
-                let detail = format!("acknowledged as version {}, no ledger line", record.applied.version);
+                let detail = match record.applied.version {
+                    0 => "acknowledged, no ledger line".to_owned(),
+                    version => format!("acknowledged as version {version}, no ledger line"),
+                };
                 audit.find(Breach::AcknowledgedLost, id, [op], detail);
             }
             // Whose effect it was is not what the client asked; whether it was told that effect is judged by key.
@@ -111,13 +118,13 @@ pub(super) fn reconcile(audit: &mut Audit, expectation: &Expectation, subject: &
             }
             (Outcome::Refused(refusal), Some(entry)) => {
                 classes.refused_present += 1;
-                let detail = format!("refused ({}), yet applied as version {}", refusal.words(), entry.applied.version);
+                let detail = format!("refused ({}), yet applied{}", refusal.words(), at_version(entry, " as"));
                 audit.find(Breach::RefusedPresent, id, [op], detail);
             }
             (Outcome::Aborted(_), None) => classes.aborted += 1,
             (Outcome::Aborted(abort), Some(entry)) => {
                 classes.aborted_present += 1;
-                let detail = format!("given up ({}), yet applied as version {}", abort.words(), entry.applied.version);
+                let detail = format!("given up ({}), yet applied{}", abort.words(), at_version(entry, " as"));
                 audit.find(Breach::AbortedPresent, id, [op], detail);
             }
             (Outcome::Unknown, Some(_)) => {
@@ -153,7 +160,10 @@ pub(super) fn reconcile(audit: &mut Audit, expectation: &Expectation, subject: &
         let issued = expectation.issued.get(&op.vu()).copied().unwrap_or(0);
         if op.n() >= issued || op.run() != subject.run {
             audit.classes.phantom += 1;
-            let detail = format!("version {} belongs to no operation that was issued", entries[0].applied.version);
+            let detail = match entries[0].applied.version {
+                0 => "a ledger line belongs to no operation that was issued".to_owned(),
+                version => format!("version {version} belongs to no operation that was issued"),
+            };
             audit.find(Breach::Phantom, id, [op], detail);
         } else {
             audit.incomplete(format!("operation {op} is in the ledger, was issued, and is missing from the history"));

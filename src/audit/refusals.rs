@@ -80,7 +80,16 @@ fn had_room(state: Applied, refusal: Refusal, units: i32) -> bool {
         Refusal::Inactive => state.used != state.total,
         // Rows of a run exist, and outlast it by the clock of the domain.
         Refusal::Expired | Refusal::NotFound => true,
-        // What a scenario declares is its own business.
-        Refusal::WrongOrganisation | Refusal::KeyMismatch | Refusal::Declared => false,
+        // What a scenario declares is its own business; whether a schedule had room is seen by who won.
+        Refusal::WrongOrganisation
+        | Refusal::KeyMismatch
+        | Refusal::Declared
+        | Refusal::NoSeat
+        | Refusal::Unsupervised
+        | Refusal::DutyHours
+        | Refusal::TooLittleRest
+        | Refusal::DoubleBooked
+        | Refusal::NotHeld
+        | Refusal::AlreadySo => false,
     }
 }

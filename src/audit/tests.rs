@@ -27,6 +27,7 @@ fn round() -> (Expectation, Subject) {
         commit_sent,
         finished,
         applied,
+        began: 0,
     };
     let refused = Outcome::Refused(Refusal::InsufficientUnits);
     let records = vec![
@@ -48,7 +49,7 @@ fn round() -> (Expectation, Subject) {
     let ledger = vec![entry(1, 2), entry(0, 1)];
     let expectation =
         Expectation { contest_units: Some(20), vus: 4, issued: (0..4).map(|vu| (vu, 1)).collect(), ..Expectation::default() };
-    (expectation, Subject { authorisation: AUTHORISATION, run: RUN, last: applied(2), ledger, records })
+    (expectation, Subject { authorisation: AUTHORISATION, run: RUN, contest: String::new(), last: applied(2), ledger, records })
 }
 
 fn examine(change: impl FnOnce(&mut Expectation, &mut Subject)) -> Audit {
@@ -70,7 +71,7 @@ fn a_right_round_has_no_finding_and_every_operation_its_class() {
     assert!(audit.incomplete.is_empty());
     assert_eq!((audit.rounds, audit.versions, audit.refusals_judged), (1, 2, 2));
     assert_eq!(audit.classes, Classes { acknowledged_present: 2, refused: 2, ..Classes::default() });
-    let exposure = Exposure { handovers: 1, contested: 1, conflicts: 0, blocks: 1, contested_blocks: 1 };
+    let exposure = Exposure { handovers: 1, contested: 1, conflicts: 0, overtaken: 0, blocks: 1, contested_blocks: 1 };
     assert_eq!(audit.exposure, exposure);
     assert_eq!(audit.exposure.bound(), Some(3.0));
 }
@@ -78,7 +79,7 @@ fn a_right_round_has_no_finding_and_every_operation_its_class() {
 #[test]
 fn a_handover_is_contested_only_if_the_server_saw_both_at_once() {
     let audit = examine(|_, s| s.ledger[0].began = 101);
-    assert_eq!(audit.exposure, Exposure { handovers: 1, contested: 0, conflicts: 0, blocks: 1, contested_blocks: 0 });
+    assert_eq!(audit.exposure, Exposure { handovers: 1, contested: 0, blocks: 1, ..Exposure::default() });
     assert_eq!(audit.exposure.bound(), None, "50 clients that never met have shown nothing");
 }
 
@@ -88,7 +89,7 @@ fn an_attempt_that_the_server_turned_down_is_contention_too() {
         s.ledger[0].began = 101;
         s.records[1].conflicts = 3;
     });
-    assert_eq!(audit.exposure, Exposure { handovers: 1, contested: 0, conflicts: 3, blocks: 1, contested_blocks: 1 });
+    assert_eq!(audit.exposure, Exposure { handovers: 1, conflicts: 3, blocks: 1, contested_blocks: 1, ..Exposure::default() });
 }
 
 #[test]
@@ -505,4 +506,90 @@ fn an_answer_without_any_effect_is_lost() {
 fn a_mismatch_needs_an_effect_of_another_body() {
     let audit = examine_key(|s| s.records[3].units = 20);
     assert_eq!(kinds(&audit), [Breach::UnjustifiedRefusal]);
+}
+
+/// A contest with room for one, which the first of three wins; the second wanted something else, the third the same.
+fn contest() -> (Expectation, Subject) {
+    let (expectation, mut subject) = round();
+    subject.contest = "rest".into();
+    subject.last = Applied { total: 1, ..Applied::default() };
+    subject.records.truncate(3);
+    subject.ledger.retain(|entry| entry.op.vu() == 0);
+    for record in &mut subject.records {
+        (record.kind, record.units, record.applied, record.began) = (OperationKind::Call, 1, Applied::default(), 50);
+    }
+    for entry in &mut subject.ledger {
+        (entry.kind, entry.units, entry.applied) = (Some(OperationKind::Call), 1, Applied::default());
+    }
+    subject.records[1].outcome = Outcome::Refused(Refusal::TooLittleRest);
+    subject.records[2].outcome = Outcome::Refused(Refusal::AlreadySo);
+    (Expectation { contest_units: Some(1), vus: 3, is_of_schedules: true, ..expectation }, subject)
+}
+
+fn contested(change: impl FnOnce(&mut Expectation, &mut Subject)) -> Audit {
+    let (mut expectation, mut subject) = contest();
+    change(&mut expectation, &mut subject);
+    let mut audit = Audit::default();
+    audit.examine(&expectation, subject);
+    audit
+}
+
+/// Lets the second win too.
+fn second_wins(subject: &mut Subject) {
+    subject.records[1].outcome = Outcome::Committed;
+    let entry = Entry { op: OpId::new(RUN, 1, 0), began: 90, wrote: 120, ..subject.ledger[0] };
+    subject.ledger.push(entry);
+}
+
+#[test]
+fn a_contest_of_schedules_is_judged_by_its_winners_and_has_no_versions() {
+    let audit = contested(|_, _| {});
+    assert_eq!(kinds(&audit), [], "{:?}", audit.findings);
+    assert_eq!((audit.rounds, audit.versions, audit.refusals_judged), (1, 0, 0));
+    assert_eq!(audit.contests["rest"], Contested { rounds: 1, broken: 0 });
+    assert_eq!(audit.classes, Classes { acknowledged_present: 1, refused: 2, ..Classes::default() });
+
+    let audit = contested(|_, subject| second_wins(subject));
+    assert_eq!(kinds(&audit), [Breach::TooManyWinners]);
+    assert_eq!(audit.contests["rest"], Contested { rounds: 1, broken: 1 });
+    let finding = &audit.findings[0];
+    assert_eq!((finding.authorisation, &finding.operations[..]), (AUTHORISATION, &["3.0.0".to_owned(), "3.1.0".to_owned()][..]));
+    assert!(finding.detail.contains("rest with room for 1"), "{}", finding.detail);
+
+    let lost = contested(|_, subject| subject.ledger.clear());
+    assert_eq!(kinds(&lost), [Breach::AcknowledgedLost]);
+}
+
+#[test]
+fn who_is_told_that_it_is_so_already_says_nothing_of_the_room() {
+    let given_up = |change: fn(&mut Subject)| {
+        contested(|_, subject| {
+            subject.last.total = 2;
+            subject.records[1].outcome = Outcome::Aborted(Abort::Deadline);
+            change(subject);
+        })
+    };
+    let audit = given_up(|_| {});
+    assert_eq!((kinds(&audit), audit.rounds_short), (vec![], 1), "{:?}", audit.findings);
+    let audit = given_up(|subject| subject.records[2].outcome = Outcome::Refused(Refusal::TooLittleRest));
+    assert_eq!(kinds(&audit), [Breach::UnjustifiedRefusal]);
+}
+
+#[test]
+fn who_was_refused_met_the_winner_if_the_server_saw_them_at_once() {
+    // The line was written at 100.
+    let exposure = contested(|_, _| {}).exposure;
+    assert_eq!((exposure.overtaken, exposure.handovers, exposure.contested_blocks), (2, 0, 1));
+    let later = contested(|_, subject| subject.records.iter_mut().for_each(|record| record.began = 100)).exposure;
+    assert_eq!((later.overtaken, later.contested_blocks), (0, 0));
+    let unknown = contested(|_, subject| subject.records.iter_mut().for_each(|record| record.began = 0)).exposure;
+    assert_eq!((unknown.overtaken, unknown.contested_blocks), (0, 0), "the server was not asked");
+
+    let both = contested(|_, subject| second_wins(subject)).exposure;
+    assert_eq!((both.handovers, both.contested), (1, 1));
+    let apart = contested(|_, subject| {
+        second_wins(subject);
+        subject.ledger[1].began = 100;
+    });
+    assert_eq!((apart.exposure.handovers, apart.exposure.contested), (1, 0));
 }

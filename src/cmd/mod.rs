@@ -199,6 +199,15 @@ pub enum Command {
     /// Everybody asks with the same idempotency key, some of them more than once: it is done once
     #[command(after_help = "Example:\n  dbstress idempotency --vus 100 --strategy for-update --duration 10s")]
     Idempotency(Box<run::BuiltIn>),
+    /// Everybody changes the same schedule of residents: each change is legal, all of them together are not
+    ///
+    /// A write skew: nobody writes what anybody else writes, so that neither a row lock nor a snapshot keeps them apart. Needs
+    /// `dbstress seed --dataset residency`.
+    #[command(after_help = run::scheduling_help())]
+    Scheduling(Box<run::BuiltIn>),
+    /// Everybody wants the same resident's Saturday, for call or for a clinic: can a constraint keep a person from being in two places?
+    #[command(after_help = "Example:\n  dbstress double-booking --strategy all --duration 5s")]
+    DoubleBooking(Box<run::BuiltIn>),
     /// Run every scenario tagged `suite`, one after the other: only all of them together say GO
     #[command(after_help = "Example:\n  dbstress suite mine.toml --tag commit=1a2b3c --summary-export suite.json")]
     Suite(Box<suite::Args>),
@@ -293,6 +302,8 @@ impl Cli {
             Command::FlashSale(args) => block_on(run::built_in("flash-sale", &args.common, matches, global, screen)),
             Command::DatabaseStress(args) => block_on(run::built_in("database-stress", &args.common, matches, global, screen)),
             Command::Idempotency(args) => block_on(run::built_in("idempotency", &args.common, matches, global, screen)),
+            Command::Scheduling(args) => block_on(run::built_in("scheduling", &args.common, matches, global, screen)),
+            Command::DoubleBooking(args) => block_on(run::built_in("double-booking", &args.common, matches, global, screen)),
             Command::Suite(args) => block_on(suite::run(&args, matches, global, screen)),
             Command::Capacity(args) => block_on(capacity::run(&args, matches, global, screen)),
             Command::Verify(args) => {

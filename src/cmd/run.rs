@@ -19,7 +19,7 @@ use crate::report::screen::Screen;
 use crate::report::text::grouped;
 use crate::run::{self, Event, Request};
 use crate::scenario::Scenario;
-use crate::strategy::{Claim, Strategy};
+use crate::strategy::{Claim, Hazard, Strategy};
 use crate::verdict::Exit;
 use crate::{Error, Result};
 
@@ -88,14 +88,22 @@ pub struct Args {
 }
 
 fn strategies_help() -> String {
-    let line = |s: &Strategy| {
-        let mark = if s.claim(HAZARD) == Claim::Unsafe { " (unsafe)" } else { "" };
-        format!("  {:<18} {}{mark}", s.name(), s.summary())
+    format!("{}\n\nExample:\n  dbstress contention --strategy all --vus 20 --duration 10s", strategies(HAZARD))
+}
+
+/// What `scheduling --help` ends with.
+pub fn scheduling_help() -> String {
+    format!("{}\n\nExample:\n  dbstress scheduling --strategy all --duration 10s", strategies(Hazard::WriteSkew))
+}
+
+/// The strategies that can be tried where `hazard` can happen.
+fn strategies(hazard: Hazard) -> String {
+    let line = |s: Strategy| {
+        let mark = if s.claim(hazard) == Claim::Unsafe { " (unsafe)" } else { "" };
+        format!("  {:<20} {}{mark}", s.name(), s.summary())
     };
-    format!(
-        "Strategies:\n{}\n\nExample:\n  dbstress contention --strategy all --vus 20 --duration 10s",
-        Strategy::ALL.iter().map(line).collect::<Vec<_>>().join("\n")
-    )
+    let usable = Strategy::ALL.into_iter().filter(|s| s.inexpressible(hazard).is_none());
+    format!("Strategies:\n{}", usable.map(line).collect::<Vec<_>>().join("\n"))
 }
 
 /// A scenario with everything that was typed laid over it, ready to be run.

@@ -20,7 +20,8 @@ use crate::pg::load::Protocol;
 use crate::pg::pool::Recycle;
 use crate::pg::retry::Backoff;
 use crate::probe;
-use crate::scenario::{Evidence, Extent, Load, Mistake, Origin, Scenario, Source, Targets, Workload, strategies, together};
+use crate::scenario::{Evidence, Extent, Load, Mistake, Origin, Scenario, Source, Workload, strategies, together};
+use crate::strategy::{Hazard, Strategy};
 use crate::threshold::Threshold;
 use crate::{Error, Result};
 
@@ -207,7 +208,7 @@ impl Settings {
     /// Usage, with the flag or the variable: what does not apply to the scenario, what contradicts, what cannot be run.
     pub fn lay_over(&self, scenario: &mut Scenario, matches: &ArgMatches) -> Result<Vec<Origin>> {
         let mut over = Over { settings: self, matches, changed: BTreeMap::new(), mistakes: Vec::new() };
-        let in_rounds = scenario.booking().is_some_and(|b| b.targets == Targets::Rounds);
+        let in_rounds = scenario.is_in_rounds();
         over.shape(&mut scenario.load, in_rounds);
         over.load(&mut scenario.load);
         over.workload(scenario);
@@ -424,26 +425,43 @@ impl Over<'_> {
 
     fn workload(&mut self, scenario: &mut Scenario) {
         let settings = self.settings;
-        let Workload::Booking(booking) = &mut scenario.workload else {
-            let message = format!("it is about bookings, and the scenario `{}` runs SQL of its own", scenario.name);
-            for id in ["strategy", "units", "total", "hold", "bug", "rounds"] {
-                self.wrong(id, &message, "leave it out, or change the scenario's file");
+        let cure = "leave it out, or change the scenario's file";
+        let booking = match &mut scenario.workload {
+            Workload::Booking(booking) => booking,
+            Workload::Scheduling(scheduling) => {
+                let message = format!("it is about bookings, and the scenario `{}` changes schedules", scenario.name);
+                for id in ["units", "total", "bug"] {
+                    self.wrong(id, &message, cure);
+                }
+                let hazard = scheduling.hazard();
+                self.strategies(hazard, &mut scheduling.strategies);
+                self.put("hold", "scheduling.hold", settings.hold.as_ref(), &mut scheduling.hold);
+                return;
             }
-            return;
+            Workload::Sql(_) => {
+                let message = format!("it is about bookings, and the scenario `{}` runs SQL of its own", scenario.name);
+                for id in ["strategy", "units", "total", "hold", "bug", "rounds"] {
+                    self.wrong(id, &message, cure);
+                }
+                return;
+            }
         };
-        if let Some(source) = self.source("strategy") {
-            let (strategies, unknown) =
-                strategies(settings.strategy.iter().map(|name| name.trim()).filter(|name| !name.is_empty()));
-            booking.strategies = strategies;
-            self.mistakes.extend(unknown.into_iter().map(|(_, error)| (spelled("strategy", source), error)));
-            self.changed("strategy", "strategy");
-        }
+        self.strategies(Hazard::LostUpdate, &mut booking.strategies);
         for (n, operation) in booking.operations.iter_mut().enumerate().filter(|(_, o)| o.kind != OperationKind::Browse) {
             self.put("units", &format!("operation.{n}.units"), settings.units.as_ref(), &mut operation.units);
         }
         self.put("total", "booking.total", settings.total.as_ref(), &mut booking.total);
         self.put("hold", "booking.hold", settings.hold.as_ref(), &mut booking.hold);
         self.put("bug", "booking.bug", Some(&settings.bug), &mut booking.bug);
+    }
+
+    fn strategies(&mut self, hazard: Hazard, into: &mut Vec<Strategy>) {
+        let Some(source) = self.source("strategy") else { return };
+        let names = self.settings.strategy.iter().map(|name| name.trim()).filter(|name| !name.is_empty());
+        let (strategies, unknown) = strategies(names, hazard);
+        *into = strategies;
+        self.mistakes.extend(unknown.into_iter().map(|(_, error)| (spelled("strategy", source), error)));
+        self.changed("strategy", "strategy");
     }
 
     fn probes(&mut self, evidence: &mut Evidence) {

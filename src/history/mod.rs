@@ -30,11 +30,32 @@ pub enum OperationKind {
     Browse,
     /// Whatever statements of the user's own do; there is no ledger of it.
     Own,
+    /// Put somebody down for a half day.
+    Assign,
+    /// Take somebody off a half day.
+    Cancel,
+    /// Put somebody down for call.
+    Call,
+    /// Two people exchange half days.
+    Swap,
+    /// Somebody takes over a half day.
+    Absorb,
 }
 
 impl OperationKind {
     /// All kinds, in the order of their discriminants.
-    pub const ALL: [Self; 5] = [Self::Reserve, Self::Release, Self::Consume, Self::Browse, Self::Own];
+    pub const ALL: [Self; 10] = [
+        Self::Reserve,
+        Self::Release,
+        Self::Consume,
+        Self::Browse,
+        Self::Own,
+        Self::Assign,
+        Self::Cancel,
+        Self::Call,
+        Self::Swap,
+        Self::Absorb,
+    ];
 
     /// The word for it, as in the ledger.
     pub fn word(self) -> &'static str {
@@ -44,6 +65,11 @@ impl OperationKind {
             Self::Consume => "consume",
             Self::Browse => "browse",
             Self::Own => "own",
+            Self::Assign => "assign",
+            Self::Cancel => "cancel",
+            Self::Call => "call",
+            Self::Swap => "swap",
+            Self::Absorb => "absorb",
         }
     }
 
@@ -58,7 +84,7 @@ impl OperationKind {
             Self::Reserve => (0, units),
             Self::Release => (0, -units),
             Self::Consume => (units, -units),
-            Self::Browse | Self::Own => (0, 0),
+            Self::Browse | Self::Own | Self::Assign | Self::Cancel | Self::Call | Self::Swap | Self::Absorb => (0, 0),
         }
     }
 }
@@ -199,6 +225,8 @@ pub struct Record {
     pub finished: u64,
     /// What the operation returned; all zero unless it committed or was replayed.
     pub applied: Applied,
+    /// When the transaction of its last attempt began, microseconds of the server's clock; 0 where the server was not asked.
+    pub began: i64,
 }
 
 /// One entry of a history.
@@ -211,8 +239,8 @@ pub enum Event {
 }
 
 /// Bytes of a record on disk.
-pub const RECORD_BYTES: usize = 80;
-const MAGIC: &[u8; 8] = b"dbsthis1";
+pub const RECORD_BYTES: usize = 88;
+const MAGIC: &[u8; 8] = b"dbsthis2";
 const FOOTER: &[u8; 8] = b"dbstend1";
 
 impl Record {
@@ -241,6 +269,7 @@ impl Record {
         put(&self.attempts.to_le_bytes());
         let asking = self.asking.map_or(0, |asking| asking as u8 + 1);
         put(&[class, reason, self.kind as u8 | asking << 4 | u8::from(self.is_attack) << 7, self.conflicts]);
+        put(&self.began.to_le_bytes());
         bytes
     }
 
@@ -268,13 +297,13 @@ impl Record {
             attempts: short(74),
             outcome: Outcome::decode([bytes[76], bytes[77]])?,
             kind: *OperationKind::ALL.get(usize::from(bytes[78] & 0x0F))?,
-            // Histories from before there were keys have 0 there.
             asking: match bytes[78] >> 4 & 0x07 {
                 0 => None,
                 n => Some(*Asking::ALL.get(usize::from(n) - 1)?),
             },
             is_attack: bytes[78] & 0x80 != 0,
             conflicts: bytes[79],
+            began: long(80) as i64,
         })
     }
 }
@@ -458,6 +487,7 @@ mod tests {
             commit_sent: 4,
             finished: 5,
             applied: Applied { version: 4_000_000_000, total: 50, used: -1, scheduled: 60 },
+            began: i64::MIN + i64::from(n),
         }
     }
 

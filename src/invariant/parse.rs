@@ -183,7 +183,7 @@ mod tests {
             (GOOD.replace("always", "sometimes"), "unknown `when`: `sometimes`", 3),
             (GOOD.replace("-- examines", "-- examine"), "did you mean `examines`", 4),
             (GOOD.replace("-- dataset: clinic", "-- when: always"), "given twice", 3),
-            (GOOD.replace("-- dataset: clinic", "-- subject: person"), "unknown `subject`", 2),
+            (GOOD.replace("-- dataset: clinic", "-- subject: patient"), "unknown `subject`", 2),
             (GOOD.replace("-- dataset: clinic", "-- clinic"), "is not `key: value`", 2),
             (GOOD.split("SELECT 1").next().unwrap().to_owned(), "no query", 11),
             (GOOD.replace("-- Title of it.\n-- More prose: with a colon.\n", ""), "no title", 9),

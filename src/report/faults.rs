@@ -82,7 +82,7 @@ fn budget(turn: &TurnRecord) -> String {
 pub fn classes(record: &RunRecord, width: u16, colour: bool) -> String {
     let is_worth_it = |turn: &&TurnRecord| !turn.faults.is_empty() || turn.counts.of(OutcomeClass::Unknown) > 0;
     let turns: Vec<&TurnRecord> = record.turns.iter().filter(is_worth_it).collect();
-    if turns.is_empty() || record.plan.booking().is_none() {
+    if turns.is_empty() || !record.plan.keeps_ledger() {
         return String::new();
     }
     let tables = turns.chunks(SIDE_BY_SIDE).map(|turns| {

@@ -10,6 +10,7 @@ pub mod faults;
 pub mod pool;
 pub mod progress;
 pub mod run;
+mod schedules;
 pub mod screen;
 pub mod storm;
 pub mod suite;

@@ -5,6 +5,7 @@ use comfy_table::{Cell, CellAlignment, Color};
 use super::connections::connections;
 use super::contention::contention;
 use super::faults::{classes, faults};
+use super::schedules::{contests, skews};
 use super::text::{Paint, finish, grid, grouped, mark, shorten, wrap};
 use super::timeline::timeline;
 use crate::audit::Lost;
@@ -38,7 +39,7 @@ pub fn results(record: &RunRecord, width: u16, colour: bool) -> String {
     let mut parts = Vec::new();
     if !record.turns.is_empty() {
         parts.push(heading(record, width));
-        parts.push(if record.plan.booking().is_none() {
+        parts.push(if !record.plan.keeps_ledger() {
             let (load, end) = ([OWN_NAME, &LOAD[1..]].concat(), [OWN_NAME, OWN].concat());
             if width >= WIDE {
                 table(record, width, colour, &[&load[..], OWN].concat())
@@ -57,6 +58,8 @@ pub fn results(record: &RunRecord, width: u16, colour: bool) -> String {
             }
         });
         for section in [
+            skews(record, width),
+            contests(record, width, colour),
             operations(record, width, colour),
             keys(record, width),
             pace(record, width),
@@ -393,16 +396,17 @@ fn errors(record: &RunRecord, width: u16) -> String {
 
 fn findings(record: &RunRecord, width: u16) -> String {
     let mut parts = Vec::new();
+    let subject = record.plan.subject();
     for turn in &record.turns {
         // Rows of the user's own: no audit names operations, the rules name rows.
-        if record.plan.booking().is_none() {
+        if !record.plan.keeps_ledger() {
             parts.extend(turn.invariants.iter().filter_map(|checked| rows(checked, width)));
         }
     }
     for turn in record.turns.iter().filter(|t| t.audit.is_violated()) {
         let total: u64 = turn.audit.breaches.values().sum();
         let mut lines = vec![format!("what {} broke: {} findings", turn.name, grouped(total))];
-        lines.extend(turn.audit.lost.as_ref().map(|lost| wrap(&lost_in_words(lost), width, "  ")));
+        lines.extend(turn.audit.lost.as_ref().map(|lost| wrap(&lost_in_words(lost, subject), width, "  ")));
         let mut shown = Vec::new();
         for finding in &turn.audit.findings {
             // A few of each kind: the first kind alone would hide what followed from it.
@@ -411,8 +415,9 @@ fn findings(record: &RunRecord, width: u16) -> String {
             }
             shown.push(finding.breach);
             let line = format!(
-                "{} on authorisation {} by {}: {}",
+                "{} {} {subject} {} by {}: {}",
                 finding.breach.words(),
+                if record.plan.scheduling().is_some() { "in" } else { "on" },
                 finding.authorisation,
                 shorten(&finding.operations.join(", "), 60),
                 finding.detail
@@ -436,10 +441,10 @@ fn findings(record: &RunRecord, width: u16) -> String {
 }
 
 /// How much was lost of what was acknowledged, from when, and whether it was the end of each history.
-fn lost_in_words(lost: &Lost) -> String {
+fn lost_in_words(lost: &Lost, subject: &str) -> String {
     let of = |n: u64, noun: &str| format!("{} {noun}{}", grouped(n), if n == 1 { "" } else { "s" });
     let mut said =
-        format!("{} lost, of {}", of(lost.operations, "acknowledged operation"), of(lost.authorisations, "authorisation"));
+        format!("{} lost, of {}", of(lost.operations, "acknowledged operation"), of(lost.authorisations, subject));
     if lost.unexplained < lost.operations {
         said += &format!("; from the last {} ms before the server went down", milliseconds(lost.span_ms));
     }
@@ -447,7 +452,7 @@ fn lost_in_words(lost: &Lost) -> String {
         said += &format!("; {} of them without any crash", grouped(lost.unexplained));
     }
     match lost.survivors {
-        0 => said + "; of each authorisation exactly the last ones",
+        0 => format!("{said}; of each {subject} exactly the last ones"),
         n => format!("{said}; not only the last ones: {} came after a lost one and is there", of(n, "operation")),
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use super::books::Books;
 use crate::Result;
 use crate::audit::{Audit, Entry, Expectation, Subject};
 use crate::history::{Applied, OpId, OperationKind, Reader, Record};
@@ -17,6 +18,7 @@ const PARTITION: u64 = 500_000;
 /// When the server cannot be asked.
 pub async fn audit(
     session: &mut Session,
+    books: Books,
     schema: &str,
     run: i32,
     histories: &[PathBuf],
@@ -42,8 +44,8 @@ pub async fn audit(
     let partitions = records.div_ceil(PARTITION).max(1) as i64;
     session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     for partition in 0..partitions {
-        let mut subjects = rows(session, schema, run, partition, partitions).await?;
-        ledger(session, schema, run, partition, partitions, &mut subjects).await?;
+        let mut subjects = rows(session, books, schema, run, partition, partitions).await?;
+        ledger(session, run, &books.lines(schema, run, partition, partitions), &mut subjects).await?;
         for path in histories {
             if let Err(error) = history(path, run, partition, partitions, &mut subjects) {
                 audit.incomplete(error.to_string());
@@ -66,6 +68,7 @@ fn subject(subjects: &mut Subjects, authorisation: i64, run: i32) -> &mut Subjec
     subjects.entry(authorisation).or_insert_with(|| Subject {
         authorisation,
         run,
+        contest: String::new(),
         last: Applied::default(),
         ledger: Vec::new(),
         records: Vec::new(),
@@ -76,36 +79,29 @@ fn number<T: std::str::FromStr + Default>(row: &[Option<String>], column: usize)
     row.get(column).and_then(|v| v.as_deref()).and_then(|v| v.parse().ok()).unwrap_or_default()
 }
 
-async fn rows(session: &mut Session, schema: &str, run: i32, partition: i64, partitions: i64) -> Result<Subjects> {
+async fn rows(
+    session: &mut Session,
+    books: Books,
+    schema: &str,
+    run: i32,
+    partition: i64,
+    partitions: i64,
+) -> Result<Subjects> {
     let mut subjects = Subjects::new();
-    let sql = format!(
-        "SELECT id, version, total, used, scheduled FROM {schema}.authorisation WHERE run_id = {run} AND id % {partitions} = {partition}"
-    );
     session
-        .stream(&sql, |row| {
+        .stream(&books.subjects(schema, run, partition, partitions), |row| {
             let last = Applied { version: number(row, 1), total: number(row, 2), used: number(row, 3), scheduled: number(row, 4) };
-            subject(&mut subjects, number(row, 0), run).last = last;
+            let subject = subject(&mut subjects, number(row, 0), run);
+            subject.last = last;
+            subject.contest = row[5].clone().unwrap_or_default();
         })
         .await?;
     Ok(subjects)
 }
 
-async fn ledger(
-    session: &mut Session,
-    schema: &str,
-    run: i32,
-    partition: i64,
-    partitions: i64,
-    subjects: &mut Subjects,
-) -> Result<()> {
-    let sql = format!(
-        "SELECT authorisation_id, op_id, attempt, kind, units, version, total, used, scheduled, \
-           (extract(epoch FROM began) * 1000000)::bigint, (extract(epoch FROM wrote) * 1000000)::bigint, \
-           coalesce(extract(epoch FROM decided_at - (SELECT as_of FROM dbstress.meta)), 0)::bigint \
-         FROM {schema}.unit_ledger WHERE run_id = {run} AND authorisation_id % {partitions} = {partition}"
-    );
+async fn ledger(session: &mut Session, run: i32, lines: &str, subjects: &mut Subjects) -> Result<()> {
     session
-        .stream(&sql, |row| {
+        .stream(lines, |row| {
             let entry = Entry {
                 op: OpId(number(row, 1)),
                 attempt: number(row, 2),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::scheduling::breaks;
 use super::turn::{Leg, Subject};
 use super::{Context, Judged, own_schema, turn};
 use crate::audit::Breach;
@@ -12,7 +13,7 @@ use crate::invariant::{Finding, Invariant, When, run_all};
 use crate::pg::admin::{Session, literal};
 use crate::plan::{CONTROL_LIMIT, OF_COUNTERS, Plan};
 use crate::record::{Control, Moment};
-use crate::scenario::{Scenario, Sql};
+use crate::scenario::{Contest, Scenario, Sql};
 use crate::strategy::Strategy;
 use crate::{Error, Result};
 
@@ -83,6 +84,83 @@ pub fn twins(plan: &Plan) -> Vec<&'static Twin> {
         (None, false) => (&OF_BOOKINGS, &OF_FAULTS),
     };
     of_workload.iter().chain(of_faults).collect()
+}
+
+/// The strategies that must be caught before a plan of schedules can pass: reading and then writing, and the same in one snapshot, which is
+/// serializable without what makes it so. One that breaks nothing of what is claimed has nothing to show.
+pub fn of_schedules(plan: &Plan) -> impl Iterator<Item = Strategy> {
+    [Strategy::Naive, Strategy::RepeatableRead].into_iter().filter(|strategy| !breakable(plan, *strategy).is_empty())
+}
+
+/// The contests that a strategy breaks, and of the claims those that fall with each.
+fn breakable(plan: &Plan, strategy: Strategy) -> Vec<(Contest, Vec<String>)> {
+    let contested = plan.scheduling().into_iter().flat_map(|scheduling| scheduling.contested());
+    let falls = |contest: Contest| plan.claims.iter().filter(|claim| contest.invariants().contains(&claim.as_str())).cloned().collect();
+    let broken = contested.filter(|contest| breaks(strategy, *contest)).map(|contest| (contest, falls(contest)));
+    broken.filter(|(_, claims): &(_, Vec<String>)| !claims.is_empty()).collect()
+}
+
+/// The tables of schedules, as the controls have them.
+const OF_SCHEDULES: [&str; 12] = [
+    "programme",
+    "person",
+    "block",
+    "rotation_template",
+    "assignment",
+    "assignment_unguarded",
+    "call_assignment",
+    "extra_duty",
+    "absence",
+    "swap",
+    "booked_time",
+    "schedule_ledger",
+];
+
+/// Makes the schema anew, empty, with the tables of schedules.
+///
+/// # Errors
+/// When the server refuses.
+pub async fn prepare_schedules(session: &mut Session) -> Result<()> {
+    remove(session).await?;
+    let table = |table: &str| {
+        format!("CREATE TABLE {SCHEMA}.{table} (LIKE dbstress.{table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES);")
+    };
+    session.execute(&format!("CREATE SCHEMA {SCHEMA}; {}", OF_SCHEDULES.map(table).concat())).await?;
+    Ok(())
+}
+
+/// Runs an unsafe strategy on schedules until it has broken every claimed rule that it can break, ten seconds at most.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_of_schedules(context: &Context<'_>, session: &mut Session, strategy: Strategy, moment: Moment) -> Result<Control> {
+    let breakable = breakable(context.plan, strategy);
+    let names: Vec<&str> = breakable.iter().flat_map(|(_, claims)| claims).map(String::as_str).collect();
+    let judged_by: Vec<Invariant> = context.invariants.iter().filter(|i| names.contains(&i.name.as_str())).cloned().collect();
+    let Some(place) = turn::control_place(context, strategy.name()) else {
+        return Err(Error::inconclusive("a control of schedules needs a residency: this is a bug in dbstress"));
+    };
+    let expected = format!("more winners than room, and {} broken", names.join(", "));
+    let control = Control { name: strategy.name().into(), expected, ..blank(moment) };
+    let (mut contests, mut rules) = (BTreeMap::new(), BTreeMap::new());
+    let finds = |judged: &Judged| {
+        for (contest, _) in &breakable {
+            let broken = judged.audit.contests.get(contest.name()).map_or(0, |contested| contested.broken);
+            *contests.entry(contest.name()).or_insert(0) += broken;
+        }
+        let unseen: Vec<&str> = contests.iter().filter(|(_, broken)| **broken == 0).map(|(name, _)| *name).collect();
+        match caught_own(judged, &mut rules) {
+            said if said.starts_with(CAUGHT) && unseen.is_empty() => {
+                let rounds: Vec<String> = contests.iter().map(|(name, broken)| format!("{name} {broken}")).collect();
+                format!("{CAUGHT} by the audit (rounds with more winners than room: {}) and by{}", rounds.join(", "), &said[CAUGHT.len() + 3..])
+            }
+            said if unseen.is_empty() => said,
+            _ => format!("contention was too mild: no round of {} had more winners than room", unseen.join(", ")),
+        }
+    };
+    let subject = Subject::Scheduling(strategy, place);
+    let prepares = async |session: &mut Session| prepare_schedules(session).await;
+    until_caught(context, session, control, &subject, &judged_by, prepares, finds).await
 }
 
 /// Makes the schema anew, empty.

@@ -491,7 +491,7 @@ pub async fn drive(
         // The server may be gone: what was never used does no harm, and asking for it to be removed would only wait.
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(error),
-        Err(_) => Err(Error::inconclusive("the feeding of authorisations panicked: this is a bug in dbstress")),
+        Err(_) => Err(Error::inconclusive("the feeding of the stock panicked: this is a bug in dbstress")),
     };
     if let Err(error) = closed {
         driven.failure.get_or_insert(error);

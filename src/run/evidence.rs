@@ -7,7 +7,7 @@ use crate::history::Asking;
 use crate::invariant::{self, Finding};
 use crate::metrics::{Counts, grouped, percent};
 use crate::outcome::{Abort, OutcomeClass, Refusal};
-use crate::plan::Plan;
+use crate::plan::{Plan, Workload};
 use crate::probe::{Sessions, Watched};
 use crate::record::{Gate, Live};
 use crate::scenario::{Booking, InFlight, Keys};
@@ -33,6 +33,7 @@ pub(super) fn gates(
     }
     if evidence.mechanism {
         gates.extend(strategy.and_then(|s| mechanism(s, counts, (sessions, watched), &longer)));
+        gates.extend(strategy.and_then(|s| dangerous_structures(plan, s, counts, &longer)));
     }
     let committed = counts.of(OutcomeClass::Committed);
     gates.push(Gate {
@@ -64,9 +65,10 @@ pub(super) fn gates(
     }
     if evidence.refused > 0 {
         let refused: u64 = counts.refused.iter().filter(|(r, _)| r.is_about_capacity()).map(|(_, n)| n).sum();
-        let (name, cure) = match plan.booking() {
-            Some(_) => ("were refused for lack of units", "lower --total or raise --vus so that units run out; run longer"),
-            None => ("were refused by a rule of the scenario", "make it scarcer, or run longer"),
+        let (name, cure) = match &plan.workload {
+            Workload::Booking(_) => ("were refused for lack of units", "lower --total or raise --vus so that units run out; run longer"),
+            Workload::Scheduling(_) => ("were refused by a rule of the schedule", "raise --vus, or run longer"),
+            Workload::Sql(_) => ("were refused by a rule of the scenario", "make it scarcer, or run longer"),
         };
         gates.push(Gate {
             name: format!("at least {} {name}", evidence.refused),
@@ -125,7 +127,7 @@ fn no_surprises(plan: &Plan, counts: &Counts) -> Option<Gate> {
         .filter(|(abort, _)| !abort.is_retryable() && **abort != Abort::Deadline)
         .map(|(abort, n)| format!("{} {}", grouped(*n), abort.words()))
         .collect();
-    (plan.booking().is_none() && !has_budget && !surprises.is_empty()).then(|| Gate {
+    (!plan.keeps_ledger() && !has_budget && !surprises.is_empty()).then(|| Gate {
         name: "no operation failed for reasons of its own".into(),
         met: false,
         measured: surprises.join(", "),
@@ -179,12 +181,16 @@ fn keyed(booking: &Booking, keys: Keys, counts: &Counts, figures: &Figures<'_>, 
 fn contested(plan: &Plan, counts: &Counts, audit: &Audit, (sessions, watched): (&Sessions, &Watched), longer: &str) -> Gate {
     let least = plan.evidence.contested;
     let exposure = &audit.exposure;
-    if plan.booking().is_some() {
+    if plan.keeps_ledger() {
+        let overtaken = match exposure.overtaken {
+            0 => String::new(),
+            n => format!(", {n} refused who had begun before those wrote that they lost to"),
+        };
         return Gate {
             name: format!("contention in at least {least} {}", plan.blocks()),
             met: exposure.contested_blocks >= least,
             measured: format!(
-                "in {} of {}: {} of {} handovers contested, {} attempts turned down by concurrent ones",
+                "in {} of {}: {} of {} handovers contested, {} attempts turned down by concurrent ones{overtaken}",
                 exposure.contested_blocks, exposure.blocks, exposure.contested, exposure.handovers, exposure.conflicts
             ),
             cure: longer.to_owned(),
@@ -240,6 +246,31 @@ fn mechanism(strategy: Strategy, counts: &Counts, (sessions, watched): (&Session
         }),
         Mechanism::None => None,
     }
+}
+
+/// The routines of the server that find a dangerous structure of reads and writes; every other 40001 is snapshot isolation's, which repeatable
+/// read has too: whoever updates a row first wins.
+const FINDING_STRUCTURES: [&str; 5] = [
+    "CheckForSerializableConflictIn",
+    "CheckForSerializableConflictOut",
+    "CheckForSerializableConflictOutNeeded",
+    "OnConflict_CheckForSerializationFailure",
+    "PreCommit_CheckForSerializationFailure",
+];
+
+/// Where schedules are changed, serializable is more than repeatable read only if it has turned somebody down for what others had read.
+fn dangerous_structures(plan: &Plan, strategy: Strategy, counts: &Counts, longer: &str) -> Option<Gate> {
+    let is_asked = plan.scheduling().is_some_and(|scheduling| scheduling.contested().any(|contest| !contest.is_about_one_row()));
+    if strategy != Strategy::Serializable || !is_asked {
+        return None;
+    }
+    let found: u64 = FINDING_STRUCTURES.iter().filter_map(|routine| counts.sqlstates.get(&format!("40001 {routine}"))).sum();
+    Some(Gate {
+        name: "the server turned transactions down for dangerous structures of reads and writes".into(),
+        met: found > 0,
+        measured: format!("{} of {} failures with 40001", grouped(found), grouped(counts.failed(Abort::SerializationFailure))),
+        cure: longer.to_owned(),
+    })
 }
 
 /// The verdict on one turn. A breach decides; short of one, anything that leaves the question open; short of that, a missed threshold.
@@ -335,7 +366,7 @@ pub(super) fn judge(
             (Verdict::Inconclusive, open)
         }
         (true, true, false) => (Verdict::Missed, missed),
-        (true, true, true) if plan.claims.is_empty() || plan.booking().is_none() => (Verdict::Pass, Vec::new()),
+        (true, true, true) if plan.claims.is_empty() || !plan.keeps_ledger() => (Verdict::Pass, Vec::new()),
         (true, true, true) => (Verdict::Pass, vec![bound_in_words(plan.blocks(), &judged.audit)]),
     }
 }

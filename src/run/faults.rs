@@ -138,7 +138,7 @@ fn recovery(moments: Vec<u64>, histories: &[PathBuf]) -> std::io::Result<Recover
 /// Each fault that was planned must have struck; and where COMMITs were to be lost, what became of them must have been found out.
 pub(super) fn gates(plan: &Plan, faults: &[FaultRecord], audit: &Audit, settings: &BTreeMap<String, String>) -> Vec<Gate> {
     // Who has a ledger and no key to ask again with looks up what was never answered.
-    let is_looked_up = plan.booking().is_some_and(|booking| booking.keys.is_none());
+    let is_looked_up = plan.keeps_ledger() && plan.keys().is_none();
     let is_pooled = plan.pool_size.is_some();
     let mut gates = Vec::new();
     for record in faults {
@@ -158,7 +158,7 @@ pub(super) fn gates(plan: &Plan, faults: &[FaultRecord], audit: &Audit, settings
         gates.extend(resolved(record, audit, is_looked_up));
     }
     let known = faults.iter().flat_map(|record| &record.strikes).filter(|strike| strike.truth.is_some()).count();
-    if known > 0 && plan.booking().is_some() && !is_pooled {
+    if known > 0 && plan.keeps_ledger() && !is_pooled {
         gates.push(Gate {
             name: "what the wire knew of lost COMMITs was found in the database".into(),
             met: audit.truths_met > 0,

@@ -1,6 +1,7 @@
 //! One run, from plan to record: invariants before, controls, the strategies' turns, controls again, verdict.
 
 mod alarm;
+mod books;
 mod cleanup;
 mod collect;
 pub mod control;
@@ -16,6 +17,8 @@ mod pacing;
 mod pool;
 mod quiesce;
 mod rounds;
+pub mod scheduling;
+mod skews;
 mod seconds;
 pub mod stock;
 mod turn;
@@ -38,7 +41,7 @@ use crate::audit::{Audit, Counters};
 use crate::fault::{self, Reach};
 use crate::history::Asking;
 use crate::invariant::{self, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, When, run_all};
-use crate::pg::admin::{self, Lease, Session};
+use crate::pg::admin::{self, Lease, Loaded, Session};
 use crate::pg::cluster::Running;
 use crate::pg::load::{Between, Manner};
 use crate::pg::tally::Tally;
@@ -46,7 +49,7 @@ use crate::pg::{ConnectOptions, Place};
 use crate::plan::{Load, Plan, Workload};
 use crate::proxy::Proxy;
 use crate::record::{Cleanup, Control, Dataset, Moment, NotRun, RunRecord, SCHEMA_VERSION, Server, TurnRecord};
-use crate::scenario::{self, Sql};
+use crate::scenario::{self, Scheduling, Sql};
 use crate::strategy::Strategy;
 use crate::threshold::State;
 use crate::verdict::{Decision, Verdict};
@@ -105,6 +108,8 @@ enum Ground {
         /// The organisations.
         clinics: Vec<Clinic>,
     },
+    /// A seeded residency: the clock of the domain.
+    Residency(String),
     /// A schema of the user's own.
     Own(Box<Sql>),
 }
@@ -149,7 +154,7 @@ impl Context<'_> {
     /// Where the tables of the tested rows are looked for.
     fn search_path(&self) -> Vec<String> {
         match &self.ground {
-            Ground::Clinic { .. } => DEFAULT_SEARCH_PATH.map(str::to_owned).to_vec(),
+            Ground::Clinic { .. } | Ground::Residency(_) => DEFAULT_SEARCH_PATH.map(str::to_owned).to_vec(),
             Ground::Own(sql) => vec![sql.schema.clone()],
         }
     }
@@ -195,10 +200,10 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
     let lease = Arc::new(Mutex::new(Lease::take(&options, command_name).await?));
     let mut dataset = None;
     let mut ground = match &plan.workload {
-        Workload::Booking(_) => {
+        Workload::Booking(_) | Workload::Scheduling(_) => {
             let (_, loaded) = admin::require_loaded(&mut session, &options).await?;
             dataset = Some(Dataset::from(&loaded));
-            Ground::Clinic { as_of: loaded.as_of, clinics: Vec::new() }
+            ground_of(&plan, loaded, &options)?
         }
         Workload::Sql(sql) => {
             admin::claim(&mut session, &options, disposable.as_deref()).await?;
@@ -259,13 +264,14 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
     if !invariants.is_empty() {
         show(Event::Phase("invariants before"));
     }
-    if let Ground::Clinic { .. } = &ground {
+    if matches!(ground, Ground::Clinic { .. }) {
         cleanup::sweep_leftovers(&mut session).await?;
     }
     record.before = run_all(&mut session, &invariants, &path, When::Quiesced, turn::CHECK_TIMEOUT).await;
     if let Some(broken) = record.before.iter().find(|c| matches!(c.finding, Finding::Violated { .. } | Finding::Errored(_))) {
         let cure = match ground {
             Ground::Clinic { .. } => format!("{verify} shows the rows; dbstress seed --reset starts over"),
+            Ground::Residency(_) => format!("{verify} shows the rows; {RESIDENCY_ANEW} starts over"),
             Ground::Own(_) => "let the set-up make everything anew".to_owned(),
         };
         let why = match &broken.finding {
@@ -351,6 +357,22 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
     Ok(record)
 }
 
+/// Seeds schedules in place of whatever is there.
+const RESIDENCY_ANEW: &str = "dbstress seed --reset --dataset residency";
+
+/// The dataset that is there, if the workload can work on it.
+fn ground_of(plan: &Plan, loaded: Loaded, options: &ConnectOptions) -> Result<Ground> {
+    let is_residency = loaded.dataset == Scheduling::DATASET;
+    match plan.scheduling() {
+        Some(_) if is_residency => Ok(Ground::Residency(loaded.as_of)),
+        Some(_) => Err(Error::usage(format!("{options} holds the dataset {}, in which nobody has a schedule", loaded.dataset))
+            .cure(format!("{RESIDENCY_ANEW}, or another database"))),
+        None if is_residency => Err(Error::usage(format!("{options} holds the dataset {}, in which there is nothing to book", loaded.dataset))
+            .cure("dbstress seed --reset, or another database")),
+        None => Ok(Ground::Clinic { as_of: loaded.as_of, clinics: Vec::new() }),
+    }
+}
+
 /// A run that was over before it began, and why.
 async fn over_before(mut record: RunRecord, why: String, began: Instant, lease: Arc<Mutex<Lease>>) -> RunRecord {
     record.reasons.push(why);
@@ -367,7 +389,7 @@ async fn phases(
 ) -> Result<()> {
     controls(context, session, record, Moment::Before, show).await?;
     let turns: Vec<Option<Strategy>> = match &context.ground {
-        Ground::Clinic { .. } => context.plan.strategies().iter().copied().map(Some).collect(),
+        Ground::Clinic { .. } | Ground::Residency(_) => context.plan.strategies().iter().copied().map(Some).collect(),
         Ground::Own(_) => vec![None],
     };
     for strategy in turns {
@@ -380,7 +402,10 @@ async fn phases(
                 .turns
                 .last()
                 .filter(|t| t.verdict == Verdict::Violated)
-                .map(|t| format!("{} left breaches in the dataset (dbstress seed --reset, then run this one alone)", t.name))
+                .map(|t| {
+                    let anew = if context.plan.scheduling().is_some() { RESIDENCY_ANEW } else { "dbstress seed --reset" };
+                    format!("{} left breaches in the dataset ({anew}, then run this one alone)", t.name)
+                })
         };
         if let Some(why) = why {
             record.not_run.push(NotRun { name: name.to_owned(), why });
@@ -405,6 +430,7 @@ fn twins(context: &Context<'_>) -> Vec<String> {
     }
     match &context.ground {
         Ground::Clinic { .. } => control::twins(context.plan).iter().map(|twin| twin.name().to_owned()).collect(),
+        Ground::Residency(_) => control::of_schedules(context.plan).map(|twin| twin.name().to_owned()).collect(),
         Ground::Own(sql) => match &sql.control {
             Some(scenario::Control::Twin(twin)) => vec![twin.name.clone()],
             Some(scenario::Control::Renounced) | None => Vec::new(),
@@ -434,6 +460,11 @@ async fn controls(
         Ground::Clinic { .. } => {
             for twin in control::twins(context.plan) {
                 seen(control::run(context, session, twin, moment).await?);
+            }
+        }
+        Ground::Residency(_) => {
+            for strategy in control::of_schedules(context.plan) {
+                seen(control::run_of_schedules(context, session, strategy, moment).await?);
             }
         }
         Ground::Own(sql) => {
@@ -475,7 +506,7 @@ fn conclude(record: &mut RunRecord, context: &Context<'_>, open: Vec<String>, ac
                 Some(control) => {
                     let cure = match (&record.plan.workload, &record.plan.load) {
                         (_, Load::Open { .. }) => "raise --rate",
-                        (Workload::Booking(_), _) => "raise --vus, or add --hold 1ms",
+                        (Workload::Booking(_) | Workload::Scheduling(_), _) => "raise --vus, or add --hold 1ms",
                         (Workload::Sql(_), _) => "raise --vus, or let more of them want the same rows",
                     };
                     inconclusive(format!("the control {twin} {word} the run was not caught: {} ({cure})", control.detail));
@@ -497,7 +528,7 @@ fn conclude(record: &mut RunRecord, context: &Context<'_>, open: Vec<String>, ac
             record.claim.push_str(&format!(" ({why}; accepted)"));
         } else {
             // A flag of `run`; who runs a built-in scenario has its thresholds to name.
-            let or = if record.plan.booking().is_none() { ", or accept that with --accept-uncontrolled" } else { "" };
+            let or = if !record.plan.keeps_ledger() { ", or accept that with --accept-uncontrolled" } else { "" };
             inconclusive(format!("{why}{or}"));
         }
     }
@@ -530,7 +561,7 @@ fn uncontrolled(plan: &Plan) -> Option<String> {
         let of_server = plan.thresholds.iter().any(|threshold| !threshold.is_of_generator());
         let how = match plan.workload {
             Workload::Sql(_) => "name rules (invariants = \"DIRECTORY\") or figures (--threshold 'aborted.rate<0.01')",
-            Workload::Booking(_) => "name figures (--threshold 'aborted.rate<0.01')",
+            Workload::Booking(_) | Workload::Scheduling(_) => "name figures (--threshold 'aborted.rate<0.01')",
         };
         return (!of_server).then(|| format!("nothing was claimed: {how}"));
     }

@@ -43,6 +43,8 @@ impl Place {
     fn propose(&self, everyone: &Everyone, mut random: Random) -> Intention {
         match &*everyone.opener.work {
             Work::Booking(work) => work.propose(&mut random, self.position),
+            // Schedules are changed in rounds alone.
+            Work::Scheduling(work) => work.propose(self.position, 0).0,
             Work::Own(work) => work.propose(&mut random),
         }
     }

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::books::Books;
 use super::drive::application_name;
 use crate::Result;
-use crate::history::{OpId, Reader};
+use crate::history::Reader;
 use crate::outcome::Outcome;
 use crate::pg::admin::{Session, SqlError, literal};
 use crate::pg::load::Between;
@@ -63,9 +64,8 @@ fn sessions(run: i32, between: Between) -> String {
 ///
 /// # Errors
 /// When the server cannot be asked. A history that cannot be read has no unknowns here; the audit says so.
-pub async fn resolve(session: &mut Session, place: &Place, histories: &[PathBuf], between: Between) -> Result<()> {
-    let Place { schema, run, strategy, .. } = place;
-    let ours = sessions(*run, between);
+pub async fn resolve(session: &mut Session, books: Books, place: &Place, histories: &[PathBuf], between: Between) -> Result<()> {
+    let ours = sessions(place.run, between);
     for path in histories {
         let Ok(reader) = Reader::open(path) else { continue };
         for record in reader.operations() {
@@ -73,20 +73,7 @@ pub async fn resolve(session: &mut Session, place: &Place, histories: &[PathBuf]
             if record.outcome != Outcome::Unknown {
                 continue;
             }
-            let op = OpId::new(*run, record.vu, record.n);
-            // Who has a key goes on after a COMMIT that is not answered: any of its attempts may have been the one.
-            let first = if record.asking.is_some() { 1 } else { record.attempts };
-            let fence = format!(
-                "INSERT INTO {schema}.unit_ledger (op_id, attempt, line, run_id, vu, strategy, kind, authorisation_id, organisation_id, actor_id, units) \
-                 SELECT {}, n, 0, {run}, {}, {}, 'fence', a.id, a.organisation_id, 0, 0 \
-                 FROM {schema}.authorisation a, generate_series({first}, {}) n WHERE a.id = {} ON CONFLICT DO NOTHING",
-                op.0,
-                record.vu,
-                literal(strategy),
-                record.attempts,
-                record.authorisation
-            );
-            claim(session, &fence, &ours).await?;
+            claim(session, &books.fence(place, &record), &ours).await?;
         }
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! How does a contest go? All virtual users begin a round together, on a fresh authorisation; whoever finishes it last releases the next.
+//! How does a contest go? All virtual users begin a round together, on a fresh authorisation or programme; whoever finishes it last releases the
+//! next.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
@@ -8,12 +9,13 @@ use tokio::sync::watch;
 use super::drive::Everyone;
 use super::pacing::CHOICES;
 use super::vu::Vu;
-use super::work::{Intention, Work};
+use super::work::Intention;
 use crate::Result;
 use crate::history::Asking;
 use crate::outcome::Outcome;
 use crate::plan::{Limit, Load};
 use crate::random::Random;
+use crate::scenario::Booking;
 
 /// The round counter before the first round, and after the last.
 const BEFORE: u64 = 0;
@@ -29,6 +31,8 @@ pub(super) struct Rounds {
     playing: AtomicU32,
     /// Virtual users that have won it.
     winners: AtomicU32,
+    /// The operations of which more have won than there was room for, as bits by their numbers.
+    broken: AtomicU64,
 }
 
 impl Rounds {
@@ -38,6 +42,7 @@ impl Rounds {
             released: AtomicU64::new(0),
             playing: AtomicU32::new(vus),
             winners: AtomicU32::new(0),
+            broken: AtomicU64::new(0),
         }
     }
 
@@ -58,12 +63,17 @@ impl Rounds {
         self.round.send_replace(OVER);
     }
 
-    /// More winners than there is room for are a breach, even if the row looks right: an update was lost, or a key applied twice.
+    /// More winners than there is room for are a breach, even if the row looks right: an update was lost, or a key applied twice. Where there are
+    /// several contests, it takes one in each that can be broken.
     fn judge(&self, everyone: &Everyone, intention: &Intention, outcome: Outcome, most: u32) {
         // Another organisation's key, and the next lifetime of this one, may have another winner.
         let is_apart = matches!(intention.asking(), Some(Asking::OtherTenant | Asking::Late));
         if outcome == Outcome::Committed && !is_apart && self.winners.fetch_add(1, Ordering::Relaxed) >= most {
-            everyone.breach();
+            let contest = 1 << intention.operation.min(63);
+            let broken = self.broken.fetch_or(contest, Ordering::Relaxed) | contest;
+            if everyone.opener.work.breakable().is_none_or(|breakable| broken & breakable == breakable) {
+                everyone.breach();
+            }
         }
     }
 
@@ -81,11 +91,11 @@ impl Rounds {
 
 /// Plays round after round.
 pub(super) async fn play(everyone: &Everyone, vu: &mut Vu) -> Result<()> {
-    let (rounds, Work::Booking(work)) = (&everyone.rounds, &*everyone.opener.work) else { return Ok(()) };
+    let (rounds, work) = (&everyone.rounds, &everyone.opener.work);
     let mut round = rounds.round.subscribe();
     let mut played = BEFORE;
     let winners = everyone.turn.plan.round().map_or(0, |(_, winners)| winners);
-    let per_round = work.plan.per_round();
+    let per_round = everyone.turn.plan.booking().map_or(1, Booking::per_round);
     loop {
         let Ok(now) = round.wait_for(|r| *r != played).await.map(|r| *r) else { return Ok(()) };
         if now == OVER {
@@ -97,14 +107,15 @@ pub(super) async fn play(everyone: &Everyone, vu: &mut Vu) -> Result<()> {
             return Ok(());
         }
         let mut random = Random::of(everyone.turn.plan.rng_seed, CHOICES + u64::from(vu.number), u64::from(vu.issued()));
-        let intention = work.propose(&mut random, position);
+        let Some((intention, room)) = work.propose_in_round(&mut random, position, vu.number) else { return Ok(()) };
+        let room = room.unwrap_or(winners);
         let released = everyone.instant(rounds.released.load(Ordering::Acquire));
         let first = intention.at_first();
         let (outcome, ended) = vu.perform(everyone, &first, released, Instant::now()).await?;
-        rounds.judge(everyone, &first, outcome, winners);
+        rounds.judge(everyone, &first, outcome, room);
         if let Some(again) = intention.then(outcome) {
             let (outcome, _) = vu.perform(everyone, &again, ended, ended).await?;
-            rounds.judge(everyone, &again, outcome, winners);
+            rounds.judge(everyone, &again, outcome, room);
         }
         if rounds.playing.fetch_sub(1, Ordering::AcqRel) == 1 {
             let limit = matches!(everyone.turn.load, Load::Rounds { limit: Limit::Rounds(most), .. } if now >= most);

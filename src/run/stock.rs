@@ -1,4 +1,4 @@
-//! Where do fresh authorisations come from? Inserted ahead of the load, outside it, a batch at a time.
+//! Where do fresh authorisations and programmes come from? Inserted ahead of the load, outside it, a batch at a time.
 
 use std::time::{Duration, Instant};
 
@@ -8,9 +8,12 @@ use crate::Result;
 use crate::pg::ConnectOptions;
 use crate::pg::admin::{Session, literal};
 use crate::workload::booking::{Actor, Place};
+use crate::workload::contest::{self, Deck};
 
-/// Rows inserted at once, and how many are kept ahead of the load.
+/// Authorisations inserted at once, and how many are kept ahead of the load.
 const BATCH: u64 = 512;
+/// The same of programmes, each of which is some dozens of rows.
+const BATCH_OF_PROGRAMMES: u64 = 128;
 /// How long a server that went away may take to come back, and how often it is tried.
 const PATIENCE: Duration = Duration::from_secs(60);
 const KNOCK_EVERY: Duration = Duration::from_millis(50);
@@ -53,17 +56,24 @@ pub async fn clinics(session: &mut Session) -> Result<Vec<Clinic>> {
         .collect())
 }
 
-/// The fresh authorisations of one run: consecutive ids from `base`, dealt to the clinics in turn.
+/// What the rounds or the virtual users of one run meet at: consecutive ids from `base`.
 pub struct Stock {
     session: Session,
     options: ConnectOptions,
     place: Place,
     base: i64,
-    size: Size,
-    guarded: bool,
-    clinics: String,
-    clinic_count: usize,
+    kind: Kind,
+    most: u64,
+    batch: u64,
     made: u64,
+}
+
+/// What it is made of.
+enum Kind {
+    /// Authorisations, dealt to the clinics in turn.
+    Authorisations { size: Size, guarded: bool, clinics: String, clinic_count: usize },
+    /// Programmes, each with a contest.
+    Programmes(Deck),
 }
 
 /// How many authorisations a turn needs, and of which size.
@@ -100,19 +110,38 @@ impl Stock {
             .enumerate()
             .map(|(i, c)| format!("({i}, {}, {}, {})", c.organisation, c.patient, c.service_code))
             .collect();
+        let kind = Kind::Authorisations { size, guarded, clinics: values.join(", "), clinic_count: clinics.len() };
         let mut stock = Self {
             session,
             options: options.clone(),
             place: place.clone(),
             base,
-            size,
-            guarded,
-            clinics: values.join(", "),
-            clinic_count: clinics.len(),
+            kind,
+            most: size.most,
+            batch: BATCH,
             made: 0,
         };
         // All of them at once where the load may begin anywhere.
         stock.make(if size.hot > 0 || size.is_whole { u64::MAX } else { BATCH }).await?;
+        Ok(stock)
+    }
+
+    /// Makes the first programmes of so many rounds at most.
+    ///
+    /// # Errors
+    /// When the rows cannot be inserted.
+    pub async fn of_programmes(
+        mut session: Session,
+        options: &ConnectOptions,
+        place: &Place,
+        deck: Deck,
+        most: u64,
+    ) -> Result<Self> {
+        let base = session.integer(&format!("SELECT coalesce(max(id), 0) + 1 FROM {}.programme", place.schema)).await?;
+        let (options, place) = (options.clone(), place.clone());
+        let kind = Kind::Programmes(deck);
+        let mut stock = Self { session, options, place, base, kind, most, batch: BATCH_OF_PROGRAMMES, made: 0 };
+        stock.make(BATCH_OF_PROGRAMMES).await?;
         Ok(stock)
     }
 
@@ -127,13 +156,15 @@ impl Stock {
     }
 
     async fn make(&mut self, count: u64) -> Result<()> {
-        let until = self.made.saturating_add(count).min(self.size.most);
+        let until = self.made.saturating_add(count).min(self.most);
         if until == self.made {
             return Ok(());
         }
         let Place { schema, run, as_of, .. } = &self.place;
-        let as_of = literal(as_of);
-        let sql = format!(
+        let sql = match &self.kind {
+            Kind::Authorisations { size, guarded, clinics, clinic_count } => {
+                let as_of = literal(as_of);
+                format!(
             "INSERT INTO {schema}.authorisation \
                (id, organisation_id, patient_id, service_code_id, number, total, start_date, end_date, guarded, run_id) \
              SELECT {} + g, c.organisation, c.patient, c.service, 'RUN-{run}-' || g, CASE WHEN g < {} THEN {} ELSE {} END, \
@@ -141,15 +172,21 @@ impl Stock {
              FROM generate_series({}::bigint, {}::bigint) g \
              JOIN (VALUES {}) c (k, organisation, patient, service) ON c.k = g % {} ON CONFLICT (id) DO NOTHING",
             self.base,
-            self.size.hot,
-            self.size.hot_total,
-            self.size.total,
-            self.guarded,
+            size.hot,
+            size.hot_total,
+            size.total,
+            guarded,
             self.made,
             until - 1,
-            self.clinics,
-            self.clinic_count,
-        );
+            clinics,
+            clinic_count,
+                )
+            }
+            Kind::Programmes(deck) => {
+                let programmes = (self.made..until).map(|position| (self.base.saturating_add_unsigned(position), deck.round(position)));
+                contest::insert(schema, *run, programmes)
+            }
+        };
         self.execute(&sql).await?;
         self.made = until;
         Ok(())
@@ -180,8 +217,8 @@ impl Stock {
     pub async fn feed(mut self, mut position: watch::Receiver<u64>, available: watch::Sender<u64>) -> Result<Self> {
         while position.changed().await.is_ok() {
             let at = *position.borrow_and_update();
-            while self.made < self.size.most && self.made < at.saturating_add(BATCH) {
-                self.make(BATCH).await?;
+            while self.made < self.most && self.made < at.saturating_add(self.batch) {
+                self.make(self.batch).await?;
                 available.send_replace(self.made);
             }
         }
@@ -194,10 +231,13 @@ impl Stock {
     /// When rows cannot be deleted.
     pub async fn close(mut self, used: u64) -> Result<()> {
         let first = self.base.saturating_add_unsigned(used);
-        let sql = format!(
-            "DELETE FROM {}.authorisation WHERE run_id = {} AND id >= {first} AND version = 0",
-            self.place.schema, self.place.run
-        );
+        let Place { schema, run, .. } = &self.place;
+        let sql = match self.kind {
+            Kind::Authorisations { .. } => {
+                format!("DELETE FROM {schema}.authorisation WHERE run_id = {run} AND id >= {first} AND version = 0")
+            }
+            Kind::Programmes(_) => contest::delete(schema, first, self.base.saturating_add_unsigned(self.made.max(used))),
+        };
         self.execute(&sql).await?;
         self.session.close().await;
         Ok(())

@@ -7,14 +7,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch::{self, channel};
 use tokio::task::JoinHandle;
 
+use super::books::Books;
 use super::cleanup::{self, Swept};
 use super::counters::Beginning;
 use super::drive::{Driven, Progress, Turn, application_name, drive};
 use super::figures::Figures;
 use super::own::OwnWork;
+use super::scheduling::SchedulingWork;
 use super::stock::{Size, Stock};
 use super::work::{BookingWork, Opener, Weights, Work};
-use super::{Context, Ground, Judged, collect, control, evidence, faults, live, quiesce};
+use super::{Context, Ground, Judged, collect, control, evidence, faults, live, quiesce, skews};
 use crate::audit::{Audit, Counters, Expectation, Lifetimes};
 use crate::bug::Bug;
 use crate::fault::{Arena, Injector};
@@ -29,6 +31,7 @@ use crate::scenario::{Booking, Sql, Targets};
 use crate::strategy::Strategy;
 use crate::verdict::Verdict;
 use crate::workload::booking::Place;
+use crate::workload::contest::Deck;
 use crate::{Error, Result};
 
 /// How long one check after the load may take.
@@ -44,6 +47,8 @@ type Watching<T> = JoinHandle<Result<T>>;
 pub(super) enum Subject {
     /// Bookings under one strategy, with a bug if one is made, in a schema.
     Booking(Strategy, Option<Bug>, Place),
+    /// Changes of schedules under one strategy, in a schema.
+    Scheduling(Strategy, Place),
     /// Operations of the user's own, whose unqualified names are looked for in a schema.
     Own(Sql, String),
 }
@@ -82,6 +87,20 @@ async fn load(
                 plan: Booking { bug: *bug, ..booking.clone() },
             };
             (Work::Booking(work), Some(stock))
+        }
+        Subject::Scheduling(strategy, place) => {
+            let Workload::Scheduling(scheduling) = &plan.workload else {
+                return Err(Error::inconclusive("there are no schedules to change: this is a bug in dbstress"));
+            };
+            let deck = Deck::new(plan.rng_seed, &scheduling.contests);
+            let feeder = Session::connect(context.options, "stock").await?;
+            let most = match leg.load {
+                Load::Rounds { limit: Limit::Rounds(n), .. } => n,
+                _ => u64::MAX,
+            };
+            let stock = Stock::of_programmes(feeder, context.options, place, deck.clone(), most).await?;
+            let (strategy, place, plan) = (*strategy, place.clone(), scheduling.clone());
+            (Work::Scheduling(SchedulingWork { strategy, place, base: stock.base(), plan, deck }), Some(stock))
         }
         Subject::Own(sql, schema) => (Work::Own(OwnWork::new(sql, schema, leg.load.vus(), plan.rng_seed)), None),
     };
@@ -166,25 +185,37 @@ async fn judge(
         (Subject::Booking(_, _, place), Some(keys), Some(swept)) => Some(cleanup::finish(session, place, keys, swept).await?),
         _ => None,
     };
-    let (audit, search_path) = match &leg.subject {
-        Subject::Booking(_, _, place) => {
-            quiesce::resolve(session, place, &driven.histories, context.manner.between).await?;
+    let books = match &leg.subject {
+        Subject::Booking(_, _, place) => Some((Books::Units, place)),
+        Subject::Scheduling(_, place) => Some((Books::Schedules, place)),
+        Subject::Own(..) => None,
+    };
+    let (audit, search_path) = match (books, &leg.subject) {
+        (Some((books, place)), _) => {
+            quiesce::resolve(session, books, place, &driven.histories, context.manner.between).await?;
+            let is_of_schedules = books == Books::Schedules;
             let expectation = Expectation {
-                contest_units: context.plan.round().map(|(units, _)| units),
+                contest_units: if is_of_schedules { Some(1) } else { context.plan.round().map(|(units, _)| units) },
+                is_of_schedules,
                 vus: leg.load.vus(),
                 lifetimes: context.plan.keys().map(|keys| Lifetimes { lifetime: keys.late() - 1, late: keys.late() }),
                 issued: driven.issued.clone(),
                 truths: faults::truths(&driven),
                 outages: faults::outages(context.plan, &driven),
             };
-            let audit = collect::audit(session, place.schema, place.run, &driven.histories, expectation).await?;
+            let mut audit = collect::audit(session, books, place.schema, place.run, &driven.histories, expectation).await?;
+            if is_of_schedules {
+                skews::show(session, place.schema, place.run, &mut audit).await?;
+            }
             let mut path = DEFAULT_SEARCH_PATH.map(str::to_owned).to_vec();
             if place.schema != path[0] {
                 path.insert(0, place.schema.to_owned());
             }
             (audit, path)
         }
-        Subject::Own(_, search_path) => (Audit::default(), vec![search_path.clone()]),
+        (_, Subject::Own(_, search_path)) => (Audit::default(), vec![search_path.clone()]),
+        // Whatever keeps books has a place.
+        (None, _) => (Audit::default(), Vec::new()),
     };
     let path: Vec<&str> = search_path.iter().map(String::as_str).collect();
     let invariants = run_all(session, invariants, &path, When::Quiesced, CHECK_TIMEOUT).await;
@@ -211,8 +242,13 @@ pub(super) async fn tested(
             let bug = context.plan.booking().and_then(|booking| booking.bug);
             Subject::Booking(strategy, bug, Place { schema: "dbstress", run, strategy: strategy.name(), as_of: as_of.clone() })
         }
+        (Ground::Residency(as_of), Some(strategy)) => {
+            Subject::Scheduling(strategy, Place { schema: "dbstress", run, strategy: strategy.name(), as_of: as_of.clone() })
+        }
         (Ground::Own(sql), _) => Subject::Own((**sql).clone(), sql.schema.clone()),
-        (Ground::Clinic { .. }, None) => return Err(Error::inconclusive("a booking needs a strategy: this is a bug in dbstress")),
+        (Ground::Clinic { .. } | Ground::Residency(_), None) => {
+            return Err(Error::inconclusive("a turn needs a strategy: this is a bug in dbstress"));
+        }
     };
     let leg = Leg { subject, run, load: context.plan.load.clone(), until_breach: false, label: name.to_owned() };
     let counted_from = Beginning::read(session, &context.tally).await?;
@@ -300,6 +336,7 @@ async fn register(context: &Context<'_>, session: &mut Session, name: &str) -> R
     let claims: Vec<String> = context.plan.claims.iter().map(|c| literal(c)).collect();
     let workload = match context.ground {
         Ground::Clinic { .. } => "booking",
+        Ground::Residency(_) => "scheduling",
         Ground::Own(_) => "sql",
     };
     let run = session
@@ -407,12 +444,12 @@ fn isolation(plan: &Plan, strategy: Option<Strategy>) -> String {
             levels.dedup();
             levels.join(", ")
         }
-        (Workload::Booking(_), None) => String::new(),
+        (Workload::Booking(_) | Workload::Scheduling(_), None) => String::new(),
     }
 }
 
 /// The rows of a control stand in a schema of its own.
 pub(super) fn control_place(context: &Context<'_>, name: &'static str) -> Option<Place> {
-    let Ground::Clinic { as_of, .. } = &context.ground else { return None };
+    let (Ground::Clinic { as_of, .. } | Ground::Residency(as_of)) = &context.ground else { return None };
     Some(Place { schema: control::SCHEMA, run: control::RUN, strategy: name, as_of: as_of.clone() })
 }

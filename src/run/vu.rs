@@ -10,7 +10,7 @@ use super::drive::Everyone;
 use super::own::Scratch;
 use super::pool::Checkout;
 use super::work::{Attempt, Intention, Session, Who};
-use crate::history::{Applied, OpId, OperationKind, Record, Writer};
+use crate::history::{Applied, OpId, Record, Writer};
 use crate::metrics::{Iteration, Recorder};
 use crate::outcome::{Abort, Certainty, Outcome, Signal, certainty};
 use crate::pg::load::{Failure, Phase};
@@ -185,18 +185,18 @@ impl Vu {
             self.thread.recorder.borrow_mut().warm_up();
         }
         if let Some(history) = self.thread.history.borrow_mut().as_mut() {
-            let proposal = intention.proposal();
+            let (authorisation, units) = intention.subject();
             let record = Record {
                 n,
                 vu: self.number,
-                kind: proposal.map_or(OperationKind::Own, |proposal| proposal.kind),
+                kind: intention.kind(),
                 asking: intention.asking(),
                 outcome,
                 attempts,
                 conflicts,
                 is_attack,
-                authorisation: proposal.map_or(0, |proposal| proposal.authorisation),
-                units: proposal.map_or(0, |proposal| proposal.units),
+                authorisation,
+                units,
                 scheduled,
                 started: started_at,
                 last_attempt: phase.first_statement().map_or(started_at, |t| everyone.nanos(t)),
@@ -207,6 +207,7 @@ impl Vu {
                     .map_or(0, |t| everyone.nanos(t)),
                 finished,
                 applied,
+                began: phase.begun(),
             };
             history.append(&record).map_err(|e| {
                 Error::inconclusive("the history cannot be written").because(e).cure("free space in the state directory")

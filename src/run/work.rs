@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::own::{self, OwnWork};
+use super::scheduling::SchedulingWork;
 use super::stock::Clinic;
 use crate::Result;
 use crate::bug::Bug;
@@ -15,13 +16,17 @@ use crate::scenario::{Booking as BookingPlan, Targets};
 use crate::strategy::Operation as _;
 use crate::strategy::{Decision, RowLock, Strategy};
 use crate::workload::booking::{Booking, Place, Proposal, Statements};
+use crate::workload::contest;
 use crate::workload::keyed::{Claim, Key, KeyedStatements};
+use crate::workload::scheduling;
 use crate::workload::twin::{self, Nested};
 
 /// What the virtual users of a turn do.
 pub enum Work {
     /// Book units of authorisations.
     Booking(BookingWork),
+    /// Change the schedules of residents.
+    Scheduling(SchedulingWork),
     /// Statements of the user's own.
     Own(OwnWork),
 }
@@ -88,6 +93,8 @@ pub struct Intention {
 pub enum What {
     /// A booking.
     Booking(Proposal),
+    /// A change of a schedule.
+    Scheduling(contest::Proposal),
     /// An operation of the user's own: where its choices come from.
     Own(Random),
 }
@@ -100,6 +107,8 @@ pub enum Prepared {
     Nested(Box<Nested>),
     /// Those of bookings that are asked for with a key.
     Keyed(Box<KeyedStatements>),
+    /// Those of changes of schedules.
+    Scheduling(Box<scheduling::Statements>),
     /// Those of each operation of the user's own.
     Own(Vec<own::Prepared>),
 }
@@ -143,7 +152,29 @@ impl Work {
     pub fn levels(&self) -> Vec<Isolation> {
         match self {
             Self::Booking(work) => twin::levels(work.plan.bug, work.strategy),
+            Self::Scheduling(work) => vec![work.strategy.isolation()],
             Self::Own(work) => work.levels(),
+        }
+    }
+
+    /// What the virtual user `vu` does in the round at `position`; and how many of all have room, where that is not the same in every round.
+    /// `None` where there are no rounds.
+    pub fn propose_in_round(&self, random: &mut Random, position: u64, vu: u16) -> Option<(Intention, Option<u32>)> {
+        match self {
+            Self::Booking(work) => Some((work.propose(random, position), None)),
+            Self::Scheduling(work) => {
+                let (intention, room) = work.propose(position, vu);
+                Some((intention, Some(room)))
+            }
+            Self::Own(_) => None,
+        }
+    }
+
+    /// The operations that can be seen to be broken, as bits by their numbers; `None`: one is as good as all.
+    pub fn breakable(&self) -> Option<u64> {
+        match self {
+            Self::Scheduling(work) => Some(work.breakable()),
+            Self::Booking(_) | Self::Own(_) => None,
         }
     }
 
@@ -162,6 +193,9 @@ impl Work {
                 }
                 None => Prepared::Booking(Box::new(Statements::prepare(connection, place, plan.bug, None).await?)),
             },
+            Self::Scheduling(work) => {
+                Prepared::Scheduling(Box::new(scheduling::Statements::prepare(connection, &work.place).await?))
+            }
             Self::Own(work) => Prepared::Own(work.prepare(connection, opener.manner.between).await?),
         })
     }
@@ -194,6 +228,9 @@ impl Work {
             (Self::Booking(work), Prepared::Keyed(statements), What::Booking(proposal)) => {
                 work.ask(connection, statements, proposal, who, phase).await
             }
+            (Self::Scheduling(work), Prepared::Scheduling(statements), What::Scheduling(proposal)) => {
+                work.attempt(connection, statements, proposal, who, phase).await
+            }
             (Self::Own(work), Prepared::Own(prepared), What::Own(random)) => {
                 work.perform(connection, intention.operation, prepared, who, random.clone(), scratch, phase).await
             }
@@ -214,7 +251,25 @@ impl Intention {
     pub fn proposal(&self) -> Option<&Proposal> {
         match &self.what {
             What::Booking(proposal) => Some(proposal),
-            What::Own(_) => None,
+            What::Scheduling(_) | What::Own(_) => None,
+        }
+    }
+
+    /// What kind of operation it is.
+    pub fn kind(&self) -> OperationKind {
+        match &self.what {
+            What::Booking(proposal) => proposal.kind,
+            What::Scheduling(proposal) => proposal.kind(),
+            What::Own(_) => OperationKind::Own,
+        }
+    }
+
+    /// What it is done to, and how many units are asked for: an authorisation, or a programme, of which everybody wants one change.
+    pub fn subject(&self) -> (i64, i32) {
+        match &self.what {
+            What::Booking(proposal) => (proposal.authorisation, proposal.units),
+            What::Scheduling(proposal) => (proposal.programme, 1),
+            What::Own(_) => (0, 0),
         }
     }
 
@@ -380,7 +435,7 @@ impl BookingWork {
 }
 
 /// What was written counts once its COMMIT was acknowledged.
-async fn applied_by(tx: Tx<'_>, applied: Applied) -> Attempt {
+pub(super) async fn applied_by(tx: Tx<'_>, applied: Applied) -> Attempt {
     match tx.commit().await {
         Ending::Committed => Attempt::Committed(applied),
         Ending::NotCommitted(failure) => Attempt::Failed(failure),
@@ -389,7 +444,7 @@ async fn applied_by(tx: Tx<'_>, applied: Applied) -> Attempt {
 }
 
 /// A refusal counts once its COMMIT succeeded: at SERIALIZABLE, a reader that is rolled back may have seen a state that never was.
-async fn refused(tx: Tx<'_>, refusal: Refusal) -> Attempt {
+pub(super) async fn refused(tx: Tx<'_>, refusal: Refusal) -> Attempt {
     match tx.commit().await {
         Ending::Committed => Attempt::Refused(refusal),
         Ending::NotCommitted(failure) => Attempt::Failed(failure),

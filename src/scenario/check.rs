@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use super::file::{
     BookingFile, ControlFile, DistributionFile, EvidenceFile, File, IdempotencyFile, IsolationName, LoadFile, Names, OperationFile,
-    RetryFile, Scalar, StatementFile, TargetsName, WorkloadName,
+    RetryFile, Scalar, SchedulingFile, StatementFile, TargetsName, WorkloadName,
 };
 use super::place::{Document, Mistake};
 use super::{
-    Booking, BookingOperation, Control, Evidence, Extent, Hot, Keys, Kind, Load, Scenario, Script, Sql, SqlOperation, Targets,
-    Workload,
+    Booking, BookingOperation, Contest, Control, Evidence, Extent, Hot, Keys, Kind, Load, Scenario, Scheduling, Script, Sql,
+    SqlOperation, Targets, Workload,
 };
 use crate::error::nearest;
 use crate::history::{Asking, OperationKind};
@@ -55,13 +55,17 @@ pub fn read(label: &str, text: &str, base: Option<&Path>, role: Role) -> Result<
     if reader.mistakes.is_empty() { Ok(scenario) } else { Err(document.error(reader.mistakes)) }
 }
 
-/// The strategies that the names mean, each once; `all` are those that claim to be safe. And which of the names mean nothing, with why.
-pub fn strategies<'n>(names: impl IntoIterator<Item = &'n str>) -> (Vec<Strategy>, Vec<(usize, Error)>) {
+/// The strategies that the names mean, each once; `all` are those that claim to be safe from `hazard`. And which of the names mean nothing,
+/// with why.
+pub fn strategies<'n>(
+    names: impl IntoIterator<Item = &'n str>,
+    hazard: Hazard,
+) -> (Vec<Strategy>, Vec<(usize, Error)>) {
     let (mut strategies, mut mistakes) = (Vec::new(), Vec::new());
     for (n, name) in names.into_iter().enumerate() {
         let named = match Strategy::from_name(name) {
             Some(strategy) => vec![strategy],
-            None if name == "all" => Strategy::safe(Hazard::LostUpdate).collect(),
+            None if name == "all" => Strategy::safe(hazard).collect(),
             None => {
                 let known = Strategy::ALL.map(Strategy::name);
                 let near = nearest(name, known.into_iter().chain(["all"]));
@@ -128,6 +132,7 @@ impl Reader<'_> {
             faults,
             load,
             booking,
+            scheduling,
             idempotency,
             operation,
             parameters,
@@ -149,10 +154,30 @@ impl Reader<'_> {
                     ("control", control.is_some()),
                 ];
                 self.refuse(&foreign, "", "it belongs to workload = \"sql\"", "leave it out, or change the workload");
+                let foreign = [("scheduling", scheduling.is_some())];
+                self.refuse(&foreign, "", "it belongs to workload = \"scheduling\"", "leave it out, or change the workload");
                 known = self.good("", invariant::built_in()).unwrap_or_default();
                 Workload::Booking(self.booking(dataset, strategy, booking.unwrap_or_default(), idempotency, operation))
             }
+            WorkloadName::Scheduling => {
+                let foreign = [
+                    ("schema", schema.is_some()),
+                    ("setup", setup.is_some()),
+                    ("teardown", teardown.is_some()),
+                    ("invariants", invariants.is_some()),
+                    ("parameters", !parameters.is_empty()),
+                    ("control", control.is_some()),
+                    ("booking", booking.is_some()),
+                    ("idempotency", idempotency.is_some()),
+                    ("operation", !operation.is_empty()),
+                ];
+                self.refuse(&foreign, "", "it belongs to another workload", "leave it out, or change the workload");
+                known = self.good("", invariant::built_in()).unwrap_or_default();
+                Workload::Scheduling(self.scheduling(dataset, strategy, scheduling.unwrap_or_default()))
+            }
             WorkloadName::Sql => {
+                let foreign = [("scheduling", scheduling.is_some())];
+                self.refuse(&foreign, "", "it belongs to workload = \"scheduling\"", "leave it out, or change the workload");
                 let foreign = [
                     ("dataset", dataset.is_some()),
                     ("strategy", strategy.is_some()),
@@ -174,7 +199,7 @@ impl Reader<'_> {
         };
         let claims = match claims {
             Some(names) => self.claims(&names, &known, matches!(workload, Workload::Sql(_))),
-            None if matches!(workload, Workload::Booking(_)) => Vec::new(),
+            None if !matches!(workload, Workload::Sql(_)) => Vec::new(),
             None => known.iter().map(|i| i.name.clone()).collect(),
         };
         let thresholds = thresholds.iter().enumerate().filter_map(|(n, entry)| {
@@ -276,6 +301,28 @@ impl Reader<'_> {
         }
     }
 
+    fn strategies(&mut self, names: Option<Names>, hazard: Hazard) -> Vec<Strategy> {
+        let names = names.map_or_else(|| vec!["serializable".into()], |names| names.0);
+        let (strategies, unknown) = strategies(names.iter().map(|name| &**name), hazard);
+        self.mistakes.extend(unknown.into_iter().map(|(n, error)| Mistake { at: format!("strategy.{n}"), error }));
+        strategies
+    }
+
+    fn scheduling(&mut self, dataset: Option<String>, strategy: Option<Names>, file: SchedulingFile) -> Scheduling {
+        if let Some(dataset) = dataset.filter(|dataset| dataset != Scheduling::DATASET) {
+            let message = format!("there are no schedules in the dataset `{dataset}`");
+            self.wrong("dataset", message, format!("dataset = \"{}\"", Scheduling::DATASET));
+        }
+        let SchedulingFile { hold, contests } = file;
+        let mut scheduling = Scheduling {
+            strategies: Vec::new(),
+            hold: self.duration("scheduling.hold", hold.as_deref()).unwrap_or_default(),
+            contests: contests.unwrap_or_else(|| Contest::ALL.map(|contest| (contest, 1.0)).into()),
+        };
+        scheduling.strategies = self.strategies(strategy, scheduling.hazard());
+        scheduling
+    }
+
     fn booking(
         &mut self,
         dataset: Option<String>,
@@ -285,10 +332,12 @@ impl Reader<'_> {
         operations: Vec<OperationFile>,
     ) -> Booking {
         let dataset = dataset.unwrap_or_else(|| "clinic".into());
-        self.good("dataset", Dataset::named(&dataset));
-        let names = strategy.map_or_else(|| vec!["serializable".into()], |names| names.0);
-        let (strategies, unknown) = strategies(names.iter().map(|name| &**name));
-        self.mistakes.extend(unknown.into_iter().map(|(n, error)| Mistake { at: format!("strategy.{n}"), error }));
+        if dataset == Scheduling::DATASET {
+            self.wrong("dataset", format!("there is nothing to book in the dataset `{dataset}`"), "dataset = \"clinic\", or another workload");
+        } else {
+            self.good("dataset", Dataset::named(&dataset));
+        }
+        let strategies = self.strategies(strategy, Hazard::LostUpdate);
         let BookingFile { targets, authorisations, total, hot, hot_total, hot_share, strangers, hold, bug } = booking;
         let targets_name = targets.unwrap_or(TargetsName::Spread);
         let of_hot = [("hot_total", hot_total.is_some()), ("hot_share", hot_share.is_some())];
@@ -473,7 +522,7 @@ impl Reader<'_> {
                 let script = self.script("control.file", &name)?;
                 let label = script.path.display().to_string();
                 let twin = self.good("control.file", read(&label, &script.text, self.base, Role::Control))?;
-                if matches!(twin.workload, Workload::Booking(_)) {
+                if !matches!(twin.workload, Workload::Sql(_)) {
                     self.wrong("control.file", format!("{label} is of another workload"), "its workload must be \"sql\" too");
                 }
                 Some(Control::Twin(Box::new(twin)))

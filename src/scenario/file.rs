@@ -12,7 +12,7 @@ use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value as Json;
 
-use super::InFlight;
+use super::{Contest, InFlight};
 use crate::history::{Asking, OperationKind};
 use crate::pace::Arrival;
 use crate::pg::load::Protocol;
@@ -29,14 +29,14 @@ pub struct File {
     /// Words by which scenarios are chosen.
     #[serde(default)]
     pub tags: Vec<String>,
-    /// What the virtual users do: book units of authorisations, or run your own SQL.
+    /// What the virtual users do: book units of authorisations, change schedules of residents, or run your own SQL.
     pub workload: WorkloadName,
-    /// booking: the dataset that `dbstress seed` put there. Default: clinic.
+    /// The dataset that `dbstress seed` put there. Default: clinic for booking, residency for scheduling, which is the only one for it.
     pub dataset: Option<String>,
-    /// booking: how rows are protected: names of strategies, each of which has its turn, or "all" for those that claim to be safe. Default:
-    /// serializable.
+    /// booking, scheduling: how rows are protected: names of strategies, each of which has its turn, or "all" for those that claim to be safe.
+    /// Default: serializable.
     pub strategy: Option<Names>,
-    /// Names of the invariants that the run claims to keep. Default: none for booking; for sql every invariant of its directory.
+    /// Names of the invariants that the run claims to keep. Default: none; for sql every invariant of its directory.
     pub claims: Option<Vec<String>>,
     /// What the figures must keep to: "reserve.response:p(95)<200ms", "aborted.rate<0.01", "committed.rate>=100/s".
     #[serde(default)]
@@ -57,6 +57,8 @@ pub struct File {
     pub load: LoadFile,
     /// booking: the authorisations that the virtual users meet at.
     pub booking: Option<BookingFile>,
+    /// scheduling: what the virtual users contend for.
+    pub scheduling: Option<SchedulingFile>,
     /// booking: requests carry a key, and whoever asks again with the same key is told what the first time came to. In each round everybody asks
     /// with the same key.
     pub idempotency: Option<IdempotencyFile>,
@@ -79,6 +81,8 @@ pub struct File {
 pub enum WorkloadName {
     /// Reserve, release and consume units of authorisations.
     Booking,
+    /// Put residents down for half days and call, take them off, let them exchange, in rounds: each change is legal, all of them together are not.
+    Scheduling,
     /// Your own statements or pgbench scripts, on your own schema.
     Sql,
 }
@@ -93,7 +97,7 @@ pub struct LoadFile {
     pub duration: Option<String>,
     /// So many iterations in all, shared by the virtual users; with a duration, whichever is over first.
     pub iterations: Option<u64>,
-    /// So many rounds; only with targets = "rounds".
+    /// So many rounds; only with targets = "rounds", and for scheduling.
     pub rounds: Option<u64>,
     /// Ramps, as "30s:50": within 30 seconds to 50 virtual users, or to 50 arrivals per second if a rate is given.
     pub stages: Option<Vec<String>>,
@@ -164,6 +168,16 @@ pub struct BookingFile {
     pub hold: Option<String>,
     /// A known mistake that the operations make on purpose; `dbstress bugs list` shows them. Default: none.
     pub bug: Option<String>,
+}
+
+/// What the virtual users contend for.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SchedulingFile {
+    /// The application's pause between reading and writing. Default: none.
+    pub hold: Option<String>,
+    /// How often each contest comes up, relative to the others; 0 or left out is never. Default: all six equally often.
+    pub contests: Option<BTreeMap<Contest, f64>>,
 }
 
 /// What becomes of the keys that requests carry.
@@ -394,9 +408,9 @@ pub struct EvidenceFile {
     pub contested: Option<u64>,
     /// Whether the strategy's mechanism must have been seen at work. Default: false.
     pub mechanism: Option<bool>,
-    /// So many refusals for lack of units at least. Default: 0.
+    /// So many refusals for lack of units, or by a rule of the schedule, at least. Default: 0.
     pub refused: Option<u64>,
-    /// So many committed iterations at least, by name of the operation.
+    /// So many committed iterations at least, by name of the operation; of scheduling, by name of the contest.
     #[serde(default)]
     pub committed: BTreeMap<String, u64>,
     /// Whether invariants must have been checked while the load ran. Default: false.

@@ -29,7 +29,7 @@ use crate::pg::pool::Recycle;
 use crate::pg::retry::Retry;
 use crate::probe::{self, Probe};
 use crate::program::{self, Program};
-use crate::strategy::Strategy;
+use crate::strategy::{Hazard, Strategy};
 use crate::threshold::{Figure, Threshold};
 use crate::{Error, Result};
 
@@ -39,6 +39,7 @@ pub use file::{Kind, Meaning};
 pub use origin::{Origin, Source};
 pub use place::{Mistake, together};
 
+pub use crate::workload::contest::Contest;
 pub use crate::workload::keyed::{InFlight, Keys};
 
 /// A scenario, complete and checked.
@@ -148,8 +149,37 @@ pub enum Extent {
 pub enum Workload {
     /// Book units of authorisations.
     Booking(Booking),
+    /// Change the schedules of residents.
+    Scheduling(Scheduling),
     /// Statements of the user's own.
     Sql(Sql),
+}
+
+/// Schedules are changed, in rounds: everybody wants another change of the same small programme, and there is not room for all of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Scheduling {
+    /// How rows are protected; each has its turn.
+    pub strategies: Vec<Strategy>,
+    /// The application's pause between reading and writing.
+    #[serde(rename = "hold_ms", with = "crate::milliseconds")]
+    pub hold: Duration,
+    /// What is contended for, and how often, relative to the others.
+    pub contests: BTreeMap<Contest, f64>,
+}
+
+impl Scheduling {
+    /// The dataset that must be there.
+    pub const DATASET: &str = "residency";
+
+    /// What is contended for now and then.
+    pub fn contested(&self) -> impl Iterator<Item = Contest> {
+        self.contests.iter().filter(|(_, weight)| **weight > 0.0).map(|(contest, _)| *contest)
+    }
+
+    /// What can go wrong.
+    pub fn hazard(&self) -> Hazard {
+        if self.contested().eq([Contest::Double]) { Hazard::DoubleBooking } else { Hazard::WriteSkew }
+    }
 }
 
 /// Units of authorisations are booked.
@@ -330,7 +360,7 @@ fn once_usual() -> Duration {
 }
 
 /// The files that come with the program: name and text. A test keeps the list equal to the directory.
-pub const BUILT_IN: [(&str, &str); 7] = [
+pub const BUILT_IN: [(&str, &str); 9] = [
     ("contention", include_str!("../../scenarios/contention.toml")),
     ("churn", include_str!("../../scenarios/churn.toml")),
     ("throughput", include_str!("../../scenarios/throughput.toml")),
@@ -338,6 +368,8 @@ pub const BUILT_IN: [(&str, &str); 7] = [
     ("flash-sale", include_str!("../../scenarios/flash-sale.toml")),
     ("database-stress", include_str!("../../scenarios/database-stress.toml")),
     ("idempotency", include_str!("../../scenarios/idempotency.toml")),
+    ("scheduling", include_str!("../../scenarios/scheduling.toml")),
+    ("double-booking", include_str!("../../scenarios/double-booking.toml")),
 ];
 
 /// The text of the built-in scenario called `name`.
@@ -400,7 +432,16 @@ impl Scenario {
     pub fn booking(&self) -> Option<&Booking> {
         match &self.workload {
             Workload::Booking(booking) => Some(booking),
-            Workload::Sql(_) => None,
+            Workload::Scheduling(_) | Workload::Sql(_) => None,
+        }
+    }
+
+    /// Whether everybody begins together, again and again.
+    pub fn is_in_rounds(&self) -> bool {
+        match &self.workload {
+            Workload::Booking(booking) => booking.targets == Targets::Rounds,
+            Workload::Scheduling(_) => true,
+            Workload::Sql(_) => false,
         }
     }
 
@@ -461,6 +502,7 @@ impl Scenario {
     pub fn operations(&self) -> Vec<&str> {
         match &self.workload {
             Workload::Booking(booking) => booking.operations.iter().map(|o| &*o.name).collect(),
+            Workload::Scheduling(scheduling) => scheduling.contested().map(Contest::name).collect(),
             Workload::Sql(sql) => sql.operations.iter().map(|o| &*o.name).collect(),
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::{Booking, Control, Evidence, Extent, Load, Scenario, Sql, Targets, Workload};
+use super::{Booking, Control, Evidence, Extent, Load, Scenario, Scheduling, Sql, Targets, Workload};
 use crate::pace::duration_text;
 
 /// Who said so; the first of them that says anything is right.
@@ -63,6 +63,7 @@ impl Scenario {
         values.put("tags", list(tags));
         match workload {
             Workload::Booking(booking) => values.booking(booking),
+            Workload::Scheduling(scheduling) => values.scheduling(scheduling),
             Workload::Sql(sql) => values.sql(sql),
         }
         values.put("claims", list(claims));
@@ -126,6 +127,17 @@ impl Values {
                 self.put(format!("operation.{n}.request"), request.word());
             }
             self.put(format!("operation.{n}.weight"), operation.weight);
+        }
+    }
+
+    fn scheduling(&mut self, scheduling: &Scheduling) {
+        let Scheduling { strategies, hold, contests } = scheduling;
+        self.put("workload", "scheduling");
+        self.put("dataset", Scheduling::DATASET);
+        self.put("strategy", list(strategies.iter().map(|s| s.name())));
+        self.put("scheduling.hold", duration_text(*hold));
+        for (contest, weight) in contests {
+            self.put(format!("scheduling.contests.{}", contest.name()), weight);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::place::Mistake;
-use super::{Booking, BookingOperation, Extent, Keys, Load, Scenario, Targets, Workload};
+use super::{Booking, BookingOperation, Contest, Extent, Keys, Load, Scenario, Scheduling, Targets, Workload};
 use crate::bug::Bug;
 use crate::demand::{Demand, Known, Share, Unreachable, unreachable};
 use crate::error::nearest;
@@ -12,6 +12,7 @@ use crate::history::{Asking, OpId, OperationKind};
 use crate::pace::duration_text;
 use crate::pg::pool::Recycle;
 use crate::probe;
+use crate::strategy::{Hazard, Strategy};
 
 impl Scenario {
     /// What cannot be run, by key.
@@ -20,7 +21,9 @@ impl Scenario {
         mistakes.load(&self.load);
         mistakes.planned(&self.faults, &self.load);
         mistakes.probe_interval(self.evidence.probe_interval);
-        if let Workload::Booking(booking) = &self.workload {
+        if let Workload::Scheduling(scheduling) = &self.workload {
+            mistakes.scheduling(scheduling, self);
+        } else if let Workload::Booking(booking) = &self.workload {
             mistakes.booking(booking, &self.load);
             if let Some(bug) = booking.bug {
                 mistakes.bug(bug, booking, &self.faults);
@@ -152,22 +155,79 @@ impl Mistakes {
         }
     }
 
-    fn booking(&mut self, booking: &Booking, load: &Load) {
-        let Booking { dataset: _, strategies, targets, total, strangers, hold, bug, keys, operations } = booking;
+    /// There is one at least, and all of them can be tried where this can go wrong.
+    fn strategies(&mut self, strategies: &[Strategy], hazard: Hazard) {
         if strategies.is_empty() {
             self.add("strategy", "no strategy", "name one, or \"all\"");
         }
+        let usable: Vec<&str> = Strategy::ALL.into_iter().filter(|s| s.inexpressible(hazard).is_none()).map(Strategy::name).collect();
+        for strategy in strategies {
+            if let Some(why) = strategy.inexpressible(hazard) {
+                let message = format!("{} cannot be tried here: {why}", strategy.name());
+                self.add("strategy", message, format!("one of: {}", usable.join(", ")));
+            }
+        }
+    }
+
+    fn hold(&mut self, at: &str, hold: Duration, load: &Load) {
+        if hold >= load.retry.deadline {
+            self.add(at, "it is longer than the deadline of an iteration: every one would be given up", "make it shorter");
+        }
+    }
+
+    /// In rounds everybody begins at once; `instead` says how it would be otherwise.
+    fn rounds(&mut self, load: &Load, why: &str, instead: &str) {
+        match &load.extent {
+            Extent::Stages(_) => {
+                self.add("load.stages", "a round has as many VUs as the last", "duration or rounds instead");
+            }
+            Extent::Constant { iterations: Some(_), .. } => {
+                self.add("load.iterations", format!("{why} not iterations are counted"), "rounds instead");
+            }
+            Extent::Constant { .. } | Extent::Rounds(_) => {}
+        }
+        if !load.think.is_zero() {
+            let cure = "hold is the pause between reading and writing";
+            self.add("load.think", "in rounds nobody pauses: a round begins when the last is over", cure);
+        }
+        if load.rate.is_some() {
+            let cure = format!("leave the rate out{instead}");
+            self.add("load.rate", "in rounds everybody begins at once: nothing arrives at a rate", cure);
+        }
+    }
+
+    fn scheduling(&mut self, scheduling: &Scheduling, scenario: &Scenario) {
+        let Scheduling { strategies, hold, contests } = scheduling;
+        self.strategies(strategies, scheduling.hazard());
+        self.hold("scheduling.hold", *hold, &scenario.load);
+        self.rounds(&scenario.load, "in scheduling", "");
+        for (contest, weight) in contests.iter().filter(|(_, weight)| !weight.is_finite() || **weight < 0.0) {
+            let at = format!("scheduling.contests.{}", contest.name());
+            self.add(at, format!("a weight cannot be {weight}"), "0 or more; 0 is never chosen");
+        }
+        if scheduling.contested().next().is_none() {
+            let names = Contest::ALL.map(Contest::name).join(", ");
+            self.add("scheduling.contests", "nothing is contended for", format!("give one of them a weight above 0: {names}"));
+        }
+        // What is claimed of a rule rests on a control that breaks it.
+        for (n, claim) in scenario.claims.iter().enumerate() {
+            let mut breaking = Contest::ALL.into_iter().filter(|contest| contest.invariants().contains(&claim.as_str())).peekable();
+            let Some(first) = breaking.peek().copied() else { continue };
+            if !breaking.any(|contest| scheduling.contested().any(|contested| contested == contest)) {
+                let message = format!("nothing here could break {claim}, so that nothing would be shown by its being kept");
+                self.add(format!("claims.{n}"), message, format!("leave it out, or give {} a weight above 0", first.name()));
+            }
+        }
+    }
+
+    fn booking(&mut self, booking: &Booking, load: &Load) {
+        let Booking { dataset: _, strategies, targets, total, strangers, hold, bug, keys, operations } = booking;
+        self.strategies(strategies, Hazard::LostUpdate);
         if *total < 1 {
             self.add("booking.total", format!("an authorisation of {total} units"), "1 or more");
         }
         self.share("booking.strangers", *strangers);
-        if *hold >= load.retry.deadline {
-            self.add(
-                "booking.hold",
-                "it is longer than the deadline of an iteration: every one would be given up",
-                "make it shorter",
-            );
-        }
+        self.hold("booking.hold", *hold, load);
         match keys {
             Some(keys) => self.keys(*keys, booking),
             None => {
@@ -188,23 +248,7 @@ impl Mistakes {
                 if *strangers > 0.0 {
                     self.add("booking.strangers", "in rounds there are no strangers", "leave it out, or change the targets");
                 }
-                match &load.extent {
-                    Extent::Stages(_) => {
-                        self.add("load.stages", "a round has as many VUs as the last", "duration or rounds instead");
-                    }
-                    Extent::Constant { iterations: Some(_), .. } => {
-                        self.add("load.iterations", "with targets = \"rounds\" not iterations are counted", "rounds instead");
-                    }
-                    Extent::Constant { .. } | Extent::Rounds(_) => {}
-                }
-                if !load.think.is_zero() {
-                    let cure = "hold is the pause between reading and writing";
-                    self.add("load.think", "in rounds nobody pauses: a round begins when the last is over", cure);
-                }
-                if load.rate.is_some() {
-                    let cure = "leave the rate out, or change the targets";
-                    self.add("load.rate", "in rounds everybody begins at once: nothing arrives at a rate", cure);
-                }
+                self.rounds(load, "with targets = \"rounds\"", ", or change the targets");
             }
             Targets::OneByOne | Targets::Spread { .. } => {
                 if matches!(load.extent, Extent::Rounds(_)) {
@@ -324,7 +368,7 @@ impl Mistakes {
                 units: match operation.kind {
                     OperationKind::Reserve => operation.units.into(),
                     OperationKind::Release => -i64::from(operation.units),
-                    OperationKind::Consume | OperationKind::Browse | OperationKind::Own => 0,
+                    _ => 0,
                 },
             })
             .collect();

@@ -5,6 +5,7 @@
 mod advisory;
 mod atomic;
 mod check_constraint;
+mod exclusion_constraint;
 mod for_update;
 mod naive;
 mod naive_set;
@@ -42,6 +43,8 @@ pub enum Strategy {
     Serializable,
     /// Write, and let a CHECK constraint refuse.
     CheckConstraint,
+    /// Write, and let an EXCLUDE constraint refuse what overlaps.
+    ExclusionConstraint,
 }
 
 /// What can go wrong when operations overlap; Adya's names.
@@ -50,6 +53,15 @@ pub enum Strategy {
 pub enum Hazard {
     /// Two operations read the same version of a row and both write it.
     LostUpdate,
+    /// Two operations read what the other is about to change, and write different rows: each is right, both together are not.
+    WriteSkew,
+    /// A write skew of which nothing is left but this: the same person twice in the same hour.
+    DoubleBooking,
+}
+
+impl Hazard {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::LostUpdate, Self::WriteSkew, Self::DoubleBooking];
 }
 
 /// What a strategy promises about a hazard.
@@ -60,6 +72,8 @@ pub enum Claim {
     Safe,
     /// It can; a control may be made of this.
     Unsafe,
+    /// Nothing: what it relies on is not there. [`Strategy::inexpressible`] says what.
+    None,
 }
 
 /// What must have been seen if the strategy was really at work: without it, nothing was protected from anything.
@@ -75,7 +89,7 @@ pub enum Mechanism {
 
 impl Strategy {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Naive,
         Self::NaiveSet,
         Self::Atomic,
@@ -86,6 +100,7 @@ impl Strategy {
         Self::RepeatableRead,
         Self::Serializable,
         Self::CheckConstraint,
+        Self::ExclusionConstraint,
     ];
 
     /// Those that claim to be safe from `hazard`.
@@ -106,6 +121,7 @@ impl Strategy {
             Self::RepeatableRead => "repeatable-read",
             Self::Serializable => "serializable",
             Self::CheckConstraint => "check-constraint",
+            Self::ExclusionConstraint => "exclusion-constraint",
         }
     }
 
@@ -127,6 +143,7 @@ impl Strategy {
             Self::RepeatableRead => "snapshot isolation, tried again on 40001",
             Self::Serializable => "serializable snapshot isolation, tried again on 40001",
             Self::CheckConstraint => "write, and let a CHECK constraint refuse",
+            Self::ExclusionConstraint => "write, and let an EXCLUDE constraint refuse overlaps",
         }
     }
 
@@ -142,7 +159,8 @@ impl Strategy {
             | Self::ForUpdateNowait
             | Self::Optimistic
             | Self::Advisory
-            | Self::CheckConstraint => Isolation::ReadCommitted,
+            | Self::CheckConstraint
+            | Self::ExclusionConstraint => Isolation::ReadCommitted,
         }
     }
 
@@ -162,14 +180,45 @@ impl Strategy {
                 | Self::Serializable
                 | Self::CheckConstraint,
             ) => Claim::Safe,
+            (Hazard::LostUpdate, Self::ExclusionConstraint) => Claim::None,
+            (Hazard::WriteSkew, Self::Naive | Self::RepeatableRead | Self::ExclusionConstraint) => Claim::Unsafe,
+            (Hazard::DoubleBooking, Self::Naive | Self::RepeatableRead) => Claim::Unsafe,
+            (
+                Hazard::WriteSkew | Hazard::DoubleBooking,
+                Self::ForUpdate | Self::ForUpdateNowait | Self::Advisory | Self::Serializable,
+            ) => Claim::Safe,
+            (Hazard::DoubleBooking, Self::ExclusionConstraint) => Claim::Safe,
+            (
+                Hazard::WriteSkew | Hazard::DoubleBooking,
+                Self::NaiveSet | Self::Atomic | Self::Optimistic | Self::CheckConstraint,
+            ) => Claim::None,
         }
+    }
+
+    /// Why it cannot be tried where this can go wrong, if it cannot.
+    pub fn inexpressible(self, hazard: Hazard) -> Option<&'static str> {
+        (self.claim(hazard) == Claim::None).then_some(match self {
+            Self::NaiveSet => "a schedule has no counters that could be overwritten",
+            Self::Atomic => "the rule spans rows that no single UPDATE locks",
+            Self::Optimistic => "rows that are only read carry no version",
+            Self::CheckConstraint => "a CHECK sees one row, and the rule spans several",
+            Self::ExclusionConstraint => "units take no time that could overlap",
+            Self::Naive
+            | Self::ForUpdate
+            | Self::ForUpdateNowait
+            | Self::Advisory
+            | Self::RepeatableRead
+            | Self::Serializable => "it can",
+        })
     }
 
     /// What must have been seen if it was at work.
     pub fn mechanism(self) -> Mechanism {
         match self {
             Self::Naive | Self::NaiveSet => Mechanism::None,
-            Self::Atomic | Self::ForUpdate | Self::Advisory | Self::CheckConstraint => Mechanism::LockWaits,
+            Self::Atomic | Self::ForUpdate | Self::Advisory | Self::CheckConstraint | Self::ExclusionConstraint => {
+                Mechanism::LockWaits
+            }
             Self::ForUpdateNowait => Mechanism::FailedAttempts(Abort::LockNotAvailable),
             Self::Optimistic => Mechanism::FailedAttempts(Abort::VersionConflict),
             Self::RepeatableRead | Self::Serializable => Mechanism::FailedAttempts(Abort::SerializationFailure),
@@ -197,6 +246,7 @@ impl Strategy {
             // The two differ in the level alone, which BEGIN has named.
             Self::RepeatableRead | Self::Serializable => snapshot::apply(tx, operation).await,
             Self::CheckConstraint => check_constraint::apply(tx, operation).await,
+            Self::ExclusionConstraint => exclusion_constraint::apply(tx, operation).await,
         }
     }
 }
@@ -226,6 +276,8 @@ pub enum RowLock {
 pub enum Write {
     /// Deltas on whatever the row holds by then.
     Relative,
+    /// The same, and the time that it takes is written where the database keeps it free of overlaps.
+    Exclusive,
     /// The values that follow from what was read.
     Absolute,
     /// Deltas, if the row still has the version that was read.
@@ -311,9 +363,16 @@ mod tests {
     #[test]
     fn a_strategy_that_claims_safety_names_the_mechanism_that_gives_it() {
         for strategy in Strategy::ALL {
-            let safe = strategy.claim(Hazard::LostUpdate) == Claim::Safe;
+            let safe = Hazard::ALL.into_iter().any(|hazard| strategy.claim(hazard) == Claim::Safe);
             assert_eq!(safe, strategy.mechanism() != Mechanism::None, "{}", strategy.name());
         }
-        assert_eq!(Strategy::safe(Hazard::LostUpdate).count(), 8);
+        assert_eq!(Hazard::ALL.map(|hazard| Strategy::safe(hazard).count()), [8, 4, 5]);
+    }
+
+    #[test]
+    fn what_cannot_be_tried_has_a_reason() {
+        for (hazard, strategy) in Hazard::ALL.into_iter().flat_map(|h| Strategy::ALL.map(|s| (h, s))) {
+            assert_eq!(strategy.claim(hazard) == Claim::None, strategy.inexpressible(hazard).is_some_and(|why| why != "it can"));
+        }
     }
 }

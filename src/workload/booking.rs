@@ -71,7 +71,7 @@ impl Statements {
         let write_if_allowed = |kind: OperationKind| {
             let rule = match kind {
                 OperationKind::Reserve => "total - used - scheduled >= $6",
-                OperationKind::Release | OperationKind::Consume | OperationKind::Browse | OperationKind::Own => "scheduled >= $6",
+                _ => "scheduled >= $6",
             };
             let usable = match kind {
                 OperationKind::Release => String::new(),
@@ -249,7 +249,7 @@ impl Operation for Booking<'_> {
     fn refusal_by_constraint(&self) -> Refusal {
         match self.proposal.kind {
             OperationKind::Reserve => Refusal::InsufficientUnits,
-            OperationKind::Release | OperationKind::Consume | OperationKind::Browse | OperationKind::Own => Refusal::NotScheduled,
+            _ => Refusal::NotScheduled,
         }
     }
 
@@ -265,7 +265,8 @@ impl Operation for Booking<'_> {
             }
         }
         let statement = match write {
-            Write::Relative => &self.statements.write_relative,
+            // Units take no time that could overlap.
+            Write::Relative | Write::Exclusive => &self.statements.write_relative,
             Write::Absolute => &self.statements.write_absolute,
             Write::IfVersionUnchanged => &self.statements.write_if_version,
             Write::IfAllowed => &self.statements.write_if_allowed[kind as usize],

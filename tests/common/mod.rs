@@ -88,11 +88,22 @@ pub async fn seeded() -> TestDatabase {
     database
 }
 
+/// A fresh database with the residency in it, and some cases planted: `all`, `PL-1,PL-7:2`; `None` for none.
+pub async fn residency(plant: Option<&str>) -> TestDatabase {
+    let database = database().await;
+    let figures = Figures { plant: plant.map(str::to_owned), ..Figures::default() };
+    load(&database.options, Generator::new(Dataset::Residency, 42, 1, &figures).unwrap()).await;
+    database
+}
+
 /// Puts the clinic into an empty database, at scale 1.
 pub async fn seed(options: &ConnectOptions) {
-    let generator = Arc::new(Generator::new(Dataset::Clinic, 42, 1, &Figures::default()).unwrap());
+    load(options, Generator::new(Dataset::Clinic, 42, 1, &Figures::default()).unwrap()).await;
+}
+
+async fn load(options: &ConnectOptions, generator: Generator) {
     let request = seed::Request { reset: false, disposable: None, connections: 2 };
-    seed::seed(options, &generator, &request, &|_| {}).await.unwrap();
+    seed::seed(options, &Arc::new(generator), &request, &|_| {}).await.unwrap();
 }
 
 /// A copy of `database` on the same server, as a restored dump would be. Nobody may be connected to it.

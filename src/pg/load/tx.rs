@@ -62,12 +62,13 @@ pub struct Tx<'c> {
 pub struct Phase {
     first_statement: Cell<Option<Instant>>,
     commit_sent: Cell<Option<Instant>>,
+    begun: Cell<i64>,
 }
 
 impl Phase {
     /// Of an attempt whose BEGIN, or first statement, is about to be sent.
     pub fn beginning(now: Instant) -> Self {
-        Self { first_statement: Cell::new(Some(now)), commit_sent: Cell::new(None) }
+        Self { first_statement: Cell::new(Some(now)), ..Self::default() }
     }
 
     /// The first statement is about to be sent after all: a connection had to be waited for.
@@ -93,6 +94,11 @@ impl Phase {
     /// When BEGIN was about to be sent.
     pub fn first_statement(&self) -> Option<Instant> {
         self.first_statement.get()
+    }
+
+    /// When the transaction began, microseconds of the server's clock; 0 if the server was not asked.
+    pub fn begun(&self) -> i64 {
+        self.begun.get()
     }
 
     /// When COMMIT was about to be sent; `None` before.
@@ -127,6 +133,11 @@ impl<'c> Tx<'c> {
     /// The first row of the last answer.
     pub fn row(&self) -> Option<Row<'_>> {
         self.connection.row()
+    }
+
+    /// Notes when the server says that the transaction began, microseconds of its clock.
+    pub fn begun(&self, micros: i64) {
+        self.phase.begun.set(micros);
     }
 
     /// Whether a statement failed, so that all that is left is to roll back.
