@@ -149,7 +149,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "PL-3h",
-        what: "a day, the night, four hours of handing over: 28 hours in one go",
+        what: "a day, the night, four hours of handover: 28 hours in one go",
         how: later(|pen| {
             pen.calls(&[2]);
             pen.off(3);
@@ -221,7 +221,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "PL-8",
-        what: "a first-year resident works six hours elsewhere on a day off",
+        what: "six hours of moonlighting in the first year, on a day off",
         how: How::Resident {
             of_first_year: true,
             draw: |pen| {
@@ -246,7 +246,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "PL-9n",
-        what: "a half day of work in seven days of medical leave: not too long",
+        what: "a half day of work in seven days of medical leave: allowed",
         how: later(|pen| pen.away("medical", 7, 13, 9)),
         expected: &[],
     },
