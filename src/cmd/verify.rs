@@ -199,7 +199,10 @@ async fn verify(
 fn left_out(args: &Args, elsewhere: &[Invariant], dataset: &str) -> Vec<String> {
     let about = |i: &Invariant| i.dataset.clone().unwrap_or_default();
     if !args.only.is_empty() {
-        return elsewhere.iter().map(|i| format!("{} is about the dataset {}, not {dataset}: left out", i.name, about(i))).collect();
+        return elsewhere
+            .iter()
+            .map(|i| format!("{} is about the dataset {}, not {dataset}: left out", i.name, about(i)))
+            .collect();
     }
     let mut others: BTreeMap<String, usize> = BTreeMap::new();
     for invariant in elsewhere {
