@@ -167,9 +167,22 @@ async fn verify(
     } else if runs.count == 0 {
         notes.push("no run is recorded here yet: only what a bare seed can keep or break is claimed".into());
     }
-    notes.extend(elsewhere.iter().map(|i| {
-        format!("{} is about the dataset {}, not {}: left out", i.name, i.dataset.as_deref().unwrap_or_default(), loaded.dataset)
-    }));
+    if args.only.is_empty() && !elsewhere.is_empty() {
+        notes.push(format!(
+            "{} about other datasets than {}: left out",
+            plural(elsewhere.len(), "invariant is", "invariants are"),
+            loaded.dataset
+        ));
+    } else {
+        notes.extend(elsewhere.iter().map(|i| {
+            format!(
+                "{} is about the dataset {}, not {}: left out",
+                i.name,
+                i.dataset.as_deref().unwrap_or_default(),
+                loaded.dataset
+            )
+        }));
+    }
     let verification = Verification {
         schema_version: SCHEMA_VERSION,
         verdict,
