@@ -443,8 +443,7 @@ fn findings(record: &RunRecord, width: u16) -> String {
 /// How much was lost of what was acknowledged, from when, and whether it was the end of each history.
 fn lost_in_words(lost: &Lost, subject: &str) -> String {
     let of = |n: u64, noun: &str| format!("{} {noun}{}", grouped(n), if n == 1 { "" } else { "s" });
-    let mut said =
-        format!("{} lost, of {}", of(lost.operations, "acknowledged operation"), of(lost.authorisations, subject));
+    let mut said = format!("{} lost, of {}", of(lost.operations, "acknowledged operation"), of(lost.authorisations, subject));
     if lost.unexplained < lost.operations {
         said += &format!("; from the last {} ms before the server went down", milliseconds(lost.span_ms));
     }

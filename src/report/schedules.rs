@@ -23,7 +23,15 @@ fn skewed(name: &str, finding: &Finding, Skew { first, second }: &Skew, width: u
     let from = first.began.min(second.began);
     let line = |line: &Line| {
         let at = |micros: i64| format!("{:.3} ms", (micros - from) as f64 / 1e3);
-        let said = format!("{} (VU {}) began at {}, wrote at {}: {} {}", line.op, line.vu, at(line.began), at(line.wrote), line.kind, line.what);
+        let said = format!(
+            "{} (VU {}) began at {}, wrote at {}: {} {}",
+            line.op,
+            line.vu,
+            at(line.began),
+            at(line.wrote),
+            line.kind,
+            line.what
+        );
         wrap(&said, width, "  ")
     };
     let heading = format!("what {name} let happen in programme {}: {}", finding.authorisation, finding.detail);

@@ -79,14 +79,7 @@ fn number<T: std::str::FromStr + Default>(row: &[Option<String>], column: usize)
     row.get(column).and_then(|v| v.as_deref()).and_then(|v| v.parse().ok()).unwrap_or_default()
 }
 
-async fn rows(
-    session: &mut Session,
-    books: Books,
-    schema: &str,
-    run: i32,
-    partition: i64,
-    partitions: i64,
-) -> Result<Subjects> {
+async fn rows(session: &mut Session, books: Books, schema: &str, run: i32, partition: i64, partitions: i64) -> Result<Subjects> {
     let mut subjects = Subjects::new();
     session
         .stream(&books.subjects(schema, run, partition, partitions), |row| {

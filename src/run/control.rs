@@ -95,7 +95,8 @@ pub fn of_schedules(plan: &Plan) -> impl Iterator<Item = Strategy> {
 /// The contests that a strategy breaks, and of the claims those that fall with each.
 fn breakable(plan: &Plan, strategy: Strategy) -> Vec<(Contest, Vec<String>)> {
     let contested = plan.scheduling().into_iter().flat_map(|scheduling| scheduling.contested());
-    let falls = |contest: Contest| plan.claims.iter().filter(|claim| contest.invariants().contains(&claim.as_str())).cloned().collect();
+    let falls =
+        |contest: Contest| plan.claims.iter().filter(|claim| contest.invariants().contains(&claim.as_str())).cloned().collect();
     let broken = contested.filter(|contest| breaks(strategy, *contest)).map(|contest| (contest, falls(contest)));
     broken.filter(|(_, claims): &(_, Vec<String>)| !claims.is_empty()).collect()
 }
@@ -152,7 +153,11 @@ pub async fn run_of_schedules(context: &Context<'_>, session: &mut Session, stra
         match caught_own(judged, &mut rules) {
             said if said.starts_with(CAUGHT) && unseen.is_empty() => {
                 let rounds: Vec<String> = contests.iter().map(|(name, broken)| format!("{name} {broken}")).collect();
-                format!("{CAUGHT} by the audit (rounds with more winners than room: {}) and by{}", rounds.join(", "), &said[CAUGHT.len() + 3..])
+                format!(
+                    "{CAUGHT} by the audit (rounds with more winners than room: {}) and by{}",
+                    rounds.join(", "),
+                    &said[CAUGHT.len() + 3..]
+                )
             }
             said if unseen.is_empty() => said,
             _ => format!("contention was too mild: no round of {} had more winners than room", unseen.join(", ")),

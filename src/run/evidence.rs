@@ -66,7 +66,9 @@ pub(super) fn gates(
     if evidence.refused > 0 {
         let refused: u64 = counts.refused.iter().filter(|(r, _)| r.is_about_capacity()).map(|(_, n)| n).sum();
         let (name, cure) = match &plan.workload {
-            Workload::Booking(_) => ("were refused for lack of units", "lower --total or raise --vus so that units run out; run longer"),
+            Workload::Booking(_) => {
+                ("were refused for lack of units", "lower --total or raise --vus so that units run out; run longer")
+            }
             Workload::Scheduling(_) => ("were refused by a rule of the schedule", "raise --vus, or run longer"),
             Workload::Sql(_) => ("were refused by a rule of the scenario", "make it scarcer, or run longer"),
         };

@@ -18,8 +18,8 @@ mod pool;
 mod quiesce;
 mod rounds;
 pub mod scheduling;
-mod skews;
 mod seconds;
+mod skews;
 pub mod stock;
 mod turn;
 mod via;
@@ -367,8 +367,10 @@ fn ground_of(plan: &Plan, loaded: Loaded, options: &ConnectOptions) -> Result<Gr
         Some(_) if is_residency => Ok(Ground::Residency(loaded.as_of)),
         Some(_) => Err(Error::usage(format!("{options} holds the dataset {}, in which nobody has a schedule", loaded.dataset))
             .cure(format!("{RESIDENCY_ANEW}, or another database"))),
-        None if is_residency => Err(Error::usage(format!("{options} holds the dataset {}, in which there is nothing to book", loaded.dataset))
-            .cure("dbstress seed --reset, or another database")),
+        None if is_residency => {
+            Err(Error::usage(format!("{options} holds the dataset {}, in which there is nothing to book", loaded.dataset))
+                .cure("dbstress seed --reset, or another database"))
+        }
         None => Ok(Ground::Clinic { as_of: loaded.as_of, clinics: Vec::new() }),
     }
 }
@@ -398,14 +400,10 @@ async fn phases(
             Some("interrupted".to_owned())
         } else {
             // Its predecessor's rows would be found again, and be taken for its own.
-            record
-                .turns
-                .last()
-                .filter(|t| t.verdict == Verdict::Violated)
-                .map(|t| {
-                    let anew = if context.plan.scheduling().is_some() { RESIDENCY_ANEW } else { "dbstress seed --reset" };
-                    format!("{} left breaches in the dataset ({anew}, then run this one alone)", t.name)
-                })
+            record.turns.last().filter(|t| t.verdict == Verdict::Violated).map(|t| {
+                let anew = if context.plan.scheduling().is_some() { RESIDENCY_ANEW } else { "dbstress seed --reset" };
+                format!("{} left breaches in the dataset ({anew}, then run this one alone)", t.name)
+            })
         };
         if let Some(why) = why {
             record.not_run.push(NotRun { name: name.to_owned(), why });

@@ -111,16 +111,8 @@ impl Stock {
             .map(|(i, c)| format!("({i}, {}, {}, {})", c.organisation, c.patient, c.service_code))
             .collect();
         let kind = Kind::Authorisations { size, guarded, clinics: values.join(", "), clinic_count: clinics.len() };
-        let mut stock = Self {
-            session,
-            options: options.clone(),
-            place: place.clone(),
-            base,
-            kind,
-            most: size.most,
-            batch: BATCH,
-            made: 0,
-        };
+        let mut stock =
+            Self { session, options: options.clone(), place: place.clone(), base, kind, most: size.most, batch: BATCH, made: 0 };
         // All of them at once where the load may begin anywhere.
         stock.make(if size.hot > 0 || size.is_whole { u64::MAX } else { BATCH }).await?;
         Ok(stock)
@@ -165,25 +157,26 @@ impl Stock {
             Kind::Authorisations { size, guarded, clinics, clinic_count } => {
                 let as_of = literal(as_of);
                 format!(
-            "INSERT INTO {schema}.authorisation \
+                    "INSERT INTO {schema}.authorisation \
                (id, organisation_id, patient_id, service_code_id, number, total, start_date, end_date, guarded, run_id) \
              SELECT {} + g, c.organisation, c.patient, c.service, 'RUN-{run}-' || g, CASE WHEN g < {} THEN {} ELSE {} END, \
                (TIMESTAMP {as_of})::date - 1, (TIMESTAMP {as_of} + interval '6 months')::date, {}, {run} \
              FROM generate_series({}::bigint, {}::bigint) g \
              JOIN (VALUES {}) c (k, organisation, patient, service) ON c.k = g % {} ON CONFLICT (id) DO NOTHING",
-            self.base,
-            size.hot,
-            size.hot_total,
-            size.total,
-            guarded,
-            self.made,
-            until - 1,
-            clinics,
-            clinic_count,
+                    self.base,
+                    size.hot,
+                    size.hot_total,
+                    size.total,
+                    guarded,
+                    self.made,
+                    until - 1,
+                    clinics,
+                    clinic_count,
                 )
             }
             Kind::Programmes(deck) => {
-                let programmes = (self.made..until).map(|position| (self.base.saturating_add_unsigned(position), deck.round(position)));
+                let programmes =
+                    (self.made..until).map(|position| (self.base.saturating_add_unsigned(position), deck.round(position)));
                 contest::insert(schema, *run, programmes)
             }
         };

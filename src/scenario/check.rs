@@ -57,10 +57,7 @@ pub fn read(label: &str, text: &str, base: Option<&Path>, role: Role) -> Result<
 
 /// The strategies that the names mean, each once; `all` are those that claim to be safe from `hazard`. And which of the names mean nothing,
 /// with why.
-pub fn strategies<'n>(
-    names: impl IntoIterator<Item = &'n str>,
-    hazard: Hazard,
-) -> (Vec<Strategy>, Vec<(usize, Error)>) {
+pub fn strategies<'n>(names: impl IntoIterator<Item = &'n str>, hazard: Hazard) -> (Vec<Strategy>, Vec<(usize, Error)>) {
     let (mut strategies, mut mistakes) = (Vec::new(), Vec::new());
     for (n, name) in names.into_iter().enumerate() {
         let named = match Strategy::from_name(name) {
@@ -333,7 +330,11 @@ impl Reader<'_> {
     ) -> Booking {
         let dataset = dataset.unwrap_or_else(|| "clinic".into());
         if dataset == Scheduling::DATASET {
-            self.wrong("dataset", format!("there is nothing to book in the dataset `{dataset}`"), "dataset = \"clinic\", or another workload");
+            self.wrong(
+                "dataset",
+                format!("there is nothing to book in the dataset `{dataset}`"),
+                "dataset = \"clinic\", or another workload",
+            );
         } else {
             self.good("dataset", Dataset::named(&dataset));
         }

@@ -160,7 +160,8 @@ impl Mistakes {
         if strategies.is_empty() {
             self.add("strategy", "no strategy", "name one, or \"all\"");
         }
-        let usable: Vec<&str> = Strategy::ALL.into_iter().filter(|s| s.inexpressible(hazard).is_none()).map(Strategy::name).collect();
+        let usable: Vec<&str> =
+            Strategy::ALL.into_iter().filter(|s| s.inexpressible(hazard).is_none()).map(Strategy::name).collect();
         for strategy in strategies {
             if let Some(why) = strategy.inexpressible(hazard) {
                 let message = format!("{} cannot be tried here: {why}", strategy.name());

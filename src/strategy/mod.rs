@@ -203,12 +203,9 @@ impl Strategy {
             Self::Optimistic => "rows that are only read carry no version",
             Self::CheckConstraint => "a CHECK sees one row, and the rule spans several",
             Self::ExclusionConstraint => "units take no time that could overlap",
-            Self::Naive
-            | Self::ForUpdate
-            | Self::ForUpdateNowait
-            | Self::Advisory
-            | Self::RepeatableRead
-            | Self::Serializable => "it can",
+            Self::Naive | Self::ForUpdate | Self::ForUpdateNowait | Self::Advisory | Self::RepeatableRead | Self::Serializable => {
+                "it can"
+            }
         })
     }
 

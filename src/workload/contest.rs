@@ -285,12 +285,9 @@ impl Round {
             Contest::Rest => Change::Assign { person: id(0), block: id(2), template: id(0) },
             Contest::Double if target == 0 => Change::Call { person: id(0), night: SATURDAY, kind: CallKind::Weekend },
             Contest::Double => Change::Assign { person: id(0), block: id(0), template: id(0) },
-            Contest::Swap => Change::Swap {
-                from: id(0),
-                to: id(1 + target),
-                source: id(0),
-                target: (target < PARTNERS).then(|| id(1 + target)),
-            },
+            Contest::Swap => {
+                Change::Swap { from: id(0), to: id(1 + target), source: id(0), target: (target < PARTNERS).then(|| id(1 + target)) }
+            }
         };
         Proposal { programme, contest: self.contest, change }
     }
@@ -441,10 +438,7 @@ pub fn insert(schema: &str, run: i32, programmes: impl IntoIterator<Item = (i64,
         ("programme (id, name, run_id, contest, room)", rows.programmes),
         ("person (id, programme_id, given_name, family_name, email, kind, pgy)", rows.people),
         ("block (id, programme_id, date, half, number, is_weekend)", rows.blocks),
-        (
-            "rotation_template (id, programme_id, name, abbreviation, activity, max_residents, supervision_required)",
-            rows.templates,
-        ),
+        ("rotation_template (id, programme_id, name, abbreviation, activity, max_residents, supervision_required)", rows.templates),
         ("assignment (id, block_id, person_id, rotation_template_id, role)", rows.assignments),
         ("extra_duty (id, person_id, starts_at, ends_at, kind)", rows.extra),
     ];

@@ -301,9 +301,8 @@ impl PersonState {
         let mut values = row.values();
         let kind = values.next()??;
         let year = values.next()?.map(str::parse).transpose().ok()?;
-        let list = |text: Option<&str>| -> Vec<String> {
-            text.into_iter().flat_map(|text| text.split(',')).map(str::to_owned).collect()
-        };
+        let list =
+            |text: Option<&str>| -> Vec<String> { text.into_iter().flat_map(|text| text.split(',')).map(str::to_owned).collect() };
         let duties = list(values.next()?);
         let absences = list(values.next()?);
         let kind = if kind == "faculty" { PersonKind::Faculty } else { PersonKind::Resident(year) };
@@ -329,8 +328,7 @@ impl PersonState {
         after.extend(new);
         let rules = RuleSet::cpr();
         let violations = |duties: &[Duty]| {
-            let roster =
-                Roster { person: self.person, period: None, duties, absences: &self.absences, attendances: &[] };
+            let roster = Roster { person: self.person, period: None, duties, absences: &self.absences, attendances: &[] };
             let mut found = of_person(&rules, &roster);
             found.retain(|finding| finding.severity == Severity::Violation);
             found
@@ -408,7 +406,9 @@ impl Scheduling<'_> {
     fn locked(&self) -> [Option<Locked>; 2] {
         use Locked::{Block, Person};
         match self.proposal.change {
-            Change::Assign { person, block, .. } | Change::Cancel { person, block, .. } => [Some(Block(block)), Some(Person(person))],
+            Change::Assign { person, block, .. } | Change::Cancel { person, block, .. } => {
+                [Some(Block(block)), Some(Person(person))]
+            }
             Change::Call { person, .. } => [Some(Person(person)), None],
             Change::Swap { from, to, .. } => [Some(Person(from.min(to))), Some(Person(from.max(to)))],
         }
