@@ -116,12 +116,10 @@ async fn those_who_claim_to_be_safe_let_in_as_many_as_there_is_room_for() {
     assert_eq!(code, 0, "{out}{err}");
     let mut session = database.session().await;
     assert_eq!(session.text("SELECT to_regnamespace('dbstress_control')::text").await.unwrap(), None);
-    let rows = format!(
-        "SELECT count(*) FROM dbstress.programme p WHERE run_id IS NOT NULL AND room = \
-           (SELECT count(*) FROM dbstress.schedule_ledger l WHERE l.programme_id = p.id AND l.run_id = p.run_id)"
-    );
+    let rows = "SELECT count(*) FROM dbstress.programme p WHERE run_id IS NOT NULL AND room = \
+        (SELECT count(*) FROM dbstress.schedule_ledger l WHERE l.programme_id = p.id AND l.run_id = p.run_id)";
     let programmes = ROUNDS as i64 * strategies.len() as i64;
-    assert_eq!(session.integer(&rows).await.unwrap(), programmes, "each has as many lines as it has room");
+    assert_eq!(session.integer(rows).await.unwrap(), programmes, "each has as many lines as it has room");
     let all = "SELECT count(*) FROM dbstress.programme WHERE run_id IS NOT NULL";
     assert_eq!(session.integer(all).await.unwrap(), programmes, "what was not used is gone");
 }
