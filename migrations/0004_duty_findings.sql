@@ -89,8 +89,8 @@ WITH attendance AS MATERIALIZED (
 
 -- What is worked before an instant is a running sum; a window is the difference of two.
 weekly_hours AS (
-    SELECT 'AC-1' AS rule, person_id, NULL::bigint AS block_id, NULL::bigint AS rotation_template_id, 1440 * day AS starts, 1440 * (day + 28) AS ends,
-           measured, 19200::bigint AS allowed, CASE WHEN measured > 19200 THEN 'violation' ELSE 'warning' END AS severity
+    SELECT 'AC-1', person_id, NULL::bigint, NULL::bigint, 1440 * day, 1440 * (day + 28), measured, 19200::bigint,
+           CASE WHEN measured > 19200 THEN 'violation' ELSE 'warning' END
     FROM (
         SELECT person_id, day, max(before) - min(before) AS measured
         FROM (
@@ -286,8 +286,14 @@ after_nights AS (
     WHERE night_float_before AND day_before = day - 1 AND NOT has_night_float
 ),
 
-finding AS (
-    SELECT * FROM weekly_hours
+finding (rule, person_id, block_id, rotation_template_id, starts, ends, measured, allowed, severity) AS (
+    -- Asked first, and whatever the others find: rules that nobody knows must not look like rules that everybody keeps. In each column by which
+    -- findings are chosen, lest the planner sees that this branch has nothing to give, and does not ask.
+    SELECT CASE WHEN unknown THEN '' END, CASE WHEN unknown THEN 0 END::bigint, CASE WHEN unknown THEN 0 END::bigint,
+           CASE WHEN unknown THEN 0 END::bigint, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint, NULL
+    FROM (SELECT NOT duty_rules_known(rules)) AS asked (unknown)
+    WHERE unknown
+    UNION ALL SELECT * FROM weekly_hours
     UNION ALL SELECT * FROM days_in_a_row
     UNION ALL SELECT * FROM free_days
     UNION ALL SELECT * FROM continuous_hours
@@ -301,11 +307,6 @@ finding AS (
     UNION ALL SELECT * FROM double_booking
     UNION ALL SELECT * FROM capacity
     UNION ALL SELECT * FROM after_nights
-    -- Asked whatever the others find: rules that nobody knows must not look like rules that everybody keeps. In each column by which
-    -- findings are chosen, lest the planner sees that this branch has nothing to give, and does not ask.
-    UNION ALL SELECT CASE WHEN unknown THEN '' END, CASE WHEN unknown THEN 0 END, CASE WHEN unknown THEN 0 END, CASE WHEN unknown THEN 0 END,
-                     NULL, NULL, NULL, NULL, NULL
-              FROM (SELECT NOT duty_rules_known(rules)) AS asked (unknown) WHERE unknown
 )
 
 SELECT DISTINCT ON (rule, person_id, block_id, rotation_template_id)

@@ -4,6 +4,7 @@
 //! histograms exactly, percentiles never averaged.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,11 @@ pub fn histogram() -> Histogram<u64> {
 /// Adds `from` to `into`; histograms of [`histogram`] have equal bounds, so that it cannot fail.
 pub fn merge_times(into: &mut Histogram<u64>, from: &Histogram<u64>) {
     let _ = into.add(from);
+}
+
+/// What the present thread has used of a processor.
+pub fn cpu_of_this_thread() -> Duration {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 /// Response and service time of one operation with one class of outcome, in nanoseconds.

@@ -460,10 +460,12 @@ impl Plan {
         }
         let what = match (scheduling.hazard(), &scheduling.strategies[..]) {
             (Hazard::DoubleBooking, _) => "nobody was in two places",
-            (_, [Strategy::Serializable]) if contests != [Contest::Swap.name()] => {
+            _ if scheduling.contested().all(Contest::is_about_one_row) => "no lost update",
+            (_, [Strategy::Serializable]) => {
                 "serializable: no write skew, where repeatable read, which is the same without it, has one"
             }
-            _ => "no write skew and no lost update",
+            _ if scheduling.contested().any(Contest::is_about_one_row) => "no write skew and no lost update",
+            _ => "no write skew",
         };
         let rules = self.claims.join(", ");
         format!("{what} (kept: {rules}), under {load}{kept}")

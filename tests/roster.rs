@@ -16,7 +16,7 @@ use dbstress::roster::{self, Expected, Read, Scope};
 const PROGRAMMES: [(i64, i64); 7] = [(0, 28), (15, 35), (3, 20), (770, 60), (-9000, 28), (0, 0), (0, 29)];
 
 /// People of a programme.
-const PEOPLE: u64 = 110;
+const PEOPLE: u64 = 85;
 
 const TABLES: [&str; 9] = [
     "programme",
@@ -29,6 +29,9 @@ const TABLES: [&str; 9] = [
     "extra_duty",
     "absence",
 ];
+
+/// What is different about a set of rules.
+type Change = fn(&mut RuleSet);
 
 /// A random schedule, as rows to be inserted.
 struct Schedule {
@@ -112,10 +115,10 @@ impl Schedule {
         for day in 0..days {
             for half in 0..2 {
                 if day % 7 != off && self.chance(work) || self.chance(1) {
-                    self.assignment("assignment", programme, id, day, half, first, is_resident);
+                    self.assignment("assignment", programme, (id, is_resident), (day, half));
                 }
                 if self.chance(1) {
-                    self.assignment("assignment_unguarded", programme, id, day, half, first, is_resident);
+                    self.assignment("assignment_unguarded", programme, (id, is_resident), (day, half));
                 }
             }
             if self.chance(call) {
@@ -162,7 +165,8 @@ impl Schedule {
         }
     }
 
-    fn assignment(&mut self, table: &'static str, programme: i64, person: i64, day: i64, half: i64, first: i64, is_resident: bool) {
+    fn assignment(&mut self, table: &'static str, programme: i64, (person, is_resident): (i64, bool), (day, half): (i64, i64)) {
+        let (first, _) = PROGRAMMES[programme as usize - 1];
         let roles = if is_resident {
             ["primary", "primary", "primary", "primary", "backup"]
         } else {
@@ -288,7 +292,7 @@ async fn a_threshold_that_is_off_by_the_least_is_noticed() {
     let (_database, mut session) = empty().await;
     Schedule::new(7).insert(&mut session).await;
     let scope = Scope::default();
-    let changes: [(&str, fn(&mut RuleSet)); 14] = [
+    let changes: [(&str, Change); 14] = [
         ("cpr", |set| set.weekly_hours.as_mut().unwrap().limit += 12 * HOUR),
         ("rs-head", |set| set.weekly_hours.as_mut().unwrap().warning += HOUR),
         ("rs-head", |set| set.days_in_a_row = Some(7)),
@@ -304,12 +308,18 @@ async fn a_threshold_that_is_off_by_the_least_is_noticed() {
         ("rs-dec25", |set| set.first_year = Some(FirstYear::BegunOnADay { first_year: 16 * HOUR, others: 24 * HOUR + 1 })),
         ("rs-head", |set| set.post_night = false),
     ];
-    for (at, (name, change)) in changes.into_iter().enumerate() {
-        let mut changed = RuleSet::named(name).unwrap();
-        change(&mut changed);
-        let (in_rust, _) = rust_findings(&mut session, [changed], &scope).await;
-        let in_sql = roster::sql_findings(&mut session, name, &scope).await.unwrap();
-        assert_ne!(in_rust[0], in_sql, "change {at} of {name}");
+    let changed = changes.map(|(name, change)| {
+        let mut set = RuleSet::named(name).unwrap();
+        change(&mut set);
+        set
+    });
+    let (in_rust, _) = rust_findings(&mut session, changed, &scope).await;
+    let mut in_sql = BTreeMap::new();
+    for name in RuleSet::NAMES {
+        in_sql.insert(name, roster::sql_findings(&mut session, name, &scope).await.unwrap());
+    }
+    for (at, ((name, _), in_rust)) in changes.into_iter().zip(in_rust).enumerate() {
+        assert_ne!(in_rust, in_sql[name], "change {at} of {name}");
     }
 }
 
@@ -430,5 +440,25 @@ async fn the_copy_of_a_control_is_judged_where_the_search_path_leads_there() {
         assert_eq!(in_rust[0], in_sql);
         assert_eq!(in_sql.iter().map(|f| f.measured).collect::<Vec<_>>(), minutes, "{path}");
         assert!(in_sql.iter().all(|f| f.start % DAY == 7 * HOUR));
+    }
+}
+
+#[tokio::test]
+async fn in_the_seeded_schedule_is_what_was_planted_and_nothing_else() {
+    for plant in [None, Some("all")] {
+        let database = common::residency(plant).await;
+        let mut session = database.session().await;
+        session.execute("SET search_path TO dbstress").await.unwrap();
+        let sets = RuleSet::NAMES.map(|name| RuleSet::named(name).unwrap());
+        let (in_rust, read) = rust_findings(&mut session, sets, &Scope::default()).await;
+        assert!(read.people >= 140 && read.assignments >= 6000 && read.absences > 0, "{read:?}");
+        for (name, in_rust) in RuleSet::NAMES.into_iter().zip(in_rust) {
+            assert_eq!(roster::sql_findings(&mut session, name, &Scope::default()).await.unwrap(), in_rust, "{name}");
+            let found: BTreeSet<_> = in_rust.iter().map(|f| (f.rule, f.subject, f.severity, f.measured)).collect();
+            let expected = roster::expected(&mut session, name, &Scope::default()).await.unwrap();
+            let expected: BTreeSet<_> = expected.iter().map(|e| (e.rule, e.subject, e.severity, e.measured)).collect();
+            assert_eq!(found, expected, "{name}, planted: {plant:?}");
+            assert_eq!(expected.is_empty(), plant.is_none());
+        }
     }
 }

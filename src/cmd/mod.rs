@@ -1,5 +1,6 @@
 //! One file per subcommand: arguments in, an exit code out. This file knows them all and what they share.
 
+pub mod acgme;
 pub mod bugs;
 pub mod capacity;
 pub mod config;
@@ -226,6 +227,13 @@ pub enum Command {
     /// Two mistakes are made first, and must be caught. --self-test makes every mistake in every drill that must find it.
     #[command(after_help = "Examples:\n  dbstress pool\n  dbstress pool --bug leak\n  dbstress pool --drill saturation,row-lock")]
     Pool(pool::Args),
+    /// Are the checks of duty hours right while the schedule changes? Validators beside writers, compared with planted cases
+    ///
+    /// First writers change what is not validated, then they mend and plant the cases; a validator that takes no snapshot must be caught.
+    #[command(
+        after_help = "Examples:\n  dbstress seed --dataset residency --plant all\n  dbstress acgme --rules all\n  dbstress acgme --self-test"
+    )]
+    Acgme(acgme::Args),
     /// Would it find the mistakes that people make? A catalogue of them, and a run of each
     #[command(after_help = "Example:\n  dbstress bugs run lock-and-read")]
     Bugs(bugs::Bugs),
@@ -311,6 +319,7 @@ impl Cli {
                 }))
             }
             Command::CancelStorm(args) => block_on(storm::run(&args, global, screen)),
+            Command::Acgme(args) => block_on(acgme::run(&args, global, screen)),
             Command::Pool(args) => pool::run(&args, global, screen),
             Command::Bugs(args) => bugs::run(&args, global, screen),
             Command::Scenarios(scenarios) => scenarios::run(&scenarios, screen),

@@ -18,7 +18,7 @@ use crate::report::run as report;
 use crate::report::screen::Screen;
 use crate::report::text::grouped;
 use crate::run::{self, Event, Request};
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, Scheduling};
 use crate::strategy::{Claim, Hazard, Strategy};
 use crate::verdict::Exit;
 use crate::{Error, Result};
@@ -241,8 +241,14 @@ async fn finish(prepared: Prepared, common: &Common, global: &Global, screen: Sc
     Ok(exit(&record, screen))
 }
 
-/// A private database that nobody has seeded yet is seeded first: there is nothing of the user's in it.
-async fn seed_if_empty(target: &Target, state: &Path, screen: Screen) -> Result<()> {
+/// A private database that nobody has seeded yet is seeded first, with what the workload needs: there is nothing of the user's in it.
+async fn seed_if_empty(workload: &Workload, target: &Target, state: &Path, screen: Screen) -> Result<()> {
+    let defaults = super::seed::Args::default();
+    let dataset = match workload {
+        Workload::Booking(_) => defaults.dataset.clone(),
+        Workload::Scheduling(_) => Scheduling::DATASET.to_owned(),
+        Workload::Sql(_) => return Ok(()),
+    };
     if target.private.is_none() {
         return Ok(());
     }
@@ -256,7 +262,7 @@ async fn seed_if_empty(target: &Target, state: &Path, screen: Screen) -> Result<
     session.close().await;
     if is_empty {
         screen.note("the private database is empty: seeding it first");
-        let seed = super::seed::Args { reset: true, ..super::seed::Args::default() };
+        let seed = super::seed::Args { reset: true, dataset, ..defaults };
         super::seed::load(seed, &target.options, state, Screen { quiet: true, ..screen }).await?;
     }
     Ok(())
@@ -270,9 +276,7 @@ pub async fn execute(prepared: Prepared, target: &Target, state: &Path, style: S
     // Whoever reads objects can do without remarks between them.
     let screen = Screen { quiet: screen.quiet || style == Style::Json, ..screen };
     let Prepared { plan, commands, disposable, accepts_uncontrolled } = prepared;
-    if matches!(plan.workload, Workload::Booking(_)) {
-        seed_if_empty(target, state, screen).await?;
-    }
+    seed_if_empty(&plan.workload, target, state, screen).await?;
     interrupt::graceful(screen, |interrupt| async {
         let mut live = Live::new(style, screen, plan.load.clone());
         let request = Request {

@@ -167,9 +167,7 @@ async fn verify(
     } else if runs.count == 0 {
         notes.push("no run is recorded here yet: only what a bare seed can keep or break is claimed".into());
     }
-    notes.extend(elsewhere.iter().map(|i| {
-        format!("{} is about the dataset {}, not {}: left out", i.name, i.dataset.as_deref().unwrap_or_default(), loaded.dataset)
-    }));
+    notes.extend(left_out(args, elsewhere, &loaded.dataset));
     let verification = Verification {
         schema_version: SCHEMA_VERSION,
         verdict,
@@ -195,6 +193,22 @@ async fn verify(
         screen.out(&report::text(&verification, screen.width, screen.colour));
     }
     Ok(verdict.exit())
+}
+
+/// The rules that are about another dataset than the one that is here: one by one where they were asked for, else in a word.
+fn left_out(args: &Args, elsewhere: &[Invariant], dataset: &str) -> Vec<String> {
+    let about = |i: &Invariant| i.dataset.clone().unwrap_or_default();
+    if !args.only.is_empty() {
+        return elsewhere
+            .iter()
+            .map(|i| format!("{} is about the dataset {}, not {dataset}: left out", i.name, about(i)))
+            .collect();
+    }
+    let mut others: BTreeMap<String, usize> = BTreeMap::new();
+    for invariant in elsewhere {
+        *others.entry(about(invariant)).or_default() += 1;
+    }
+    others.into_iter().map(|(other, n)| format!("{} about the dataset {other} left out", plural(n, "rule", "rules"))).collect()
 }
 
 /// The names that must be shown: what the user named; else what the recorded runs claimed, or after a bare seed the structural checks, and

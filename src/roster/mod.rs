@@ -6,11 +6,13 @@ mod read;
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use crate::acgme::{Finding, Rule, Severity, Subject};
 use crate::pg::admin::{Session, literal};
 use crate::{Error, Result};
 
-pub use read::{Read, evaluate};
+pub use read::{Read, evaluate, read};
 
 /// 2000-01-01 in minutes since 1970-01-01: what PostgreSQL's epoch is behind by.
 const EPOCH: i64 = 15_778_080;
@@ -30,7 +32,7 @@ impl Scope {
 }
 
 /// A finding that must be there, because somebody planted what it is about.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Expected {
     /// Which rule.
     pub rule: Rule,

@@ -36,7 +36,15 @@ struct Known {
     attendances: Vec<Attendance>,
 }
 
-/// Gives everybody of `scope`, with all their duty, to each of `evaluators`, in the order of their numbers.
+/// Gives everybody of `scope`, with all their duty, to each of `evaluators`; as [`read`].
+///
+/// # Errors
+/// As [`read`].
+pub async fn evaluate(session: &mut Session, scope: &Scope, evaluators: &mut [Evaluator]) -> Result<Read> {
+    read(session, scope, |roster| evaluators.iter_mut().for_each(|evaluator| evaluator.person(roster))).await
+}
+
+/// Shows everybody of `scope`, with all their duty, to `visit`, in the order of their numbers.
 ///
 /// Several statements: within a REPEATABLE READ transaction they see one state of the schedule, otherwise each its own. That is the caller's choice,
 /// since a reader that mixes states is what the test of accuracy must be able to catch. What refers to a block or a template that is not there is
@@ -44,7 +52,7 @@ struct Known {
 ///
 /// # Errors
 /// Inconclusive: the server refuses a question, or holds what is no schedule.
-pub async fn evaluate(session: &mut Session, scope: &Scope, evaluators: &mut [Evaluator]) -> Result<Read> {
+pub async fn read(session: &mut Session, scope: &Scope, mut visit: impl FnMut(&Roster<'_>)) -> Result<Read> {
     let mut read = Read::default();
     let periods = periods(session, scope).await?;
     let mut after = i64::MIN;
@@ -62,8 +70,7 @@ pub async fn evaluate(session: &mut Session, scope: &Scope, evaluators: &mut [Ev
         read.extra_duties += extra_duties(session, &ids, &mut people).await?;
         read.absences += absences(session, &ids, &mut people).await?;
         for Known { person, period, duties, absences, attendances } in &people {
-            let roster = Roster { person: *person, period: *period, duties, absences, attendances };
-            evaluators.iter_mut().for_each(|evaluator| evaluator.person(&roster));
+            visit(&Roster { person: *person, period: *period, duties, absences, attendances });
         }
     }
 }

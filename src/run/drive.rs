@@ -25,7 +25,7 @@ use super::vu::{Thread, Vu};
 use super::work::{Opener, Work};
 use crate::fault::{Injector, Strike};
 use crate::history::{Applied, Mark, Writer};
-use crate::metrics::{Recorder, SoFar, Tick};
+use crate::metrics::{Recorder, SoFar, Tick, cpu_of_this_thread};
 use crate::outcome::{Abort, Outcome};
 use crate::pg::ConnectOptions;
 use crate::pg::load::Manner;
@@ -592,11 +592,6 @@ impl LoadThread {
         let _ = self.handover.send(Handover { thread: self.number, second: second.get(), is_last: true, busy: 0, recorder });
         Ok(Done { history: path, issued, elapsed, cpu: cpu_of_this_thread() })
     }
-}
-
-/// What the present thread has used of a processor.
-fn cpu_of_this_thread() -> Duration {
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 /// The pulse of a load thread: rings alarms, measures how late the thread comes to what it should do, hands its measurements over once a

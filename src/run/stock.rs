@@ -158,11 +158,11 @@ impl Stock {
                 let as_of = literal(as_of);
                 format!(
                     "INSERT INTO {schema}.authorisation \
-               (id, organisation_id, patient_id, service_code_id, number, total, start_date, end_date, guarded, run_id) \
-             SELECT {} + g, c.organisation, c.patient, c.service, 'RUN-{run}-' || g, CASE WHEN g < {} THEN {} ELSE {} END, \
-               (TIMESTAMP {as_of})::date - 1, (TIMESTAMP {as_of} + interval '6 months')::date, {}, {run} \
-             FROM generate_series({}::bigint, {}::bigint) g \
-             JOIN (VALUES {}) c (k, organisation, patient, service) ON c.k = g % {} ON CONFLICT (id) DO NOTHING",
+                       (id, organisation_id, patient_id, service_code_id, number, total, start_date, end_date, guarded, run_id) \
+                     SELECT {} + g, c.organisation, c.patient, c.service, 'RUN-{run}-' || g, CASE WHEN g < {} THEN {} ELSE {} END, \
+                       (TIMESTAMP {as_of})::date - 1, (TIMESTAMP {as_of} + interval '6 months')::date, {}, {run} \
+                     FROM generate_series({}::bigint, {}::bigint) g \
+                     JOIN (VALUES {}) c (k, organisation, patient, service) ON c.k = g % {} ON CONFLICT (id) DO NOTHING",
                     self.base,
                     size.hot,
                     size.hot_total,

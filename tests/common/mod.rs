@@ -20,7 +20,7 @@ use dbstress::pg::cluster::{self, Running, Settings, State, Status};
 use dbstress::plan::{FOREVER, Limit, Load, Plan, Workload};
 use dbstress::record::RunRecord;
 use dbstress::run::Request;
-use dbstress::scenario::{Booking, Scenario};
+use dbstress::scenario::{Booking, Scenario, Scheduling};
 use dbstress::seed::{self, Dataset, Figures, Generator};
 use nix::sys::signal::Signal;
 use tokio::sync::{OnceCell, watch};
@@ -189,15 +189,29 @@ pub fn dbstress() -> Command {
 
 /// The plan of a built-in scenario, changed: one load thread, and nobody gives up, however busy the machine is with other things.
 pub fn plan(scenario: &str, change: impl FnOnce(&mut Plan, &mut Booking)) -> Plan {
+    let mut plan = patient(scenario);
+    let mut booking = plan.booking().unwrap().clone();
+    change(&mut plan, &mut booking);
+    plan.workload = Workload::Booking(booking);
+    plan
+}
+
+/// The plan of a built-in scenario that changes schedules, as [`plan`].
+pub fn scheduling(scenario: &str, change: impl FnOnce(&mut Plan, &mut Scheduling)) -> Plan {
+    let mut plan = patient(scenario);
+    let mut scheduling = plan.scheduling().unwrap().clone();
+    change(&mut plan, &mut scheduling);
+    plan.workload = Workload::Scheduling(scheduling);
+    plan
+}
+
+fn patient(scenario: &str) -> Plan {
     let mut plan = Plan::of(&Scenario::built_in(scenario).unwrap(), BTreeMap::new());
     plan.threads = 1;
     plan.retry.deadline = Duration::from_secs(120);
     plan.graceful_stop = Duration::from_secs(120);
     // Short loads are seen more than once.
     plan.evidence.probe_interval = Duration::from_millis(50);
-    let mut booking = plan.booking().unwrap().clone();
-    change(&mut plan, &mut booking);
-    plan.workload = Workload::Booking(booking);
     plan
 }
 
