@@ -11,7 +11,7 @@ use crate::acgme::evaluate::Evaluator;
 use crate::acgme::rules::RuleSet;
 use crate::metrics::cpu_of_this_thread;
 use crate::pg::ConnectOptions;
-use crate::pg::admin::Session;
+use crate::pg::admin::{Session, UNHURRIED};
 use crate::roster::{self, Scope};
 
 /// The transaction of a validator.
@@ -23,9 +23,9 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// As [`Session::connect`].
 pub async fn connect(options: &ConnectOptions, role: &str) -> Result<Session> {
     let mut session = Session::connect(options, role).await?;
-    session
-        .execute("SET search_path = dbstress; SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0")
-        .await?;
+    // Even the other question could be cancelled before it has been answered.
+    session.execute("SET statement_timeout = 0; SET search_path = dbstress").await?;
+    session.rows(UNHURRIED).await?;
     Ok(session)
 }
 

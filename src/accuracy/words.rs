@@ -70,7 +70,7 @@ impl fmt::Display for Mistake {
         let (rule, about) = self.about();
         write!(f, "{}, {}: ", rule.id(), subject(about))?;
         match (&self.found, &self.expected) {
-            (Some(finding), None) => write!(f, "found {}, and nothing is wrong there", found(finding)),
+            (Some(finding), None) => write!(f, "found {}, and nothing should be", found(finding)),
             (Some(finding), Some(line)) => write!(f, "found {}, and {}", found(finding), expected(line)),
             (None, Some(line)) => write!(f, "found nothing, and {}", expected(line)),
             (None, None) => Ok(()),
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(
             Mistake { found: Some(finding), expected: None }.to_string(),
             "AC-1, person 7: found 81.00 h a week (violation, limit 80.00 h a week) from 2026-01-05 00:00 to \
-             2026-02-02 00:00, and nothing is wrong there"
+             2026-02-02 00:00, and nothing should be"
         );
         assert_eq!(
             Mistake { found: None, expected: Some(line) }.to_string(),

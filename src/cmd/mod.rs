@@ -165,7 +165,9 @@ pub enum Command {
     /// Put a synthetic dataset into the database
     ///
     /// The same dataset, rng-seed and scale always make the same rows. Running it twice is safe: the second time nothing changes.
-    #[command(after_help = "Example:\n  dbstress seed --scale 10")]
+    #[command(
+        after_help = "Examples:\n  dbstress seed --scale 10\n  dbstress seed --dataset residency --reset --plant all\n  dbstress seed --dataset residency --reset --days 84 --plant PL-1:10,PL-7"
+    )]
     Seed(seed::Args),
     /// The sixty-second tour: a private PostgreSQL, seed, controls, every safe strategy, verify, verdict
     #[command(after_help = "Example:\n  dbstress demo --duration 3s")]

@@ -9,7 +9,7 @@ use super::desk::{Desk, Setup};
 use super::mistake::Mistake;
 use crate::outcome::Abort;
 use crate::pg::ConnectOptions;
-use crate::pg::admin::{self, Lease, literal};
+use crate::pg::admin::{self, Lease, UNHURRIED, literal};
 use crate::pg::load::{Connection, Ending, Failure, Isolation};
 use crate::pg::pool::{Open, Pooled};
 use crate::{Error, Result};
@@ -19,11 +19,6 @@ pub const SCHEMA: &str = "dbstress_pool";
 
 /// How often a condition is looked at that is waited for.
 const GLANCE: Duration = Duration::from_millis(10);
-
-/// Sessions are to take as long as they take, whatever the database or the role would have them do. Settings that the server does not know are left
-/// out: the last two came with PostgreSQL 14 and 17.
-const UNHURRIED: &str = "SELECT count(set_config(name, '0', false)) FROM pg_settings WHERE name IN \
-     ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout')";
 
 /// Why nothing more is done without the lease.
 const LEASE_LOST: &str = "the lease on the database was lost: somebody else may have worked on it";

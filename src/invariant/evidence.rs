@@ -70,8 +70,8 @@ pub struct ChangeLine {
     pub began: String,
     /// When it wrote this line, last of all.
     pub wrote: String,
-    /// Beside which other one of the same subject it was at work, if it was.
-    pub beside: String,
+    /// Whether its transaction was open while another one about the same subject was at work: neither could see the other.
+    pub overlaps: bool,
 }
 
 /// What the ledger has of the operations.
@@ -249,24 +249,24 @@ async fn bookings(snapshot: &mut Snapshot<'_>, id: &str) -> Result<(i64, Lines),
     Ok((total, Lines::Units(rows.into_iter().map(line).collect())))
 }
 
-/// How many changes of the schedule there are `where_`, and those around the first two whose transactions were open at the same time: neither of
-/// them could see the other. The last ones when there are none such.
+/// How many changes of the schedule there are `where_`, and those around the first two of which one began before the other wrote its line: neither
+/// of them could see the other. The last ones when there are none such.
 async fn changes(snapshot: &mut Snapshot<'_>, where_: &str) -> Result<(i64, Lines), SqlError> {
     let rows = snapshot
         .rows(&format!(
             "WITH step AS (
                 SELECT l.*, row_number() OVER in_order AS place, count(*) OVER () AS total_rows,
-                       began < lag(wrote) OVER in_order AS after_began_before,
-                       min(began) OVER (ORDER BY wrote, op_id, attempt, line ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING) < wrote AS before_ended_after
+                       began < lag(wrote) OVER in_order AS began_before_last,
+                       min(began) OVER (ORDER BY wrote, op_id, attempt, line ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING) < wrote AS next_began_before
                 FROM schedule_ledger l WHERE kind IS DISTINCT FROM 'fence' AND {where_}
                 WINDOW in_order AS (ORDER BY wrote, op_id, attempt, line)
              ), pivot AS (
-                SELECT coalesce(min(place) FILTER (WHERE after_began_before), max(place) - {before} + 1) AS place FROM step
+                SELECT coalesce(min(place) FILTER (WHERE began_before_last), max(place) - {before} + 1) AS place FROM step
              )
              SELECT (op_id >> 47) || '.' || ((op_id >> 32) & 32767) || '.' || (op_id & 4294967295), attempt, kind,
                     concat_ws(' with ', person_id, with_person_id), concat_ws(', ', 'block ' || block_id, 'night ' || night), strategy, vu,
                     to_char(began AT TIME ZONE 'UTC', 'HH24:MI:SS.MS'), to_char(wrote AT TIME ZONE 'UTC', 'HH24:MI:SS.MS'),
-                    CASE WHEN after_began_before THEN 'overlaps the one before' WHEN before_ended_after THEN 'overlaps one after' END, total_rows
+                    coalesce(began_before_last OR next_began_before, false), total_rows
              FROM step, pivot WHERE step.place >= pivot.place - {before} ORDER BY step.place LIMIT {OPERATIONS_SHOWN}",
             before = OPERATIONS_SHOWN / 2
         ))
@@ -285,7 +285,7 @@ async fn changes(snapshot: &mut Snapshot<'_>, where_: &str) -> Result<(i64, Line
             vu: next(),
             began: next(),
             wrote: next(),
-            beside: next(),
+            overlaps: next() == "t",
         }
     };
     Ok((total, Lines::Changes(rows.into_iter().map(line).collect())))

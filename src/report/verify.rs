@@ -231,8 +231,8 @@ fn unit_line(line: &OperationLine) -> Shown<'_> {
 }
 
 fn change_line(line: &ChangeLine) -> Shown<'_> {
-    let ChangeLine { op, attempt, kind, who, place, strategy, began, wrote, beside, vu: _ } = line;
-    ([op, attempt, kind, who, place, began, wrote].map(String::clone).into(), strategy, beside)
+    let ChangeLine { op, attempt, kind, who, place, strategy, began, wrote, overlaps, vu: _ } = line;
+    ([op, attempt, kind, who, place, began, wrote].map(String::clone).into(), strategy, if *overlaps { "overlap" } else { "" })
 }
 
 #[cfg(test)]

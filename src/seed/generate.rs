@@ -33,7 +33,7 @@ pub struct Generator {
 /// The datasets, as makers of rows.
 #[derive(Debug)]
 pub(super) enum Of {
-    Clinic(Clinic),
+    Clinic(Box<Clinic>),
     Residency(Box<Residency>),
 }
 
@@ -53,7 +53,7 @@ impl Generator {
                     return Err(Error::usage(format!("the dataset clinic has no {flag}"))
                         .cure(format!("leave out {flag}, or --dataset residency")));
                 }
-                Of::Clinic(Clinic::new(rng_seed, scale)?)
+                Of::Clinic(Box::new(Clinic::new(rng_seed, scale)?))
             }
             Dataset::Residency => Of::Residency(Box::new(Residency::new(rng_seed, scale, figures)?)),
         };

@@ -160,7 +160,7 @@ pub async fn seed(
                 return Err(Error::inconclusive(
                     "the lease on the database was lost during the load; it stays marked as incomplete",
                 )
-                .cure("dbstress seed --reset"));
+                .cure(format!("dbstress seed --reset {}", wanted.flags())));
             }
             let loaded = Loaded { data_hash, ..wanted };
             finish(&mut session, &loaded).await?;
@@ -174,8 +174,8 @@ pub async fn seed(
     Ok(seeded)
 }
 
-/// What the sentinel will say; the hash is known only after the load.
-fn wanted(generator: &Generator) -> Loaded {
+/// What the sentinel will say of these rows; the hash is known only after the load.
+pub fn wanted(generator: &Generator) -> Loaded {
     Loaded {
         dataset: generator.dataset().name().into(),
         rng_seed: generator.rng_seed(),

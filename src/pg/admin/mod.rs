@@ -22,6 +22,11 @@ pub use sentinel::{Loaded, Meta, Sentinel, check_disposable, claim, inspect, req
 /// How long a connection attempt may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Asked first of a session that may take as long as it takes, whatever the database or the role would have it do. Settings that the server does not
+/// know are left out: the last two came with PostgreSQL 14 and 17.
+pub const UNHURRIED: &str = "SELECT count(set_config(name, '0', false)) FROM pg_settings WHERE name IN \
+     ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout')";
+
 /// A statement that failed: the server's code, when it was the server that said no.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}{}", code.as_deref().map(|c| format!(" (SQLSTATE {c})")).unwrap_or_default())]

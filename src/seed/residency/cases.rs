@@ -149,7 +149,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "PL-3h",
-        what: "a day, the night, four hours of handing over: 28 hours in one go",
+        what: "a day, the night, four hours of handover: 28 hours in one go",
         how: later(|pen| {
             pen.calls(&[2]);
             pen.off(3);
@@ -209,7 +209,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "PL-7",
-        what: "one of the faculty too few, whichever way they are counted",
+        what: "one of the faculty too few, by each set of rules",
         how: How::Supervisor,
         expected: &[Expected { rules: EVERY, rule: Rule::Supervision, measured: None, severity: Severity::Violation }],
     },
@@ -221,7 +221,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "PL-8",
-        what: "a first-year resident works six hours elsewhere on a day off",
+        what: "six hours of moonlighting in the first year, on a day off",
         how: How::Resident {
             of_first_year: true,
             draw: |pen| {
@@ -246,7 +246,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "PL-9n",
-        what: "a half day of work in seven days of medical leave: not too long",
+        what: "a half day of work in seven days of medical leave: allowed",
         how: later(|pen| pen.away("medical", 7, 13, 9)),
         expected: &[],
     },
@@ -285,3 +285,44 @@ pub const CASES: &[Case] = &[
         expected: &[violation(&[RS_HEAD], Rule::PostNight, hours(6))],
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Its line of the table in METHOD.md.
+    fn line(case: &Case) -> String {
+        let by = |rules: &str| {
+            let found: Vec<String> = case
+                .expected
+                .iter()
+                .filter(|e| e.rules.contains(&rules))
+                .map(|e| match e.severity {
+                    Severity::Violation => e.rule.id().to_owned(),
+                    Severity::Warning => format!("({})", e.rule.id()),
+                })
+                .collect();
+            if found.is_empty() { "–".to_owned() } else { found.join(", ") }
+        };
+        format!("| {} | {} | {} | {} | {} |", case.name, case.what, by(CPR), by(RS_DEC25), by(RS_HEAD))
+    }
+
+    #[test]
+    fn the_method_lists_each_case_with_what_must_be_found() {
+        let method = include_str!("../../../docs/METHOD.md");
+        let missing: Vec<String> = CASES.iter().map(line).filter(|line| !method.contains(line)).collect();
+        assert!(missing.is_empty(), "not in METHOD.md:\n{}", missing.join("\n"));
+    }
+
+    #[test]
+    fn nothing_is_expected_twice_of_the_same_rules() {
+        for case in CASES {
+            let mut all: Vec<(&str, Rule)> = case.expected.iter().flat_map(|e| e.rules.iter().map(|r| (*r, e.rule))).collect();
+            let found = all.len();
+            all.sort_unstable();
+            all.dedup();
+            assert_eq!(all.len(), found, "{}", case.name);
+        }
+        assert!(CASES.iter().enumerate().all(|(n, case)| CASES[..n].iter().all(|other| other.name != case.name)));
+    }
+}

@@ -1,5 +1,5 @@
 //! Which rows has the residency? A schedule that breaks no rule of duty hours, from `seed/residency.toml` ([`spec`], [`rota`]), and beside it the
-//! cases that were asked for ([`figures`], [`cases`], [`sheet`]), with what the rules must find ([`truth`]).
+//! cases that were asked for (`figures`, [`cases`], [`sheet`]), with what the rules must find (`truth`).
 //!
 //! The first programmes have the cases and are kept as what differs from the pattern; all others are the pattern, made while it is sent.
 
@@ -340,9 +340,7 @@ impl Residency {
 
     fn assignments(&self, rows: Range<u64>, to: &mut Encoder) {
         let (mut programme, nth) = self.assignments.locate(rows.start);
-        let first = self.assignments.before(programme);
         let mut row = rows.start - nth;
-        debug_assert_eq!(row, first);
         let pattern = Rota::new(self.shape);
         while row < rows.end {
             let (rota, of) = self.sheet(programme).map_or((&pattern, &self.pattern), |(sheet, of)| (&sheet.rota, of));
@@ -537,19 +535,18 @@ fn arrange(shape: Shape, plants: &[(&'static Case, u32)], programmes: u64) -> Re
     let mut sheets: Vec<Sheet> = Vec::new();
     for (case, count) in in_turn {
         // Where there was no room for one there is none for the next of the same.
-        let mut at = 0;
+        let mut full = 0;
         for _ in 0..count {
-            while !sheets.get_mut(at).is_some_and(|sheet| sheet.plant(case)) {
-                let is_new = at == sheets.len();
-                if is_new {
+            match (full..sheets.len()).find(|at| sheets[*at].plant(case)) {
+                Some(at) => full = at,
+                None => {
                     let mut sheet = Sheet::new(shape);
-                    if at as u64 == programmes || !sheet.plant(case) {
+                    if sheets.len() as u64 == programmes || !sheet.plant(case) {
                         return Err(case);
                     }
+                    full = sheets.len();
                     sheets.push(sheet);
-                    break;
                 }
-                at += 1;
             }
         }
     }
