@@ -78,6 +78,11 @@ impl OperationKind {
         Self::ALL.into_iter().find(|kind| kind.word() == word)
     }
 
+    /// Whether it changes a schedule, which has no counters.
+    pub fn is_of_schedules(self) -> bool {
+        matches!(self, Self::Assign | Self::Cancel | Self::Call | Self::Swap | Self::Absorb)
+    }
+
     /// Change of (used, scheduled) by `units`.
     pub fn deltas(self, units: i32) -> (i32, i32) {
         match self {
@@ -225,7 +230,8 @@ pub struct Record {
     pub finished: u64,
     /// What the operation returned; all zero unless it committed or was replayed.
     pub applied: Applied,
-    /// When the transaction of its last attempt began, microseconds of the server's clock; 0 where the server was not asked.
+    /// When the transaction of its last attempt began, microseconds of the server's clock; 0 where the server was not asked. Kept of changes of
+    /// schedules alone, which have no counters: it takes their place.
     pub began: i64,
 }
 
@@ -239,8 +245,8 @@ pub enum Event {
 }
 
 /// Bytes of a record on disk.
-pub const RECORD_BYTES: usize = 88;
-const MAGIC: &[u8; 8] = b"dbsthis2";
+pub const RECORD_BYTES: usize = 80;
+const MAGIC: &[u8; 8] = b"dbsthis1";
 const FOOTER: &[u8; 8] = b"dbstend1";
 
 impl Record {
@@ -260,16 +266,19 @@ impl Record {
         put(&self.finished.to_le_bytes());
         put(&self.n.to_le_bytes());
         put(&self.units.to_le_bytes());
-        // A row is updated less than 2^32 times in one run.
-        put(&(self.applied.version as u32).to_le_bytes());
-        put(&self.applied.total.to_le_bytes());
+        if self.kind.is_of_schedules() {
+            put(&self.began.to_le_bytes());
+        } else {
+            // A row is updated less than 2^32 times in one run.
+            put(&(self.applied.version as u32).to_le_bytes());
+            put(&self.applied.total.to_le_bytes());
+        }
         put(&self.applied.used.to_le_bytes());
         put(&self.applied.scheduled.to_le_bytes());
         put(&self.vu.to_le_bytes());
         put(&self.attempts.to_le_bytes());
         let asking = self.asking.map_or(0, |asking| asking as u8 + 1);
         put(&[class, reason, self.kind as u8 | asking << 4 | u8::from(self.is_attack) << 7, self.conflicts]);
-        put(&self.began.to_le_bytes());
         bytes
     }
 
@@ -283,6 +292,9 @@ impl Record {
         let word = |at| u32::from_le_bytes(take(bytes, at));
         let int = |at| i32::from_le_bytes(take(bytes, at));
         let short = |at| u16::from_le_bytes(take(bytes, at));
+        let kind = *OperationKind::ALL.get(usize::from(bytes[78] & 0x0F))?;
+        let counters = || Applied { version: i64::from(word(56)), total: int(60), used: int(64), scheduled: int(68) };
+        let (applied, began) = if kind.is_of_schedules() { (Applied::default(), long(56) as i64) } else { (counters(), 0) };
         Some(Self {
             authorisation: long(0) as i64,
             scheduled: long(8),
@@ -292,18 +304,19 @@ impl Record {
             finished: long(40),
             n: word(48),
             units: int(52),
-            applied: Applied { version: i64::from(word(56)), total: int(60), used: int(64), scheduled: int(68) },
+            applied,
             vu: short(72),
             attempts: short(74),
             outcome: Outcome::decode([bytes[76], bytes[77]])?,
-            kind: *OperationKind::ALL.get(usize::from(bytes[78] & 0x0F))?,
+            kind,
+            // Histories from before there were keys have 0 there.
             asking: match bytes[78] >> 4 & 0x07 {
                 0 => None,
                 n => Some(*Asking::ALL.get(usize::from(n) - 1)?),
             },
             is_attack: bytes[78] & 0x80 != 0,
             conflicts: bytes[79],
-            began: long(80) as i64,
+            began,
         })
     }
 }
@@ -487,8 +500,13 @@ mod tests {
             commit_sent: 4,
             finished: 5,
             applied: Applied { version: 4_000_000_000, total: 50, used: -1, scheduled: 60 },
-            began: i64::MIN + i64::from(n),
+            began: 0,
         }
+    }
+
+    /// A change of a schedule: without counters, with the time at which it began.
+    fn change(n: u32) -> Record {
+        Record { kind: OperationKind::Absorb, applied: Applied::default(), began: i64::MIN + 1, ..record(n, Outcome::Committed) }
     }
 
     #[test]
@@ -502,7 +520,7 @@ mod tests {
             Outcome::Unknown,
             Outcome::Replayed,
         ];
-        let records: Vec<_> = (0..10).map(|n| record(n, outcomes[n as usize % outcomes.len()])).collect();
+        let records: Vec<_> = (0..10).map(|n| record(n, outcomes[n as usize % outcomes.len()])).chain([change(10)]).collect();
         let mut writer = Writer::create(&path).unwrap();
         let mark = Mark { name: "response-lost".into(), planned: 3, at: 7, effective: 8, healed: u64::MAX, struck: true };
         writer.mark(&mark).unwrap();

@@ -114,8 +114,8 @@ const SEATS: u32 = 4;
 /// The Monday on which every contest begins: 1 June 2026, in days since 2000-01-01.
 const MONDAY: i64 = 9648;
 const SATURDAY: i64 = MONDAY + 5;
-/// Rows of contests are numbered from here on: far above what is seeded, and above what runs insert.
-const FIRST_ROW: i64 = 1 << 44;
+/// Rows of contests are numbered from here on: above what can be seeded, and far below what runs insert. People read these numbers.
+const FIRST_ROW: i64 = 1_000_000_000;
 /// A programme has fewer rows than this in every table.
 const ROWS: i64 = 64;
 /// Stream of the rooms of contests.
