@@ -1,6 +1,7 @@
 -- Which rules of duty hours does the schedule break? The second implementation of them: src/acgme has the first, and a test compares the two.
 -- Bodies are texts that name no schema: the search_path of the question decides whether the dataset or the copy of a control is judged.
--- Times within are minutes since 2000-01-01 00:00, so that arithmetic is of integers. `programmes`: NULL for all.
+-- Times within are minutes since 2000-01-01 00:00, so that arithmetic is of integers. `programmes`: NULL for all but those
+-- that `dbstress acgme` makes for writers who keep no rule (contest `acgme`).
 
 CREATE FUNCTION dbstress.duty_minute(at timestamp) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
     SELECT floor(date_part('epoch', at) / 60)::bigint - 15778080
@@ -36,7 +37,8 @@ LANGUAGE sql STABLE AS $$
     JOIN block b ON b.id = a.block_id
     JOIN rotation_template t ON t.id = a.rotation_template_id
     CROSS JOIN LATERAL (SELECT (b.date - date '2000-01-01')::bigint * 1440 + CASE b.half WHEN 'AM' THEN 420 ELSE 780 END) AS h (starts)
-    WHERE a.role IN ('primary', 'supervising') AND (programmes IS NULL OR p.programme_id = ANY (programmes))
+    WHERE a.role IN ('primary', 'supervising') AND CASE WHEN programmes IS NULL THEN p.programme_id NOT IN (SELECT id FROM programme WHERE contest = 'acgme')
+                 ELSE p.programme_id = ANY (programmes) END
 $$;
 
 -- One row per finding: the worst one of a rule about a person, a half day, or a template in a half day. `measured` and `allowed` are minutes or numbers.
@@ -58,12 +60,14 @@ WITH attendance AS MATERIALIZED (
         FROM call_assignment c
         JOIN person p ON p.id = c.person_id
         CROSS JOIN LATERAL (SELECT (c.night - date '2000-01-01')::bigint * 1440) AS n (night)
-        WHERE c.kind <> 'backup' AND (programmes IS NULL OR p.programme_id = ANY (programmes))
+        WHERE c.kind <> 'backup' AND CASE WHEN programmes IS NULL THEN p.programme_id NOT IN (SELECT id FROM programme WHERE contest = 'acgme')
+                 ELSE p.programme_id = ANY (programmes) END
         UNION ALL
         SELECT p.id, p.kind = 'resident', p.pgy, duty_minute(e.starts_at), duty_minute(e.ends_at), e.kind
         FROM extra_duty e
         JOIN person p ON p.id = e.person_id
-        WHERE programmes IS NULL OR p.programme_id = ANY (programmes)
+        WHERE CASE WHEN programmes IS NULL THEN p.programme_id NOT IN (SELECT id FROM programme WHERE contest = 'acgme')
+                 ELSE p.programme_id = ANY (programmes) END
     ) AS s
 ), numbered AS (
     -- A stretch that begins after everything before it has ended begins a period; what touches, belongs together.

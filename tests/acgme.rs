@@ -99,7 +99,7 @@ async fn every_mistake_of_validators_is_found_out_by_a_planted_case() {
 
     // The positive control of the self-test: what no planted case is about is not found out by one.
     ward.execute("DELETE FROM dbstress.extra_duty WHERE kind = 'moonlighting'").await;
-    ward.execute("DELETE FROM dbstress.expected_violation WHERE rule = 'AC-8'").await;
+    ward.execute("DELETE FROM dbstress.expected_violation WHERE label = 'PL-8'").await;
     ward.execute("DELETE FROM dbstress.planted_row WHERE row ->> 'kind' = 'moonlighting'").await;
     let (code, record, _) = ward.acgme("--self-test");
     assert_eq!(code, 3, "{:?}", record.reasons);
@@ -195,6 +195,8 @@ async fn what_is_interrupted_is_put_right_at_once_and_what_is_killed_by_the_next
     common::at_least(&mut session, 1, "SELECT count(*) FROM dbstress.programme WHERE contest = 'acgme'").await;
     started.signal(Signal::SIGKILL);
     started.ended().await;
+    let (code, out, err) = run(&mut on(&ward.place, &ward.database.options, "verify"));
+    assert!(code != 1 && out.contains("made for its writers are left out"), "what is left is no breach of anybody's: {out}{err}");
 
     // Interrupted while cases are mended.
     let mended = "SELECT count(*) FROM dbstress.expected_violation WHERE NOT holds";
@@ -222,4 +224,12 @@ async fn what_is_interrupted_is_put_right_at_once_and_what_is_killed_by_the_next
         record.restored
     );
     assert_eq!(ward.state().await, state);
+
+    // What somebody else took away, who says nothing of it, is not put right but found.
+    let call =
+        "(SELECT min((row ->> 'id')::bigint) FROM dbstress.planted_row WHERE label = 'PL-1' AND relation = 'call_assignment')";
+    ward.execute(&format!("DELETE FROM dbstress.call_assignment WHERE id = {call}")).await;
+    let (code, record, _) = ward.acgme("--measure 1");
+    assert!(code == 1 && record.restored.is_empty(), "{:?} {:?}", record.reasons, record.restored);
+    assert!(record.reasons[0].contains("not as it was seeded"), "{:?}", record.reasons);
 }

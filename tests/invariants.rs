@@ -785,6 +785,8 @@ const RESIDENCY: &str = "
         SELECT (1::bigint << 47) + (vu::bigint << 32) + 1, 1, 0, 1, vu, 'naive', kind, 1000, source, 1000, target, '2026-11-01 12:00Z'::timestamptz + began * interval '1 second',
                '2026-11-01 12:00Z'::timestamptz + wrote * interval '1 second'
         FROM (VALUES (1, 'swap', 1000, 1001, 1, 3), (2, 'absorb', 1001, 1002, 4, 6), (3, 'fence', NULL, NULL, 4, 7)) AS l (vu, kind, source, target, began, wrote);
+    INSERT INTO schedule_ledger (op_id, attempt, line, run_id, vu, strategy, kind, programme_id, person_id, block_id)
+        SELECT (1::bigint << 47) + (4::bigint << 32) + 1, 1, 0, 1, 4, 'naive', 'assign', 1, person_id, block_id FROM assignment WHERE id = 11;
     UPDATE meta SET dataset = 'residency', rng_seed = 42, scale = 1, generator_version = 1, data_hash = 'none', as_of = '2026-01-15 12:00+00',
         seeded_at = now()";
 

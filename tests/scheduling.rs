@@ -122,6 +122,33 @@ async fn those_who_claim_to_be_safe_let_in_as_many_as_there_is_room_for() {
     assert_eq!(session.integer(rows).await.unwrap(), programmes, "each has as many lines as it has room");
     let all = "SELECT count(*) FROM dbstress.programme WHERE run_id IS NOT NULL";
     assert_eq!(session.integer(all).await.unwrap(), programmes, "what was not used is gone");
+
+    // What was acknowledged and is gone is found, though no rule of the schedule is broken by it; and so is what nobody asked for.
+    session
+        .execute(
+            "DELETE FROM dbstress.call_assignment WHERE id = (SELECT min(id) FROM dbstress.call_assignment WHERE id >= 1099511627776); \
+             DELETE FROM dbstress.assignment WHERE id = (SELECT min(id) FROM dbstress.assignment WHERE id >= 1099511627776); \
+             INSERT INTO dbstress.assignment (block_id, person_id, rotation_template_id, role) \
+               SELECT l.block_id, l.person_id, t.id, 'supervising' FROM dbstress.schedule_ledger l \
+               JOIN dbstress.rotation_template t ON t.programme_id = l.programme_id WHERE l.kind = 'cancel' ORDER BY l.op_id LIMIT 1",
+        )
+        .await
+        .unwrap();
+    let (code, out, err) = verify(&database);
+    assert!(code == 1 && out.contains("changes-in-place (INV-R16) is violated"), "{out}{err}");
+    let checked =
+        run_all(&mut session, &[rule("changes-in-place")], &DEFAULT_SEARCH_PATH, When::Quiesced, Duration::from_secs(60)).await;
+    let Finding::Violated { rows, .. } = &checked[0].finding else { panic!("{:?}", checked[0].finding) };
+    let mut actual: Vec<&str> = rows
+        .iter()
+        .filter_map(|row| row.actual.as_deref().map(|actual| actual.trim_end_matches(char::is_numeric).trim_end()))
+        .collect();
+    actual.sort_unstable();
+    assert_eq!(actual, ["assignment", "gone", "gone", "there again"], "{rows:?}");
+}
+
+fn rule(name: &str) -> invariant::Invariant {
+    invariant::built_in().unwrap().into_iter().find(|rule| rule.name == name).unwrap()
 }
 
 #[tokio::test]

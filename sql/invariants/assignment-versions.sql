@@ -21,5 +21,7 @@ SELECT a.block_id::text AS subject,
        format('version %s', coalesce(a.version::text, 'NULL')) AS actual
 FROM assignment a
 LEFT JOIN touched t ON t.assignment_id = a.id
-WHERE a.version IS DISTINCT FROM coalesce(t.swaps, 0)
+-- Not where `dbstress acgme` lets writers do as they like.
+WHERE NOT EXISTS (SELECT FROM block b JOIN programme g ON g.id = b.programme_id AND g.contest = 'acgme' WHERE b.id = a.block_id)
+  AND a.version IS DISTINCT FROM coalesce(t.swaps, 0)
 ORDER BY a.id

@@ -189,7 +189,8 @@ impl<'a> Check<'a> {
     async fn new(request: &'a Request, session: &'a mut Session, restored: Vec<String>) -> Result<Self> {
         let cases = cases::all(session).await?;
         let labels = cases::labels(session).await?;
-        let schedule = schedule(session, cases.len() as u64).await?;
+        let known = cases::count(session).await?;
+        let schedule = schedule(session, known).await?;
         let mut rules = Vec::new();
         for set in &request.sets {
             rules.push(of_set(set, &cases::truth(session, set.name, &Scope::default()).await?));

@@ -26,11 +26,11 @@ pub struct Args {
     /// Writers at the same time
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub writers: u32,
-    /// How long writers change what is not validated, and then again what is
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
+    /// How long writers change what is not validated, and then again what is; up to 30s longer until enough was seen
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = some_time)]
     pub duration: Duration,
     /// What 95 % of the validations must be done within: 2s
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = some_time)]
     pub p95: Option<Duration>,
     /// Only validate, so many times one after the other, without writers: what is found, and what it costs
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -45,8 +45,16 @@ pub struct Args {
     #[arg(long, help_heading = "Output")]
     pub findings: bool,
     /// The whole record as JSON
-    #[arg(long, help_heading = "Output")]
+    #[arg(long, help_heading = "Output", conflicts_with = "list")]
     pub json: bool,
+}
+
+/// A duration in which something can happen.
+fn some_time(text: &str) -> Result<Duration, String> {
+    match parse_duration(text) {
+        Ok(Duration::ZERO) => Err("in no time nothing can be done: 10s, 500ms".into()),
+        parsed => parsed.map_err(|error| error.to_string()),
+    }
 }
 
 impl Args {

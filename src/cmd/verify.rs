@@ -146,6 +146,7 @@ async fn verify(
         };
         checks.push(Check { claimed: claimed.contains(&checked.name), checked, operations, subjects_left_out });
     }
+    notes.extend(evidence::unfinished(&mut snapshot).await.unwrap_or_default());
     snapshot.end().await;
     if let Some(mut lease) = lease {
         lease.release().await;

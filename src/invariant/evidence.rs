@@ -140,6 +140,31 @@ pub async fn runs(snapshot: &mut Snapshot<'_>) -> Result<Runs, SqlError> {
     Ok(runs)
 }
 
+/// What a check of duty hours has left that was killed, or makes at present, in words: nothing of it is a breach.
+///
+/// # Errors
+/// When the server refuses a question.
+pub async fn unfinished(snapshot: &mut Snapshot<'_>) -> Result<Vec<String>, SqlError> {
+    let rows = snapshot
+        .rows(
+            "SELECT (SELECT count(*) FROM programme WHERE contest = 'acgme'), \
+               (SELECT string_agg(DISTINCT label, ', ' ORDER BY label) FROM expected_violation WHERE NOT holds)",
+        )
+        .await?;
+    let Some(row) = rows.first() else { return Ok(Vec::new()) };
+    let mut notes = Vec::new();
+    if row[0].as_deref().is_some_and(|n| n != "0") {
+        notes.push(
+            "the rows that `dbstress acgme` made for its writers are left out; the next `dbstress acgme` removes what one has left"
+                .into(),
+        );
+    }
+    if let Some(mended) = &row[1] {
+        notes.push(format!("mended, and not planted at present: {mended}; the next `dbstress acgme` plants them again"));
+    }
+    Ok(notes)
+}
+
 /// Why the database is not at rest, as far as it can be seen; empty = it is. With the lease that keeps it so, if it could be had.
 /// Quiesced means: no other dbstress at work, none of its sessions in a transaction, no prepared transactions.
 ///

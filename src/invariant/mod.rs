@@ -53,6 +53,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("hours-kept", include_str!("../../sql/invariants/hours-kept.sql")),
     ("rest-kept", include_str!("../../sql/invariants/rest-kept.sql")),
     ("scheduled-once", include_str!("../../sql/invariants/scheduled-once.sql")),
+    ("changes-in-place", include_str!("../../sql/invariants/changes-in-place.sql")),
 ];
 
 /// What `verify` claims when no run has claimed anything: the rules that a bare seed of the dataset can keep or break.

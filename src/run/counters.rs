@@ -58,7 +58,9 @@ impl Beginning {
                 is_pooled,
                 others: 0,
             };
-            let is_told = counters.server.commits + counters.uncertain >= counters.client.commits;
+            let (told, made) = (counters.server, counters.client);
+            let is_told =
+                told.commits + counters.uncertain >= made.commits && told.rollbacks + counters.uncertain >= made.rollbacks;
             if is_told || is_pooled || counters.was_reset || began.elapsed() > PATIENCE {
                 return Ok(counters);
             }

@@ -7,13 +7,14 @@ use crate::history::Asking;
 use crate::invariant::{self, Finding};
 use crate::metrics::{Counts, grouped, percent};
 use crate::outcome::{Abort, OutcomeClass, Refusal};
-use crate::plan::{Plan, Workload};
+use crate::plan::{Load, Plan, Workload};
 use crate::probe::{Sessions, Watched};
 use crate::record::{Gate, Live};
 use crate::scenario::{Booking, InFlight, Keys};
 use crate::strategy::{Mechanism, Strategy};
 use crate::threshold::{Counter, Figure, Judgement, State, Threshold};
 use crate::verdict::Verdict;
+use crate::workload::contest::Contest;
 
 /// The conditions without which a pass would rest on nothing.
 pub(super) fn gates(
@@ -26,7 +27,12 @@ pub(super) fn gates(
     live: &Live,
 ) -> Vec<Gate> {
     let evidence = &plan.evidence;
-    let longer = "run longer, or raise --vus".to_owned();
+    let longer = match plan.load.iterations() {
+        None => "run longer, or raise --vus",
+        Some(_) if matches!(plan.load, Load::Rounds { .. }) => "more --rounds, or more --vus",
+        Some(_) => "more --iterations, or more --vus",
+    }
+    .to_owned();
     let mut gates = Vec::new();
     if evidence.contested > 0 {
         gates.push(contested(plan, counts, audit, (sessions, watched), &longer));
@@ -47,6 +53,7 @@ pub(super) fn gates(
         },
     });
     gates.extend(no_surprises(plan, counts));
+    gates.extend(played(plan, audit, &longer));
     let idle = figures.never_done();
     gates.extend((!idle.is_empty()).then(|| Gate {
         name: "every operation that was tried was done or refused now and then".into(),
@@ -136,6 +143,18 @@ fn no_surprises(plan: &Plan, counts: &Counts) -> Option<Gate> {
         cure: "correct it; or say what it means (outcomes = { \"23505\" = \"refused\" }); or how much is expected \
                (--threshold 'aborted.rate<1%')"
             .into(),
+    })
+}
+
+/// What is said of contests is said of those that took place.
+fn played(plan: &Plan, audit: &Audit, longer: &str) -> Option<Gate> {
+    let missing: Vec<&str> =
+        plan.scheduling()?.contested().map(Contest::name).filter(|name| !audit.contests.contains_key(*name)).collect();
+    (!missing.is_empty()).then(|| Gate {
+        name: "every contest took place".into(),
+        met: false,
+        measured: format!("never: {}", missing.join(", ")),
+        cure: format!("{longer}; or give it the weight 0, and leave out what it is claimed for"),
     })
 }
 
@@ -369,8 +388,24 @@ pub(super) fn judge(
         }
         (true, true, false) => (Verdict::Missed, missed),
         (true, true, true) if plan.claims.is_empty() || !plan.keeps_ledger() => (Verdict::Pass, Vec::new()),
-        (true, true, true) => (Verdict::Pass, vec![bound_in_words(plan.blocks(), &judged.audit)]),
+        (true, true, true) => {
+            let mut said = vec![bound_in_words(plan.blocks(), &judged.audit)];
+            said.extend(goodput_lost(counts));
+            (Verdict::Pass, said)
+        }
     }
+}
+
+/// That much was given up breaks no promise, but who reads of a pass should know.
+fn goodput_lost(counts: &Counts) -> Option<String> {
+    let (aborted, all) = (counts.of(OutcomeClass::Aborted), counts.iterations());
+    (aborted * 10 > all).then(|| {
+        format!(
+            "{} of {} iterations were given up: nothing is wrong with what was done, but little was",
+            grouped(aborted),
+            grouped(all)
+        )
+    })
 }
 
 fn bound_in_words(blocks: &str, audit: &Audit) -> String {

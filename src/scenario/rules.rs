@@ -212,12 +212,20 @@ impl Mistakes {
         }
         // What is claimed of a rule rests on a control that breaks it.
         for (n, claim) in scenario.claims.iter().enumerate() {
-            let mut breaking = Contest::ALL.into_iter().filter(|contest| contest.invariants().contains(&claim.as_str())).peekable();
-            let Some(first) = breaking.peek().copied() else { continue };
-            if !breaking.any(|contest| scheduling.contested().any(|contested| contested == contest)) {
-                let message = format!("nothing here could break {claim}, so that nothing would be shown by its being kept");
-                self.add(format!("claims.{n}"), message, format!("leave it out, or give {} a weight above 0", first.name()));
+            let mut breaking = Contest::ALL.into_iter().filter(|contest| contest.invariants().contains(&claim.as_str()));
+            if breaking.any(|contest| scheduling.contested().any(|contested| contested == contest)) {
+                continue;
             }
+            let message = format!("nothing here could break {claim}, so that nothing would be shown by its being kept");
+            let able = Contest::ALL.into_iter().find(|contest| contest.invariants().contains(&claim.as_str()));
+            let cure = match able {
+                Some(contest) => format!("leave it out, or give {} a weight above 0", contest.name()),
+                None => {
+                    let able: Vec<&str> = scheduling.contested().flat_map(|contest| contest.invariants()).copied().collect();
+                    format!("leave it out: it is examined all the same; what can be claimed is {}", able.join(", "))
+                }
+            };
+            self.add(format!("claims.{n}"), message, cure);
         }
     }
 

@@ -600,9 +600,11 @@ impl Operation for Scheduling<'_> {
         })
         .await?;
         let written = tx.row().and_then(|row| row.values().next().flatten()?.parse::<i64>().ok()).ok_or_else(unreadable)?;
-        match written {
+        match (written, change) {
+            // Nothing of ours keeps a row out without a word: a trigger or a rule that is not ours does.
+            (0, Change::Assign { .. } | Change::Call { .. }) => Err(Failure::local(Abort::Other)),
             // It has gone since it was read: the next attempt reads what there is instead.
-            0 => Err(Failure::local(Abort::VersionConflict)),
+            (0, Change::Cancel { .. } | Change::Swap { .. }) => Err(Failure::local(Abort::VersionConflict)),
             _ => Ok(Some(Applied::default())),
         }
     }

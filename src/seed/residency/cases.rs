@@ -233,6 +233,12 @@ pub const CASES: &[Case] = &[
         expected: &[violation(&[CPR], Rule::FirstYear, hours(6))],
     },
     Case {
+        name: "PL-8d",
+        what: "24 hours begun on one day in the first year, before a day off",
+        how: How::Resident { of_first_year: true, draw: |pen| pen.calls(&[5]) },
+        expected: &[violation(&[RS_DEC25], Rule::FirstYear, hours(24))],
+    },
+    Case {
         name: "PL-9",
         what: "a half day of work while deployed",
         how: later(|pen| pen.away("deployment", 7, 13, 9)),
