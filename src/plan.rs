@@ -185,7 +185,7 @@ impl Load {
         let iterations = |n: &Option<u64>| n.map_or(String::new(), |n| format!(", {n} iterations"));
         match self {
             Self::Rounds { vus, limit: Limit::Duration(d) } => format!("{vus} VUs in rounds for {}", duration_text(*d)),
-            Self::Rounds { vus, limit: Limit::Rounds(n) } => format!("{vus} VUs, {n} rounds"),
+            Self::Rounds { vus, limit: Limit::Rounds(n) } => format!("{vus} VUs, {n} round{}", if *n == 1 { "" } else { "s" }),
             Self::Closed { vus, iterations: n, think } => {
                 let think = if think.is_zero() { String::new() } else { format!(", {think} apart") };
                 format!("{}{}{think}", ramp(vus, "VUs"), iterations(n))
@@ -348,7 +348,7 @@ impl Plan {
             let [_, most] = roomy.rooms();
             return (vus <= most).then(|| {
                 format!(
-                    "there is no contention: {vus} VUs want something else each, and in a contest of {} there is room for up to {most} of \
+                    "there is no contention: each of {vus} VUs wants something different, and in a contest of {} there is room for up to {most} of \
                      them (raise --vus above {most})",
                     roomy.name()
                 )

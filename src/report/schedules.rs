@@ -44,23 +44,35 @@ fn skewed(name: &str, finding: &Finding, Skew { first, second }: &Skew, width: u
     [wrap(&heading, width, ""), line(first), line(second), wrap(&why, width, "  ")].join("\n")
 }
 
-/// A row for each contest, with the rounds of each turn and those that had more winners than room.
+/// The rounds of each turn and contest, and those of them that had more winners than room.
 pub fn contests(record: &RunRecord, width: u16, colour: bool) -> String {
     let turns: Vec<&TurnRecord> = record.turns.iter().filter(|turn| !turn.audit.contests.is_empty()).collect();
     if turns.is_empty() {
         return String::new();
     }
+    let contests: Vec<Contest> =
+        Contest::ALL.into_iter().filter(|c| turns.iter().any(|turn| turn.audit.contests.contains_key(c.name()))).collect();
+    let cell = |turn: &TurnRecord, contest: Contest| match turn.audit.contests.get(contest.name()) {
+        Some(contested) => format!("{} of {}", grouped(contested.broken), grouped(contested.rounds)),
+        None => "-".into(),
+    };
+    // Names of strategies are long: of more than a few, each gets a row.
     let mut names = vec!["rounds broken"];
-    names.extend(turns.iter().map(|turn| &*turn.name));
-    let mut table = grid(&names, width, colour);
-    for contest in Contest::ALL.into_iter().filter(|c| turns.iter().any(|turn| turn.audit.contests.contains_key(c.name()))) {
-        let mut row = vec![contest.name().to_owned()];
-        row.extend(turns.iter().map(|turn| match turn.audit.contests.get(contest.name()) {
-            Some(contested) => format!("{} of {}", grouped(contested.broken), grouped(contested.rounds)),
-            None => "-".into(),
-        }));
-        table.add_row(row);
-    }
+    let mut table = if turns.len() > 3 {
+        names.extend(contests.iter().map(|contest| contest.name()));
+        let mut table = grid(&names, width, colour);
+        for turn in &turns {
+            table.add_row(std::iter::once(turn.name.clone()).chain(contests.iter().map(|contest| cell(turn, *contest))));
+        }
+        table
+    } else {
+        names.extend(turns.iter().map(|turn| &*turn.name));
+        let mut table = grid(&names, width, colour);
+        for contest in &contests {
+            table.add_row(std::iter::once(contest.name().to_owned()).chain(turns.iter().map(|turn| cell(turn, *contest))));
+        }
+        table
+    };
     for (index, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, if width < ROOMY { 1 } else { 2 }));
         if index > 0 {

@@ -182,7 +182,11 @@ fn breaches<'a>(
         }
     }
     if check.subjects_left_out > 0 {
-        parts.push(format!("and {} more subjects; --json has their rows", check.subjects_left_out));
+        parts.push(format!(
+            "and {} more subject{}; --json has their rows",
+            check.subjects_left_out,
+            if check.subjects_left_out == 1 { "" } else { "s" }
+        ));
     }
     parts.join("\n\n")
 }

@@ -183,7 +183,7 @@ impl Mistakes {
                 self.add("load.stages", "a round has as many VUs as the last", "duration or rounds instead");
             }
             Extent::Constant { iterations: Some(_), .. } => {
-                self.add("load.iterations", format!("{why} not iterations are counted"), "rounds instead");
+                self.add("load.iterations", format!("{why} it is rounds that are counted, not iterations"), "rounds instead");
             }
             Extent::Constant { .. } | Extent::Rounds(_) => {}
         }
