@@ -260,7 +260,7 @@ async fn a_clean_up_that_leaves_or_takes_too_much_is_found() {
 
     // Without the trigger the next run begins with what was left, and ends without it.
     session.execute("DROP TRIGGER spare ON dbstress.idempotency_key").await.unwrap();
-    let record = run_plan(&database.options, &place, small(&ALL, 30, |_, _| {})).await;
+    let record = run_plan(&database.options, &place, small(&ALL, 60, |_, _| {})).await;
     let cleanup = record.turns[0].cleanup.as_ref().unwrap();
     assert_eq!((cleanup.expired_left, cleanup.alive_left), (0, 250));
     assert!(cleanup.batches >= 3 && cleanup.batches_beside > 0, "{cleanup:?}");
@@ -332,7 +332,7 @@ async fn a_database_from_before_there_were_keys_is_told_how_to_be_brought_up_to_
     let (code, out, err) = run(&mut bench.dbstress("seed --dataset clinic --scale 1 --rng-seed 42"));
     assert_eq!(code, 0, "{out}{err}");
     assert_eq!(session.text("SELECT data_hash FROM dbstress.meta").await.unwrap(), hash);
-    let record = run_plan(&bench.database.options, &bench.place, small(&ALL, 30, |_, _| {})).await;
+    let record = run_plan(&bench.database.options, &bench.place, small(&ALL, 60, |_, _| {})).await;
     assert_eq!(record.verdict, Verdict::Pass, "{:?}", record.reasons);
     assert_eq!(run(&mut bench.dbstress("verify")).0, 0);
 }

@@ -247,7 +247,7 @@ async fn an_unsafe_strategy_is_caught_and_the_report_says_what_was_between() {
 async fn keys_and_churn_pass_through_a_pooler() {
     let (bench, pooler) = pooled().await;
     let keys = plan("idempotency", Protocol::Extended, |plan, booking| {
-        plan.load = common::rounds(12, 15);
+        plan.load = common::rounds(12, 60);
         booking.strategies = vec![Strategy::ForUpdate];
     });
     assert_passed(&run_plan(&bench.database.options, Some(pooler.place()), &bench.place, keys).await);
