@@ -32,7 +32,7 @@ fn plan(scenario: &Scenario) -> Plan {
     plan.load = match plan.load {
         Load::Rounds { vus, .. } if plan.keys().is_some() => rounds(vus, 80),
         Load::Rounds { vus, .. } => rounds(vus, 12),
-        _ => iterations(plan.load.vus(), 500),
+        _ => iterations(plan.load.vus(), 1_500),
     };
     plan
 }
