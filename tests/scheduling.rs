@@ -196,6 +196,18 @@ async fn a_constraint_on_overlaps_keeps_nobody_in_two_places_and_nothing_else() 
     assert_breaks(&record.turns[0], &others);
 }
 
+#[tokio::test]
+async fn where_changes_vanish_without_a_word_nothing_is_shown() {
+    let database = common::residency(None).await;
+    let mut session = database.session().await;
+    let swallow = "CREATE FUNCTION public.swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; \
+        CREATE TRIGGER swallow BEFORE INSERT ON dbstress.call_assignment FOR EACH ROW EXECUTE FUNCTION public.swallow()";
+    session.execute(swallow).await.unwrap();
+    let record = run_on(&database, plan("double-booking", &[Strategy::Advisory])).await;
+    assert_eq!(record.verdict, Verdict::Inconclusive, "{:?}", record.reasons);
+    assert!(record.reasons.iter().any(|why| why.contains("every change that was sent was made")), "{:?}", record.reasons);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_became_of_a_commit_that_was_not_answered_is_found_out() {
     let database = common::residency(None).await;

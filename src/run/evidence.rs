@@ -54,6 +54,7 @@ pub(super) fn gates(
     });
     gates.extend(no_surprises(plan, counts));
     gates.extend(played(plan, audit, &longer));
+    gates.extend(made(plan, counts));
     let idle = figures.never_done();
     gates.extend((!idle.is_empty()).then(|| Gate {
         name: "every operation that was tried was done or refused now and then".into(),
@@ -155,6 +156,17 @@ fn played(plan: &Plan, audit: &Audit, longer: &str) -> Option<Gate> {
         met: false,
         measured: format!("never: {}", missing.join(", ")),
         cure: format!("{longer}; or give it the weight 0, and leave out what it is claimed for"),
+    })
+}
+
+/// Nothing of ours keeps a change of a schedule from being made without a word; where something does, half of a contest cannot take place.
+fn made(plan: &Plan, counts: &Counts) -> Option<Gate> {
+    let vanished = counts.failed(Abort::Other);
+    (plan.scheduling().is_some() && vanished > 0).then(|| Gate {
+        name: "every change that was sent was made".into(),
+        met: false,
+        measured: format!("{} attempts came to nothing, or to an error that is none of the run's", grouped(vanished)),
+        cure: "look for a trigger or a rule that somebody put on the tables of schema dbstress".into(),
     })
 }
 
