@@ -301,22 +301,10 @@ impl PersonState {
         let mut values = row.values();
         let kind = values.next()??;
         let year = values.next()?.map(str::parse).transpose().ok()?;
-        let list =
-            |text: Option<&str>| -> Vec<String> { text.into_iter().flat_map(|text| text.split(',')).map(str::to_owned).collect() };
-        let duties = list(values.next()?);
-        let absences = list(values.next()?);
+        let duties = parts(values.next()?).map(duty).collect::<Option<_>>()?;
+        let absences = parts(values.next()?).map(absence).collect::<Option<_>>()?;
         let kind = if kind == "faculty" { PersonKind::Faculty } else { PersonKind::Resident(year) };
-        Some(Self {
-            person: Person { id, kind },
-            duties: duties.iter().map(|text| duty(text)).collect::<Option<_>>()?,
-            absences: absences
-                .iter()
-                .map(|text| {
-                    let (start, end) = text.split_once(' ')?;
-                    Some(Absence { start: start.parse().ok()?, end: end.parse().ok()?, is_blocking: true })
-                })
-                .collect::<Option<_>>()?,
-        })
+        Some(Self { person: Person { id, kind }, duties, absences })
     }
 
     /// The rule of duty hours that would be broken, and is not now, if `gone` were taken away and `new` added.
@@ -338,6 +326,11 @@ impl PersonState {
     }
 }
 
+/// The parts of a list; of none if there is no list.
+fn parts(list: Option<&str>) -> impl Iterator<Item = &str> {
+    list.into_iter().flat_map(|list| list.split(','))
+}
+
 /// `1440 1800 half-day`: from, until, what.
 fn duty(text: &str) -> Option<Duty> {
     let mut parts = text.split(' ');
@@ -353,6 +346,12 @@ fn duty(text: &str) -> Option<Duty> {
         _ => return None,
     };
     Some(Duty { start, end, kind })
+}
+
+/// `1440 2880`: from, until. Only those that block are read.
+fn absence(text: &str) -> Option<Absence> {
+    let (start, end) = text.split_once(' ')?;
+    Some(Absence { start: start.parse().ok()?, end: end.parse().ok()?, is_blocking: true })
 }
 
 fn half_day(begins: Minute) -> Duty {
