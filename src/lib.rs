@@ -37,6 +37,7 @@ pub mod seed;
 pub mod state;
 pub mod storm;
 pub mod strategy;
+pub mod target;
 pub mod threshold;
 pub mod verdict;
 pub mod workload;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// From the words that need nothing to the faces that need everything; a module imports only from those before it.
-const LAYERS: [&str; 35] = [
+const LAYERS: [&str; 36] = [
     "error",
     "random",
     "outcome",
@@ -28,6 +28,7 @@ const LAYERS: [&str; 35] = [
     "strategy",
     "bug",
     "workload",
+    "target",
     "invariant",
     "probe",
     "drill",

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::work::{Attempt, Intention, Weights, What, Who};
+use super::work::{Intention, Weights, What};
 use crate::history::{Applied, OpId};
 use crate::outcome::{Abort, Refusal};
 use crate::pg::admin::{identifier, literal};
@@ -10,6 +10,7 @@ use crate::pg::load::{Between, Connection, Ending, Failure, Isolation, Parameter
 use crate::program::{self, Capture, Else, Given, Program, Slot, StatementKind, Step, Value};
 use crate::random::Random;
 use crate::scenario::{Meaning, Sql, SqlOperation};
+use crate::target::{Attempt, Who};
 use crate::{Error, Result};
 
 /// Stream of the seed of hashes.

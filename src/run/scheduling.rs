@@ -1,20 +1,15 @@
-//! What does a virtual user do that changes schedules? Proposes by its number and the position of the round; performs, in one attempt.
+//! What does a virtual user propose that changes schedules? By its number and the position of the round.
 
-use super::work::{Attempt, Intention, What, Who, applied_by, refused};
-use crate::outcome::Abort;
-use crate::pg::load::{Connection, Phase, Tx};
+use super::work::{Intention, What};
 use crate::scenario::{Contest, Scheduling as SchedulingPlan};
-use crate::strategy::{Decision, Strategy};
-use crate::workload::booking::Place;
-use crate::workload::contest::{Deck, Proposal};
-use crate::workload::scheduling::{Scheduling, Statements};
+use crate::strategy::Strategy;
+use crate::target::scheduling::Scheduler;
+use crate::workload::contest::Deck;
 
 /// Schedules are changed under one strategy.
 pub struct SchedulingWork {
-    /// How rows are protected.
-    pub strategy: Strategy,
-    /// Where they are.
-    pub place: Place,
+    /// Who performs it.
+    pub scheduler: Scheduler,
     /// The first of the programmes that were made for it.
     pub base: i64,
     /// What is contended for.
@@ -34,43 +29,8 @@ impl SchedulingWork {
 
     /// The operations of which more could win than there is room for, as bits by their numbers.
     pub fn breakable(&self) -> u64 {
-        let breakable = self.plan.contested().enumerate().filter(|(_, contest)| breaks(self.strategy, *contest));
+        let breakable = self.plan.contested().enumerate().filter(|(_, contest)| breaks(self.scheduler.strategy, *contest));
         breakable.fold(0, |bits, (operation, _)| bits | 1 << operation)
-    }
-
-    /// Makes one attempt.
-    pub async fn attempt(
-        &self,
-        connection: &mut Connection,
-        statements: &Statements,
-        proposal: &Proposal,
-        who: Who,
-        phase: &Phase,
-    ) -> Attempt {
-        let mut tx = match Tx::begin(connection, self.strategy.isolation(), self.plan.hold, phase).await {
-            Ok(tx) => tx,
-            Err(failure) => return Attempt::Failed(failure),
-        };
-        // The ledger's column; a deadline of seconds allows far fewer attempts.
-        let attempt = i16::try_from(who.attempt).unwrap_or(i16::MAX);
-        let operation = Scheduling { proposal: *proposal, op_id: who.op_id, attempt, statements };
-        match self.strategy.apply(&mut tx, &operation).await {
-            Ok(Decision::Applied(applied)) => applied_by(tx, applied).await,
-            // The server refused the statement itself: nothing that was read can be committed, and nothing needs to be.
-            Ok(Decision::Refused(refusal)) if tx.has_failed() => {
-                tx.rollback().await;
-                Attempt::Refused(refusal)
-            }
-            Ok(Decision::Refused(refusal)) => refused(tx, refusal).await,
-            Err(failure) => {
-                tx.rollback().await;
-                match failure.abort {
-                    // Somebody has done the same meanwhile: whoever reads again is told that it is so already.
-                    Abort::UniqueViolation => Attempt::Again(failure),
-                    _ => Attempt::Failed(failure),
-                }
-            }
-        }
     }
 }
 

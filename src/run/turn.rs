@@ -29,6 +29,8 @@ use crate::probe::{self, Sessions, Watch, Watched};
 use crate::record::{Live, OperationRecord, Rules, TurnRecord};
 use crate::scenario::{Booking, Sql, Targets};
 use crate::strategy::Strategy;
+use crate::target::booking::Booker;
+use crate::target::scheduling::Scheduler;
 use crate::verdict::Verdict;
 use crate::workload::booking::Place;
 use crate::workload::contest::Deck;
@@ -79,12 +81,11 @@ async fn load(
             let stock =
                 Stock::open(feeder, context.options, place, clinics, size(booking, &leg.load), strategy.needs_guard()).await?;
             let work = BookingWork {
-                strategy: *strategy,
-                place: place.clone(),
+                booker: Booker { strategy: *strategy, place: place.clone(), hold: booking.hold, bug: *bug, keys: booking.keys },
                 clinics: clinics.clone(),
                 base: stock.base(),
                 weights: Weights::new(booking.operations.iter().map(|o| o.weight)),
-                plan: Booking { bug: *bug, ..booking.clone() },
+                plan: booking.clone(),
             };
             (Work::Booking(work), Some(stock))
         }
@@ -99,8 +100,8 @@ async fn load(
                 _ => u64::MAX,
             };
             let stock = Stock::of_programmes(feeder, context.options, place, deck.clone(), most).await?;
-            let (strategy, place, plan) = (*strategy, place.clone(), scheduling.clone());
-            (Work::Scheduling(SchedulingWork { strategy, place, base: stock.base(), plan, deck }), Some(stock))
+            let scheduler = Scheduler { strategy: *strategy, place: place.clone(), hold: scheduling.hold };
+            (Work::Scheduling(SchedulingWork { scheduler, base: stock.base(), plan: scheduling.clone(), deck }), Some(stock))
         }
         Subject::Own(sql, schema) => (Work::Own(OwnWork::new(sql, schema, leg.load.vus(), plan.rng_seed)), None),
     };

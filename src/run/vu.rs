@@ -9,7 +9,7 @@ use super::alarm::{Alarm, Alarms};
 use super::drive::Everyone;
 use super::own::Scratch;
 use super::pool::Checkout;
-use super::work::{Attempt, Intention, Session, Who};
+use super::work::{Intention, Session};
 use crate::history::{Applied, OpId, Record, Writer};
 use crate::metrics::{Iteration, Recorder};
 use crate::outcome::{Abort, Certainty, Outcome, Signal, certainty};
@@ -17,6 +17,7 @@ use crate::pg::load::{Failure, Phase};
 use crate::pg::pool::Unavailable;
 use crate::pg::retry::Retry;
 use crate::random::Random;
+use crate::target::{Attempt, Who};
 use crate::{Error, Result};
 
 /// What the virtual users of one load thread share; nothing else does.

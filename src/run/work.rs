@@ -1,4 +1,4 @@
-//! What does a virtual user do? Proposes, from random numbers alone; performs, in one attempt, what was proposed.
+//! What does a virtual user do? Proposes, from random numbers alone; lets somebody perform, in one attempt, what was proposed.
 
 use std::sync::Arc;
 
@@ -6,20 +6,16 @@ use super::own::{self, OwnWork};
 use super::scheduling::SchedulingWork;
 use super::stock::Clinic;
 use crate::Result;
-use crate::bug::Bug;
-use crate::history::{Applied, Asking, OpId, OperationKind};
-use crate::outcome::Outcome;
-use crate::outcome::{Abort, Refusal};
-use crate::pg::load::{Connection, Ending, Failure, Isolation, Manner, Phase, Tx};
+use crate::history::{Asking, OperationKind};
+use crate::outcome::{Abort, Outcome};
+use crate::pg::load::{Connection, Failure, Isolation, Manner, Phase};
 use crate::random::Random;
 use crate::scenario::{Booking as BookingPlan, Targets};
-use crate::strategy::Operation as _;
-use crate::strategy::{Decision, RowLock, Strategy};
-use crate::workload::booking::{Booking, Place, Proposal, Statements};
-use crate::workload::contest;
-use crate::workload::keyed::{Claim, Key, KeyedStatements};
-use crate::workload::scheduling;
-use crate::workload::twin::{self, Nested};
+use crate::target::booking::Booker;
+use crate::target::{self, Attempt, Who};
+use crate::workload::booking::Proposal;
+use crate::workload::keyed::Key;
+use crate::workload::{contest, scheduling, twin};
 
 /// What the virtual users of a turn do.
 pub enum Work {
@@ -33,10 +29,8 @@ pub enum Work {
 
 /// Units of authorisations are booked under one strategy.
 pub struct BookingWork {
-    /// How rows are protected.
-    pub strategy: Strategy,
-    /// Where they are.
-    pub place: Place,
+    /// Who performs it.
+    pub booker: Booker,
     /// Whose authorisations, and who acts.
     pub clinics: Vec<Clinic>,
     /// The first of the authorisations that were made for it.
@@ -102,57 +96,19 @@ pub enum What {
 /// What was prepared on a connection.
 pub enum Prepared {
     /// The statements of bookings.
-    Booking(Box<Statements>),
-    /// Those of bookings on a second connection: a mistake that is made on purpose.
-    Nested(Box<Nested>),
-    /// Those of bookings that are asked for with a key.
-    Keyed(Box<KeyedStatements>),
+    Booking(target::booking::Prepared),
     /// Those of changes of schedules.
     Scheduling(Box<scheduling::Statements>),
     /// Those of each operation of the user's own.
     Own(Vec<own::Prepared>),
 }
 
-/// How one attempt ended.
-pub enum Attempt {
-    /// Applied and acknowledged.
-    Committed(Applied),
-    /// The key was known: the stored response.
-    Replayed {
-        /// What it says.
-        applied: Applied,
-        /// The one whose response it is was under way when this one asked.
-        met: bool,
-    },
-    /// A business rule said no.
-    Refused(Refusal),
-    /// Certainly not applied; tried again if its reason is one for that.
-    Failed(Failure),
-    /// Certainly not applied, and to be tried again whatever the reason.
-    Again(Failure),
-    /// Certainly not applied, and not to be tried again whatever the reason; with words for a person, if there are any.
-    GivenUp(Failure, Option<String>),
-    /// COMMIT was sent and not answered.
-    Unknown,
-}
-
-/// Who is at it and for which time.
-#[derive(Debug, Clone, Copy)]
-pub struct Who {
-    /// The operation, everywhere.
-    pub op_id: OpId,
-    /// Which attempt this is, from 1.
-    pub attempt: u16,
-    /// How many of those before it sent COMMIT and were not answered.
-    pub unanswered: u16,
-}
-
 impl Work {
     /// The isolation levels that its transactions name.
     pub fn levels(&self) -> Vec<Isolation> {
         match self {
-            Self::Booking(work) => twin::levels(work.plan.bug, work.strategy),
-            Self::Scheduling(work) => vec![work.strategy.isolation()],
+            Self::Booking(work) => work.booker.levels(),
+            Self::Scheduling(work) => vec![work.scheduler.level()],
             Self::Own(work) => work.levels(),
         }
     }
@@ -184,18 +140,11 @@ impl Work {
     /// The server's answer.
     async fn prepare(&self, connection: &mut Connection, opener: &Opener, application_name: &str) -> Result<Prepared> {
         Ok(match self {
-            Self::Booking(BookingWork { plan, place, strategy, .. }) => match plan.keys {
-                Some(keys) => Prepared::Keyed(Box::new(KeyedStatements::prepare(connection, place, keys, plan.bug).await?)),
-                None if plan.bug == Some(Bug::NestedTransaction) => {
-                    let second = opener.another(application_name).await?;
-                    let nested = Nested::open(second, connection, place, *strategy, plan.hold);
-                    Prepared::Nested(Box::new(nested.await?))
-                }
-                None => Prepared::Booking(Box::new(Statements::prepare(connection, place, plan.bug, None).await?)),
-            },
-            Self::Scheduling(work) => {
-                Prepared::Scheduling(Box::new(scheduling::Statements::prepare(connection, &work.place).await?))
+            Self::Booking(work) => {
+                let another = async || opener.another(application_name).await;
+                Prepared::Booking(work.booker.prepare(connection, another).await?)
             }
+            Self::Scheduling(work) => Prepared::Scheduling(Box::new(work.scheduler.prepare(connection).await?)),
             Self::Own(work) => Prepared::Own(work.prepare(connection, opener.manner.between).await?),
         })
     }
@@ -211,25 +160,12 @@ impl Work {
         phase: &Phase,
     ) -> Attempt {
         match (self, prepared, &intention.what) {
-            (Self::Booking(work), Prepared::Booking(statements), What::Booking(proposal)) => {
-                let booking = booking(proposal, who, None, statements);
-                let attempt = work.book(connection, &booking, phase).await;
-                twin::afterwards(connection, &booking, matches!(attempt, Attempt::Committed(_))).await;
-                attempt
-            }
-            (Self::Booking(_), Prepared::Nested(nested), What::Booking(proposal)) => {
-                match nested.book(connection, |statements| booking(proposal, who, None, statements), phase).await {
-                    Ok(Decision::Applied(applied)) => Attempt::Committed(applied),
-                    Ok(Decision::Refused(refusal)) => Attempt::Refused(refusal),
-                    Err(Ending::NotCommitted(failure)) => Attempt::Failed(failure),
-                    Err(Ending::Committed | Ending::Unknown) => Attempt::Unknown,
-                }
-            }
-            (Self::Booking(work), Prepared::Keyed(statements), What::Booking(proposal)) => {
-                work.ask(connection, statements, proposal, who, phase).await
+            (Self::Booking(work), Prepared::Booking(prepared), What::Booking(proposal)) => {
+                let key = work.booker.keys.and_then(|keys| Key::of(proposal, work.booker.place.run, keys));
+                work.booker.attempt(connection, prepared, proposal, key.as_ref(), who, phase).await
             }
             (Self::Scheduling(work), Prepared::Scheduling(statements), What::Scheduling(proposal)) => {
-                work.attempt(connection, statements, proposal, who, phase).await
+                work.scheduler.attempt(connection, statements, proposal, who, phase).await
             }
             (Self::Own(work), Prepared::Own(prepared), What::Own(random)) => {
                 work.perform(connection, intention.operation, prepared, who, random.clone(), scratch, phase).await
@@ -238,12 +174,6 @@ impl Work {
             _ => Attempt::Failed(Failure::local(Abort::Other)),
         }
     }
-}
-
-fn booking<'s>(proposal: &Proposal, who: Who, key: Option<&'s Key>, statements: &'s Statements) -> Booking<'s> {
-    // The ledger's column; a deadline of seconds allows far fewer attempts.
-    let attempt = i16::try_from(who.attempt).unwrap_or(i16::MAX);
-    Booking { proposal: *proposal, op_id: who.op_id, attempt, key, statements }
 }
 
 impl Intention {
@@ -325,148 +255,6 @@ impl BookingWork {
         };
         Intention { operation, what: What::Booking(proposal) }
     }
-
-    /// Asks with a key.
-    async fn ask(
-        &self,
-        connection: &mut Connection,
-        statements: &KeyedStatements,
-        proposal: &Proposal,
-        who: Who,
-        phase: &Phase,
-    ) -> Attempt {
-        let (Some(keys), Some((asking, _))) = (self.plan.keys, proposal.key) else {
-            return Attempt::Failed(Failure::local(Abort::Other));
-        };
-        let Some(key) = Key::of(proposal, self.place.run, keys) else { return Attempt::Failed(Failure::local(Abort::Other)) };
-        let hangs_up = (asking == Asking::HangUp || twin::forgets(self.plan.bug, who.op_id)) && who.unanswered == 0;
-        if let Some(without_key) = statements.without_key.as_ref().filter(|_| who.unanswered > 0) {
-            return self.book(connection, &booking(proposal, who, None, without_key), phase).await;
-        }
-        let level = self.strategy.isolation();
-        let mut tx = match Tx::begin(connection, level, self.plan.hold, phase).await {
-            Ok(tx) => tx,
-            Err(failure) => return Attempt::Failed(failure),
-        };
-        match statements.claim(&mut tx, proposal, &key).await {
-            Ok(Claim::New) => {}
-            Ok(Claim::Known { response, met }) => {
-                return match tx.commit().await {
-                    Ending::Committed => Attempt::Replayed { applied: response, met },
-                    Ending::NotCommitted(failure) => Attempt::Failed(failure),
-                    // It wrote nothing: whatever became of the COMMIT, it can be asked again.
-                    Ending::Unknown => Attempt::Failed(Failure::local(Abort::ConnectionLost)),
-                };
-            }
-            Ok(Claim::Mismatch) => return refused(tx, Refusal::KeyMismatch).await,
-            Err(failure) => {
-                tx.rollback().await;
-                return Attempt::Failed(failure);
-            }
-        }
-        if self.plan.bug == Some(Bug::ClaimApart) {
-            // The bug: what happens between the two transactions leaves a key without an effect.
-            tx.hold().await;
-            match tx.commit().await {
-                Ending::Committed => {}
-                Ending::NotCommitted(failure) => return Attempt::Failed(failure),
-                Ending::Unknown => return Attempt::Unknown,
-            }
-            if hangs_up {
-                connection.hang_up();
-                return Attempt::Unknown;
-            }
-            tx = match Tx::begin(connection, level, self.plan.hold, phase).await {
-                Ok(tx) => tx,
-                Err(failure) => return Attempt::Failed(failure),
-            };
-        }
-        match self.strategy.apply(&mut tx, &booking(proposal, who, Some(&key), &statements.effect)).await {
-            Ok(Decision::Applied(_)) if hangs_up => {
-                tx.commit_and_hang_up().await;
-                Attempt::Unknown
-            }
-            Ok(Decision::Applied(applied)) => applied_by(tx, applied).await,
-            Ok(Decision::Refused(refusal)) if tx.has_failed() => {
-                tx.rollback().await;
-                Attempt::Refused(refusal)
-            }
-            Ok(Decision::Refused(refusal)) => match statements.give_up(&mut tx, proposal, &key).await {
-                Ok(()) => refused(tx, refusal).await,
-                Err(failure) => {
-                    tx.rollback().await;
-                    Attempt::Failed(failure)
-                }
-            },
-            Err(failure) => {
-                tx.rollback().await;
-                Attempt::Failed(failure)
-            }
-        }
-    }
-
-    async fn book(&self, connection: &mut Connection, booking: &Booking<'_>, phase: &Phase) -> Attempt {
-        let isolation = twin::isolation(self.plan.bug, self.strategy, booking.op_id.vu());
-        let mut tx = match Tx::begin(connection, isolation, self.plan.hold, phase).await {
-            Ok(tx) => tx,
-            Err(failure) => return Attempt::Failed(failure),
-        };
-        if booking.proposal.kind == OperationKind::Browse {
-            return browse(tx, booking).await;
-        }
-        match twin::apply(self.plan.bug, self.strategy, &mut tx, booking).await {
-            Ok(Decision::Applied(_)) if twin::hangs_up(self.plan.bug, booking) => {
-                tx.commit_and_hang_up().await;
-                Attempt::Failed(Failure::local(Abort::ConnectionLost))
-            }
-            Ok(Decision::Applied(applied)) => applied_by(tx, applied).await,
-            // The server refused the statement itself: nothing that was read can be committed, and nothing needs to be.
-            Ok(Decision::Refused(refusal)) if tx.has_failed() => {
-                tx.rollback().await;
-                Attempt::Refused(refusal)
-            }
-            Ok(Decision::Refused(refusal)) => refused(tx, refusal).await,
-            Err(failure) => {
-                tx.rollback().await;
-                Attempt::Failed(failure)
-            }
-        }
-    }
-}
-
-/// What was written counts once its COMMIT was acknowledged.
-pub(super) async fn applied_by(tx: Tx<'_>, applied: Applied) -> Attempt {
-    match tx.commit().await {
-        Ending::Committed => Attempt::Committed(applied),
-        Ending::NotCommitted(failure) => Attempt::Failed(failure),
-        Ending::Unknown => Attempt::Unknown,
-    }
-}
-
-/// A refusal counts once its COMMIT succeeded: at SERIALIZABLE, a reader that is rolled back may have seen a state that never was.
-pub(super) async fn refused(tx: Tx<'_>, refusal: Refusal) -> Attempt {
-    match tx.commit().await {
-        Ending::Committed => Attempt::Refused(refusal),
-        Ending::NotCommitted(failure) => Attempt::Failed(failure),
-        // It wrote nothing, so whatever became of the COMMIT, nothing was applied.
-        Ending::Unknown => Attempt::Failed(Failure::local(Abort::ConnectionLost)),
-    }
-}
-
-/// Looks, in a transaction of the strategy's level, and leaves everything as it is.
-async fn browse(mut tx: Tx<'_>, booking: &Booking<'_>) -> Attempt {
-    match booking.read(&mut tx, RowLock::None).await {
-        Ok(state) => match tx.commit().await {
-            Ending::Committed if state.is_none() => Attempt::Refused(Refusal::NotFound),
-            Ending::Committed => Attempt::Committed(Applied::default()),
-            Ending::NotCommitted(failure) => Attempt::Failed(failure),
-            Ending::Unknown => Attempt::Failed(Failure::local(Abort::ConnectionLost)),
-        },
-        Err(failure) => {
-            tx.rollback().await;
-            Attempt::Failed(failure)
-        }
-    }
 }
 
 /// A connection and what was prepared on it.
@@ -480,7 +268,7 @@ pub struct Session {
 impl Session {
     /// Whether it can be used again.
     pub fn is_open(&self) -> bool {
-        self.connection.is_open() && !matches!(&self.prepared, Prepared::Nested(nested) if !nested.is_open())
+        self.connection.is_open() && !matches!(&self.prepared, Prepared::Booking(prepared) if !prepared.is_open())
     }
 }
 
@@ -503,7 +291,7 @@ impl Opener {
     pub async fn connect(&self, application_name: &str) -> Result<Connection> {
         let mut connection = self.another(application_name).await?;
         if let Work::Booking(work) = &*self.work
-            && let Some(setting) = twin::session_setting(work.plan.bug)
+            && let Some(setting) = twin::session_setting(work.booker.bug)
         {
             connection.ask(setting).await?;
         }

@@ -1,0 +1,63 @@
+//! Who performs what was proposed, and how did one attempt at it end?
+//!
+//! Here it is done in SQL, under a strategy: by the virtual users themselves, or by the reference server for those who ask it.
+
+pub mod booking;
+pub mod scheduling;
+
+use crate::history::{Applied, OpId};
+use crate::outcome::{Abort, Refusal};
+use crate::pg::load::{Ending, Failure, Tx};
+
+/// How one attempt ended.
+pub enum Attempt {
+    /// Applied and acknowledged.
+    Committed(Applied),
+    /// The key was known: the stored response.
+    Replayed {
+        /// What it says.
+        applied: Applied,
+        /// The one whose response it is was under way when this one asked.
+        met: bool,
+    },
+    /// A business rule said no.
+    Refused(Refusal),
+    /// Certainly not applied; tried again if its reason is one for that.
+    Failed(Failure),
+    /// Certainly not applied, and to be tried again whatever the reason.
+    Again(Failure),
+    /// Certainly not applied, and not to be tried again whatever the reason; with words for a person, if there are any.
+    GivenUp(Failure, Option<String>),
+    /// COMMIT was sent and not answered.
+    Unknown,
+}
+
+/// Who is at it and for which time.
+#[derive(Debug, Clone, Copy)]
+pub struct Who {
+    /// The operation, everywhere.
+    pub op_id: OpId,
+    /// Which attempt this is, from 1.
+    pub attempt: u16,
+    /// How many of those before it sent COMMIT and were not answered.
+    pub unanswered: u16,
+}
+
+/// What was written counts once its COMMIT was acknowledged.
+async fn applied_by(tx: Tx<'_>, applied: Applied) -> Attempt {
+    match tx.commit().await {
+        Ending::Committed => Attempt::Committed(applied),
+        Ending::NotCommitted(failure) => Attempt::Failed(failure),
+        Ending::Unknown => Attempt::Unknown,
+    }
+}
+
+/// A refusal counts once its COMMIT succeeded: at SERIALIZABLE, a reader that is rolled back may have seen a state that never was.
+async fn refused(tx: Tx<'_>, refusal: Refusal) -> Attempt {
+    match tx.commit().await {
+        Ending::Committed => Attempt::Refused(refusal),
+        Ending::NotCommitted(failure) => Attempt::Failed(failure),
+        // It wrote nothing, so whatever became of the COMMIT, nothing was applied.
+        Ending::Unknown => Attempt::Failed(Failure::local(Abort::ConnectionLost)),
+    }
+}
