@@ -206,11 +206,21 @@ pub enum Abort {
     KeyInFlight,
     /// The pool gave no connection in the time that it lets anybody wait.
     PoolTimeout,
+    /// HTTP 429: the API lets no more requests through.
+    RateLimited,
+    /// HTTP 401, or a 403 that no business rule stands for: the API does not let this token in.
+    NotLetIn,
+    /// HTTP 404, where something was expected.
+    NotThere,
+    /// Another HTTP 4xx: the API does not understand the request, or does not want it.
+    Rejected,
+    /// HTTP 503: the API could not do it, and says so.
+    Unavailable,
 }
 
 impl Abort {
     /// All aborts, in the order of their discriminants.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 21] = [
         Self::SerializationFailure,
         Self::Deadlock,
         Self::LockNotAvailable,
@@ -227,7 +237,17 @@ impl Abort {
         Self::Other,
         Self::KeyInFlight,
         Self::PoolTimeout,
+        Self::RateLimited,
+        Self::NotLetIn,
+        Self::NotThere,
+        Self::Rejected,
+        Self::Unavailable,
     ];
+
+    /// Whether it says that the test is wrong, not the tested: a token, a limit, an address. One of these, unlooked for, and nothing is proved.
+    pub fn is_of_the_test(self) -> bool {
+        matches!(self, Self::RateLimited | Self::NotLetIn | Self::NotThere | Self::Rejected)
+    }
 
     /// What an error of the server means, wherever in the transaction it came from.
     pub fn from_sqlstate(code: Sqlstate) -> Self {
@@ -261,6 +281,7 @@ impl Abort {
                 | Self::ConnectionLost
                 | Self::KeyInFlight
                 | Self::PoolTimeout
+                | Self::Unavailable
         )
     }
 
@@ -270,6 +291,11 @@ impl Abort {
             self,
             Self::SerializationFailure | Self::Deadlock | Self::LockNotAvailable | Self::VersionConflict | Self::KeyInFlight
         )
+    }
+
+    /// One word for it, as in headers.
+    pub fn short(self) -> &'static str {
+        self.words().split([' ', ',']).next().unwrap_or_default()
     }
 
     /// The words for it.
@@ -291,6 +317,11 @@ impl Abort {
             Self::Other => "other error",
             Self::KeyInFlight => "key in flight",
             Self::PoolTimeout => "pool timeout",
+            Self::RateLimited => "429 rate limited",
+            Self::NotLetIn => "401 or 403, not let in",
+            Self::NotThere => "404 not there",
+            Self::Rejected => "another 4xx, rejected",
+            Self::Unavailable => "503 unavailable",
         }
     }
 }
@@ -384,6 +415,12 @@ impl fmt::Debug for Sqlstate {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_word_of_an_abort_tells_it_from_the_others() {
+        let words: std::collections::BTreeSet<&str> = Abort::ALL.into_iter().map(Abort::short).collect();
+        assert_eq!(words.len(), Abort::ALL.len(), "{words:?}");
+    }
 
     #[test]
     fn every_outcome_survives_the_history() {

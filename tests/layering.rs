@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// From the words that need nothing to the faces that need everything; a module imports only from those before it.
-const LAYERS: [&str; 36] = [
+const LAYERS: [&str; 42] = [
     "error",
     "random",
     "outcome",
     "history",
     "metrics",
     "program",
+    "request",
     "pace",
     "threshold",
     "demand",
@@ -19,7 +20,10 @@ const LAYERS: [&str; 36] = [
     "verdict",
     "milliseconds",
     "annotated",
+    "token",
     "state",
+    "http",
+    "contract",
     "pg",
     "proxy",
     "fault",
@@ -38,6 +42,8 @@ const LAYERS: [&str; 36] = [
     "run",
     "accuracy",
     "storm",
+    "api",
+    "access",
     "report",
     "cmd",
     "main",

@@ -1,0 +1,164 @@
+//! How is one HTTP request sent, and what is known when no answer comes?
+//!
+//! A [`Client`] is one connection, driven by whoever waits for its answer: no task of its own, no pool, no redirects, no cookies, nothing that
+//! is sent again behind anybody's back.
+
+mod address;
+mod tls;
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::Poll;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+pub use self::address::Address;
+pub use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+pub use hyper::{Method, Request, StatusCode};
+
+/// What a request is made of.
+pub type Body = Full<Bytes>;
+
+/// More of a body than this is not read: an answer so long is a mistake.
+const MOST: usize = 16 << 20;
+
+/// One connection.
+pub struct Client {
+    sender: SendRequest<Body>,
+    /// Moves bytes; `None` once it has ended.
+    connection: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+/// What was answered.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, whole.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// The text of a header, if there is one and it is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// Whether any of the request may have reached the server.
+    pub may_have_arrived: bool,
+    /// In words.
+    pub why: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+impl std::error::Error for Broken {}
+
+impl Broken {
+    fn before(why: impl fmt::Display) -> Self {
+        Self { may_have_arrived: false, why: why.to_string() }
+    }
+
+    fn after(why: impl fmt::Display) -> Self {
+        Self { may_have_arrived: true, why: why.to_string() }
+    }
+}
+
+impl Client {
+    /// Connects, with TLS if the address says so.
+    ///
+    /// # Errors
+    /// When nobody listens, or who listens cannot be trusted.
+    pub async fn connect(address: &Address) -> Result<Self, Broken> {
+        let socket = TcpStream::connect((address.host(), address.port())).await.map_err(Broken::before)?;
+        socket.set_nodelay(true).map_err(Broken::before)?;
+        if address.is_tls() {
+            let stream = tls::wrap(socket, address.host()).await.map_err(Broken::before)?;
+            Self::over(stream).await
+        } else {
+            Self::over(socket).await
+        }
+    }
+
+    async fn over(stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static) -> Result<Self, Broken> {
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(Broken::before)?;
+        // How it ended is told by the request that it ended.
+        let connection: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async { drop(connection.await) });
+        Ok(Self { sender, connection: Some(connection) })
+    }
+
+    /// Whether a request can still be sent on it, as far as is known: that the other side has closed it is learnt by trying.
+    pub fn is_open(&self) -> bool {
+        self.connection.is_some() && !self.sender.is_closed()
+    }
+
+    /// Sends a request, which has its `Host`, and reads the answer to its end.
+    ///
+    /// # Errors
+    /// When there is no whole answer; the connection must not be used again.
+    pub async fn send(&mut self, request: Request<Body>) -> Result<Answer, Broken> {
+        let Self { sender, connection } = self;
+        driven(connection, sender.ready()).await.map_err(Broken::before)?;
+        let answering = sender.try_send_request(request);
+        let response = driven(connection, answering).await.map_err(|mut failed| {
+            // What comes back was never written, not even in part.
+            let was_kept = failed.take_message().is_some();
+            let why = failed.into_error();
+            if was_kept { Broken::before(why) } else { Broken::after(why) }
+        })?;
+        let (head, body) = response.into_parts();
+        let body = driven(connection, read(body)).await?;
+        Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
+    }
+}
+
+/// Most bodies come in one piece, and are not copied then.
+async fn read(mut body: hyper::body::Incoming) -> Result<Bytes, Broken> {
+    let mut whole = Bytes::new();
+    let mut more: Option<BytesMut> = None;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(Broken::after)?.into_data() else { continue };
+        if whole.is_empty() && more.is_none() {
+            whole = data;
+            continue;
+        }
+        let joined = more.get_or_insert_with(|| BytesMut::from(&whole[..]));
+        if joined.len() + data.len() > MOST {
+            return Err(Broken::after(format!("the answer is longer than {} MiB", MOST >> 20)));
+        }
+        joined.extend_from_slice(&data);
+    }
+    Ok(more.map_or(whole, BytesMut::freeze))
+}
+
+/// Waits for `future`, which goes on as the connection does.
+async fn driven<F: Future>(connection: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>, future: F) -> F::Output {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        if let Some(running) = connection
+            && running.as_mut().poll(cx).is_ready()
+        {
+            *connection = None;
+        }
+        match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(output),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
