@@ -37,6 +37,8 @@ pub const BEGAN: &str = "dbstress-began";
 pub const MET: &str = "dbstress-met";
 /// The most attempts that the server makes at a request. In the ledger, attempt `a` of the server at attempt `c` of the client is `(c - 1) * 64 + a`.
 pub const MOST_ATTEMPTS: u16 = 64;
+/// The most attempts of a client at an operation that the ledger can tell apart.
+pub const MOST_TRIES: u16 = i16::MAX as u16 / MOST_ATTEMPTS;
 
 /// What a server says of itself: `GET /v1/about`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

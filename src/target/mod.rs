@@ -4,6 +4,7 @@
 
 pub mod booking;
 pub mod scheduling;
+pub mod view;
 
 use crate::history::{Applied, OpId};
 use crate::outcome::{Abort, Refusal};
