@@ -21,13 +21,13 @@ pub async fn ensure(session: &mut Session, dataset: Dataset, password_hash: &str
         Dataset::Clinic => clinic(),
         Dataset::Residency => residency(),
     };
-    let made = session.execute(&format!(
+    let sql = format!(
         "INSERT INTO dbstress.account (login, password_hash, role, organisation_id, actor_id) \
          SELECT login, {hash}, role, organisation, actor FROM ( \
            SELECT 'admin@example.com' AS login, 'admin' AS role, NULL::bigint AS organisation, NULL::bigint AS actor UNION ALL {accounts} \
          ) a ON CONFLICT (login) DO UPDATE SET password_hash = EXCLUDED.password_hash"
-    ));
-    Ok(made.await?)
+    );
+    Ok(session.execute(&sql).await?)
 }
 
 fn clinic() -> String {
