@@ -121,7 +121,8 @@ impl FromStr for Rule {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let usage = |what: String| Error::usage(what).cure("ROUTE=COUNT/WINDOW, such as all=100/15m; ROUTE is all, read, write or login");
+        let usage =
+            |what: String| Error::usage(what).cure("ROUTE=COUNT/WINDOW, such as all=100/15m; ROUTE is all, read, write or login");
         let (name, rest) = text.split_once('=').ok_or_else(|| usage(format!("`{text}` is no limit")))?;
         let (count, window) = rest.split_once('/').ok_or_else(|| usage(format!("`{text}` is no limit: it has no window")))?;
         let (_, routes) = Routes::NAMES.into_iter().find(|(known, _)| *known == name.trim()).ok_or_else(|| {

@@ -128,18 +128,19 @@ impl Metrics {
             let mut below = 0;
             for (bound, times) in BOUNDS_US.iter().zip(&times) {
                 below += times;
-                let _ = writeln!(
-                    out,
-                    "dbstress_request_duration_seconds_bucket{{{route},le=\"{}\"}} {below}",
-                    *bound as f64 / 1e6
-                );
+                let _ = writeln!(out, "dbstress_request_duration_seconds_bucket{{{route},le=\"{}\"}} {below}", *bound as f64 / 1e6);
             }
             let _ = writeln!(out, "dbstress_request_duration_seconds_bucket{{{route},le=\"+Inf\"}} {count}");
             let sum = of.sum_us.load(Relaxed) as f64 / 1e6;
             let _ = writeln!(out, "dbstress_request_duration_seconds_sum{{{route}}} {sum}");
             let _ = writeln!(out, "dbstress_request_duration_seconds_count{{{route}}} {count}");
         }
-        head(&mut out, "dbstress_attempts_failed_total", "counter", "Attempts at a transaction that failed and were made again, by reason.");
+        head(
+            &mut out,
+            "dbstress_attempts_failed_total",
+            "counter",
+            "Attempts at a transaction that failed and were made again, by reason.",
+        );
         for (abort, count) in Abort::ALL.iter().zip(&self.failed) {
             let count = count.load(Relaxed);
             if count > 0 {
@@ -148,7 +149,11 @@ impl Metrics {
         }
         for (name, help, value) in [
             ("dbstress_panics_total", "Handlers that broke down.", self.panics.load(Relaxed)),
-            ("dbstress_broken_total", "Connections that ended in the middle of a request, or were not HTTP.", self.broken.load(Relaxed)),
+            (
+                "dbstress_broken_total",
+                "Connections that ended in the middle of a request, or were not HTTP.",
+                self.broken.load(Relaxed),
+            ),
             ("dbstress_audit_entries_total", "Entries of the audit trail that were written.", self.audited.load(Relaxed)),
         ] {
             head(&mut out, name, "counter", help);
@@ -157,7 +162,11 @@ impl Metrics {
         for (name, help, value) in [
             ("dbstress_requests_in_flight", "Requests that are being answered.", self.in_flight.load(Relaxed)),
             ("dbstress_connections", "Connections that are open.", self.connections.load(Relaxed)),
-            ("dbstress_audit_waiting", "Entries of the audit trail that are waiting to be written.", self.audit_waiting.load(Relaxed)),
+            (
+                "dbstress_audit_waiting",
+                "Entries of the audit trail that are waiting to be written.",
+                self.audit_waiting.load(Relaxed),
+            ),
         ] {
             head(&mut out, name, "gauge", help);
             let _ = writeln!(out, "{name} {value}");

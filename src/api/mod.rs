@@ -37,8 +37,8 @@ use tokio::task::LocalSet;
 use self::audit::{Trail, Writer};
 use self::desk::{Desk, Mistakes, accounts};
 use self::limits::{Limits, Tier};
-use self::metrics::Metrics;
 pub use self::metrics::Answers;
+use self::metrics::Metrics;
 pub use self::mistakes::Mistake;
 pub use self::settings::{LISTEN, Settings};
 use self::turn::{Api, Shared};
@@ -123,9 +123,8 @@ impl Server {
             limits: settings.limits.iter().map(limits::Rule::about).collect(),
         };
         let metrics = Arc::new(Metrics::new());
-        let json = |what: &About| serde_json::to_vec(what).map_err(unwritten);
         let shared = Arc::new(Shared {
-            about_json: json(&about)?,
+            about: serde_json::to_vec(&about).map_err(unwritten)?,
             description: serde_json::to_vec(&description::document()).map_err(unwritten)?,
             dataset,
             tokens: authenticate::Tokens::new(settings.secret.key(), settings.mistake),
@@ -161,8 +160,8 @@ impl Server {
             let thread = u16::try_from(n).unwrap_or(u16::MAX);
             let desk = desk(&settings, dataset, &loaded.as_of, run, thread);
             let (ready, is_ready) = oneshot::channel();
-            let (shared, trail, stopping) = (shared.clone(), trail.clone(), server.stopping.subscribe());
-            let work = move || work(listener, desk, shared, trail, stopping, ready);
+            let (shared, left, stopping) = (shared.clone(), trail.clone(), server.stopping.subscribe());
+            let work = move || work(listener, desk, shared, left, stopping, ready);
             let spawned = std::thread::Builder::new().name(format!("serve-{thread}")).spawn(work);
             let spawned = spawned.map_err(|why| Error::inconclusive("a thread of the server cannot be made").because(why));
             match spawned {
@@ -274,7 +273,11 @@ fn desk(settings: &Settings, dataset: Dataset, as_of: &str, run: i32, thread: u1
         },
         hold: settings.hold,
         keys: settings.keys(),
-        retry: Retry { deadline: settings.retry_deadline, attempts: Some(crate::contract::MOST_ATTEMPTS), backoff: Backoff::Jitter },
+        retry: Retry {
+            deadline: settings.retry_deadline,
+            attempts: Some(crate::contract::MOST_ATTEMPTS),
+            backoff: Backoff::Jitter,
+        },
         run,
         thread,
         as_of: as_of.to_owned(),
@@ -303,7 +306,7 @@ async fn serve(
     desk: desk::Settings,
     shared: Arc<Shared>,
     trail: Option<Trail>,
-    mut stopping: watch::Receiver<bool>,
+    stopping: watch::Receiver<bool>,
     ready: oneshot::Sender<Result<()>>,
 ) {
     let opened = async {
@@ -320,6 +323,7 @@ async fn serve(
     let router = route_to(Api { shared, desk: desk.clone(), trail, alive });
     // Nobody waits for a server that was given up.
     let _ = ready.send(Ok(()));
+    let mut stopped = stopping.clone();
     loop {
         tokio::select! {
             taken = listener.accept() => match taken {
@@ -330,7 +334,7 @@ async fn serve(
                 // The client has gone again, or there are too many files open: those that are there may end.
                 Err(_) => tokio::time::sleep(BREATH).await,
             },
-            _ = stopping.wait_for(|stopping| *stopping) => break,
+            _ = stopped.wait_for(|stopping| *stopping) => break,
         }
     }
     drop((listener, router));

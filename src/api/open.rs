@@ -29,7 +29,7 @@ pub(super) async fn health(State(api): State<Api>) -> Response {
 /// What it says of itself: its database, its dataset, how rows are protected, what is let through.
 #[utoipa::path(get, path = "/v1/about", tag = "server", responses((status = 200, description = "This.", body = About)))]
 pub(super) async fn about(State(api): State<Api>) -> Response {
-    let body = api.shared.about_json.clone();
+    let body = api.shared.about.clone();
     Turn::new(api, Route::About).end(Ok(Answer::json(StatusCode::OK, body))).await
 }
 

@@ -160,7 +160,7 @@ pub(super) async fn compliance(State(api): State<Api>, request: Request) -> Resp
 }
 
 /// Changes a schedule as the body says.
-async fn change<T: DeserializeOwned + Send>(
+async fn change<T: DeserializeOwned + Send + 'static>(
     api: Api,
     route: Route,
     status: StatusCode,

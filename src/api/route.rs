@@ -193,7 +193,17 @@ impl Route {
             Class::Open => return codes,
             Class::Login => codes.extend([InvalidCredentials, RateLimited, Malformed, TooLarge, UnsupportedMediaType, Unavailable]),
             Class::Read => {
-                codes.extend([NoToken, InvalidToken, TokenExpired, Role, RateLimited, DatasetNotHere, Invalid, RetriesSpent, Unavailable]);
+                codes.extend([
+                    NoToken,
+                    InvalidToken,
+                    TokenExpired,
+                    Role,
+                    RateLimited,
+                    DatasetNotHere,
+                    Invalid,
+                    RetriesSpent,
+                    Unavailable,
+                ]);
                 codes.extend([WrongOrganisation, NotFound]);
             }
             Class::Write => {

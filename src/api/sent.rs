@@ -180,7 +180,9 @@ mod tests {
     fn a_number_in_a_path_is_digits() {
         let id = |path: &str| id(&path.parse().unwrap()).ok();
         assert_eq!(id("/v1/people/12"), Some(12));
-        for path in ["/v1/people/", "/v1/people/-1", "/v1/people/+1", "/v1/people/1x", "/v1/people/9223372036854775808", "/v1/people/%31"] {
+        for path in
+            ["/v1/people/", "/v1/people/-1", "/v1/people/+1", "/v1/people/1x", "/v1/people/9223372036854775808", "/v1/people/%31"]
+        {
             assert_eq!(id(path), None, "{path}");
         }
     }

@@ -126,8 +126,11 @@ impl Settings {
             return Err(Error::usage(format!("{} threads", self.threads)).cure(format!("--threads 1 to {MOST_THREADS}")));
         }
         if self.pool_size < u32::from(self.threads) || self.pool_size > MOST_SESSIONS {
-            return Err(Error::usage(format!("{} sessions for {} threads, each of which has its own", self.pool_size, self.threads))
-                .cure(format!("--pool-size {} to {MOST_SESSIONS}, or fewer --threads", self.threads)));
+            return Err(Error::usage(format!(
+                "{} sessions for {} threads, each of which has its own",
+                self.pool_size, self.threads
+            ))
+            .cure(format!("--pool-size {} to {MOST_SESSIONS}, or fewer --threads", self.threads)));
         }
         if self.token_lifetime.as_secs() == 0 {
             return Err(Error::usage("a token that is never good lets nobody in").cure("--token-lifetime 15m"));
@@ -138,10 +141,13 @@ impl Settings {
         if self.key_lifetime.as_secs() == 0 {
             return Err(Error::usage("a key that is known for less than a second is no key").cure("--key-lifetime 24h"));
         }
-        let twice = |rule: &Rule| self.limits.iter().filter(|other| (other.routes, other.tier) == (rule.routes, rule.tier)).count() > 1;
+        let twice =
+            |rule: &Rule| self.limits.iter().filter(|other| (other.routes, other.tier) == (rule.routes, rule.tier)).count() > 1;
         if let Some(rule) = self.limits.iter().find(|rule| twice(rule)) {
             let name = if rule.routes == Routes::Login { "login" } else { "the same routes" };
-            return Err(Error::usage(format!("there are two limits of {name}")).cure("one --limit for each of all, read, write, login"));
+            return Err(
+                Error::usage(format!("there are two limits of {name}")).cure("one --limit for each of all, read, write, login")
+            );
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ use super::metrics::Metrics;
 use super::mistakes::Mistake;
 use super::problem::{Answer, Refused};
 use super::route::{Class, Route};
-use crate::contract::{About, ATTEMPTS, BEGAN, Booked, Code, FAILED, LOAD_TEST, LoggedIn, Login, MET, REPLAYED};
+use crate::contract::{ATTEMPTS, BEGAN, Booked, Code, FAILED, LOAD_TEST, LoggedIn, Login, MET, REPLAYED};
 use crate::history::OperationKind;
 use crate::outcome::Refusal;
 use crate::seed::Dataset;
@@ -29,9 +29,9 @@ const LAST_ATTEMPT: Duration = Duration::from_secs(10);
 
 /// What the threads of a server share.
 pub(super) struct Shared {
-    pub about: About,
-    /// [`Self::about`], written once.
-    pub about_json: Vec<u8>,
+    /// What it says of itself, as JSON.
+    pub about: Vec<u8>,
+    /// Its description, as JSON.
     pub description: Vec<u8>,
     pub dataset: Dataset,
     pub tokens: Tokens,
@@ -167,7 +167,9 @@ impl Turn {
         let done = reply.done.clone();
         self.reply = Some(reply);
         match done {
-            Done::Booked(_) | Done::Replayed(_) | Done::Changed | Done::Appointment(_) | Done::Seen(_) | Done::Account(_) => Ok(done),
+            Done::Booked(_) | Done::Replayed(_) | Done::Changed | Done::Appointment(_) | Done::Seen(_) | Done::Account(_) => {
+                Ok(done)
+            }
             other => Err(self.undone(&other)),
         }
     }
@@ -196,7 +198,9 @@ impl Turn {
             Done::Refused(refusal) => Refused::plain(Code::from(*refusal)),
             Done::NotLive => Refused::plain(Code::NotLive),
             Done::InFlight => Refused::plain(Code::KeyInFlight),
-            Done::Spent(abort) => Refused::new(Code::RetriesSpent, format!("not done, however often it was tried: {}", abort.words())),
+            Done::Spent(abort) => {
+                Refused::new(Code::RetriesSpent, format!("not done, however often it was tried: {}", abort.words()))
+            }
             Done::Unavailable => Refused::plain(Code::Unavailable),
             Done::Unknown => Refused { key: self.key.clone(), ..Refused::plain(Code::UnknownOutcome) },
             // What was asked for comes with another answer.
@@ -222,7 +226,8 @@ impl Turn {
             tell(&mut answer.headers, reply);
         }
         let status = answer.status.as_u16();
-        if let Some((trail, caller)) = self.api.trail.take().zip(self.caller.take()).filter(|_| self.route.class() == Class::Write) {
+        if let Some((trail, caller)) = self.api.trail.take().zip(self.caller.take()).filter(|_| self.route.class() == Class::Write)
+        {
             trail.leave(self.entry(&caller, status)).await;
         }
         shared.metrics.answered(Some(self.route), status, self.began.elapsed());
