@@ -33,6 +33,7 @@ pub mod proxy;
 pub mod random;
 pub mod record;
 pub mod report;
+pub mod request;
 pub mod roster;
 pub mod run;
 pub mod scenario;

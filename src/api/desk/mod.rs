@@ -4,12 +4,19 @@
 //! anybody still waits for the answer.
 
 pub mod accounts;
+mod compliance;
+mod floor;
+mod look;
+mod perform;
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 
+use self::floor::Floor;
 use crate::Result;
 use crate::bug::Bug;
 use crate::history::{Applied, OpId, OperationKind};
@@ -223,16 +230,10 @@ impl Desk {
     /// # Errors
     /// When the session cannot be opened.
     pub async fn open(settings: Settings) -> Result<Self> {
-        let _ = settings;
-        let (asked, mut orders) = mpsc::unbounded_channel();
-        tokio::task::spawn_local(async move {
-            while let Some(message) = orders.recv().await {
-                match message {
-                    Message::Order(_, answer) => drop(answer.send(Reply::of(Done::Unavailable))),
-                    Message::Close(closed) => drop(closed.send(())),
-                }
-            }
-        });
+        let floor = Rc::new(Floor::new(settings));
+        floor.back(floor.open().await?);
+        let (asked, orders) = mpsc::unbounded_channel();
+        tokio::task::spawn_local(serve(floor, orders));
         Ok(Self { asked })
     }
 
@@ -252,5 +253,36 @@ impl Desk {
         if self.asked.send(Message::Close(closed)).is_ok() {
             let _ = is_closed.await;
         }
+    }
+}
+
+/// Has orders performed, each by a task of its own, until no more can come; then waits for those that are under way.
+async fn serve(floor: Rc<Floor>, mut orders: mpsc::UnboundedReceiver<Message>) {
+    let mut under_way = JoinSet::new();
+    let mut closing = Vec::new();
+    loop {
+        tokio::select! {
+            message = orders.recv() => match message {
+                Some(Message::Order(order, answer)) => {
+                    let floor = floor.clone();
+                    under_way.spawn_local(async move {
+                        // Whether or not somebody still listens.
+                        let _ = answer.send(perform::perform(floor, *order).await);
+                    });
+                }
+                // What was sent before is still received.
+                Some(Message::Close(closed)) => {
+                    orders.close();
+                    closing.push(closed);
+                }
+                None => break,
+            },
+            Some(_) = under_way.join_next() => {}
+        }
+    }
+    while under_way.join_next().await.is_some() {}
+    floor.close();
+    for closed in closing {
+        let _ = closed.send(());
     }
 }
