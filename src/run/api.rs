@@ -368,7 +368,7 @@ mod tests {
         assert!(!is_low(&plan, limit("login", None, 5, 60)) && !is_low(&plan, limit("read", None, 5, 60)));
         assert!(is_low(&plan, limit("write", Some("TRIAL"), 5, 60)) && !is_low(&plan, limit("write", Some("BASIC"), 5, 60)));
         let rate = Ramp::constant(100.0, Duration::from_secs(60));
-        plan.load = Load::Open { rate, arrival: Arrival::default(), iterations: None, vus: 10, backlog: 0 };
+        plan.load = Load::Open { rate, arrival: Arrival::Even, iterations: None, vus: 10, backlog: 0 };
         assert!(is_low(&plan, limit("all", None, 1_499, 900)) && !is_low(&plan, limit("all", None, 1_500, 900)));
         assert!(!is_low(&plan, limit("all", None, 250, 10)), "of each window 1,000 ask of four");
         plan.load = Load::Closed { vus: Ramp::constant(10.0, FOREVER), iterations: Some(4_000), think: Default::default() };
