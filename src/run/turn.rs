@@ -359,7 +359,7 @@ fn probes(context: &Context<'_>, run: i32, began: watch::Receiver<Option<Instant
 fn performers(context: &Context<'_>, run: i32) -> Performers {
     let prefix = format!("{}/", application_name(run));
     match &context.api {
-        Some(api) => Performers { prefix: api.about.sessions.clone(), keeper: Keeper::Api },
+        Some(api) => Performers { prefix: format!("{}/", api.about.sessions), keeper: Keeper::Api },
         None if context.manner.between.is_pooler() => Performers { prefix, keeper: Keeper::Pooler },
         None => Performers { prefix, keeper: Keeper::VirtualUsers },
     }

@@ -5,7 +5,6 @@ use super::scheduling::SchedulingWork;
 use super::session::{HttpSession, SqlSession};
 use super::stock::Clinic;
 use crate::Result;
-use crate::bug::Bug;
 use crate::history::{Asking, OperationKind};
 use crate::outcome::{Abort, Outcome};
 use crate::pg::load::{Between, Connection, Failure, Isolation, Phase};
@@ -188,10 +187,7 @@ impl Work {
     ) -> Attempt {
         match (self, &intention.what) {
             (Self::Booking(BookingWork { booker, caller: Some(caller), .. }), What::Booking(proposal)) => {
-                // The bug of a client: after an answer that it has not seen it asks without the key.
-                let forgets = booker.bug == Some(Bug::NoKey) && who.unanswered > 0;
-                let key = booker.key(proposal).filter(|_| !forgets);
-                caller.book(client, carried, proposal, key.as_ref(), who, phase).await
+                caller.book(client, carried, proposal, booker.key(proposal).as_ref(), who, phase).await
             }
             (Self::Scheduling(SchedulingWork { caller: Some(caller), .. }), What::Scheduling(proposal)) => {
                 caller.change(client, carried, proposal, who, phase).await
