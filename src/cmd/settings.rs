@@ -129,6 +129,12 @@ pub struct Settings {
         help_heading = FAULTS
     )]
     pub faults: Vec<Planned>,
+    /// The API of a scenario that asks one, as http://127.0.0.1:8080
+    #[arg(long, value_name = "URL", env = "DBSTRESS_TARGET", help_heading = API)]
+    pub target: Option<String>,
+    /// Send nothing but GET and HEAD, whatever the scenario says: a scenario that does more is refused
+    #[arg(long, env = "DBSTRESS_READ_ONLY", value_parser = FalseyValueParser::new(), help_heading = API)]
+    pub read_only: bool,
     /// A threshold besides the scenario's, as 'aborted.rate<0.01'; several with ; between
     #[arg(
         long = "threshold",
@@ -170,6 +176,7 @@ const LOAD: &str = "Load";
 const RETRY: &str = "Retry";
 const BOOKING: &str = "Booking";
 const FAULTS: &str = "Faults";
+const API: &str = "API";
 const RESULT: &str = "Result";
 
 /// A word for the record.
@@ -426,6 +433,12 @@ impl Over<'_> {
     fn workload(&mut self, scenario: &mut Scenario) {
         let settings = self.settings;
         let cure = "leave it out, or change the scenario's file";
+        if !matches!(scenario.workload, Workload::Http(_)) {
+            let message = format!("it is about scenarios that ask an API of anybody's, and `{}` is none", scenario.name);
+            for id in ["target", "read_only"] {
+                self.wrong(id, &message, cure);
+            }
+        }
         let booking = match &mut scenario.workload {
             Workload::Booking(booking) => booking,
             Workload::Scheduling(scheduling) => {
@@ -436,6 +449,18 @@ impl Over<'_> {
                 let hazard = scheduling.hazard();
                 self.strategies(hazard, &mut scheduling.strategies);
                 self.put("hold", "scheduling.hold", settings.hold.as_ref(), &mut scheduling.hold);
+                return;
+            }
+            Workload::Http(http) => {
+                let message = format!("it is about bookings, and the scenario `{}` asks an API", scenario.name);
+                for id in ["strategy", "units", "total", "hold", "bug", "rounds"] {
+                    self.wrong(id, &message, cure);
+                }
+                self.put("target", "http.target", Some(&settings.target), &mut http.target);
+                if settings.read_only {
+                    http.read_only = true;
+                    self.changed("http.read_only", "read_only");
+                }
                 return;
             }
             Workload::Sql(_) => {

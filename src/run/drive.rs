@@ -229,6 +229,11 @@ impl Everyone {
         }
     }
 
+    /// An attempt was turned away for a reason that is none of the tested: nothing that follows could prove anything.
+    pub fn turned_away(&self, abort: Abort, words: impl FnOnce() -> String) {
+        self.fail(Error::inconclusive(format!("{} turned requests away: {}: {}", self.turn.way.words(), abort.words(), words())));
+    }
+
     /// Something was seen that must not be.
     pub fn breach(&self) {
         if self.turn.until_breach && !self.breach.swap(true, Ordering::Relaxed) {

@@ -78,7 +78,7 @@ pub(super) fn gates(
                 ("were refused for lack of units", "lower --total or raise --vus so that units run out; run longer")
             }
             Workload::Scheduling(_) => ("were refused by a rule of the schedule", "raise --vus, or run longer"),
-            Workload::Sql(_) => ("were refused by a rule of the scenario", "make it scarcer, or run longer"),
+            Workload::Sql(_) | Workload::Http(_) => ("were refused by a rule of the scenario", "make it scarcer, or run longer"),
         };
         gates.push(Gate {
             name: format!("at least {} {name}", evidence.refused),

@@ -54,6 +54,8 @@ pub(super) enum Subject {
     Scheduling(Strategy, Place),
     /// Operations of the user's own, whose unqualified names are looked for in a schema.
     Own(Sql, String),
+    /// An API of anybody's, which [`super::foreign`] asks.
+    Foreign,
 }
 
 /// What is driven, and how much of it.
@@ -104,6 +106,7 @@ async fn load(
             let scheduler = Scheduler { strategy: *strategy, place: place.clone(), hold: scheduling.hold };
             (Work::Scheduling(SchedulingWork { scheduler, base: stock.base(), plan: scheduling.clone(), deck }), Some(stock))
         }
+        Subject::Foreign => return Err(Error::inconclusive("an API is not driven here: this is a bug in dbstress")),
         Subject::Own(sql, schema) => (Work::Own(OwnWork::new(sql, schema, leg.load.vus(), plan.rng_seed)), None),
     };
     let work = Arc::new(work);
@@ -188,7 +191,7 @@ async fn judge(
     let books = match &leg.subject {
         Subject::Booking(_, _, place) => Some((Books::Units, place)),
         Subject::Scheduling(_, place) => Some((Books::Schedules, place)),
-        Subject::Own(..) => None,
+        Subject::Own(..) | Subject::Foreign => None,
     };
     let (audit, search_path) = match (books, &leg.subject) {
         (Some((books, place)), _) => {
@@ -296,7 +299,7 @@ pub(super) async fn tested(
             Judged { driven, audit, invariants: Vec::new(), restless: None, cleanup: None, counters: None }
         }
     };
-    let record = record(context, strategy, &leg, judged, (sessions, watched), live);
+    let record = record(context.plan, strategy, &leg, judged, (sessions, watched), live);
     // Best effort: the verdict stands in the record whether or not the server can be told.
     let _ = session
         .execute(&format!(
@@ -355,15 +358,15 @@ async fn register(context: &Context<'_>, session: &mut Session, name: &str) -> R
     })
 }
 
-fn record(
-    context: &Context<'_>,
+/// What is kept of a turn.
+pub(super) fn record(
+    plan: &Plan,
     strategy: Option<Strategy>,
     leg: &Leg,
     mut judged: Judged,
     (sessions, watched): (Sessions, Watched),
     live: Live,
 ) -> TurnRecord {
-    let plan = context.plan;
     let recorder = &judged.driven.recorder;
     let counts = recorder.counts().clone();
     let seconds = measured(plan, &leg.load, &judged.driven).as_secs_f64();
@@ -444,7 +447,7 @@ fn isolation(plan: &Plan, strategy: Option<Strategy>) -> String {
             levels.dedup();
             levels.join(", ")
         }
-        (Workload::Booking(_) | Workload::Scheduling(_), None) => String::new(),
+        (Workload::Booking(_) | Workload::Scheduling(_) | Workload::Http(_), None) => String::new(),
     }
 }
 

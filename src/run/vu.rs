@@ -10,7 +10,7 @@ use super::drive::Everyone;
 use super::own::Scratch;
 use super::pool::Checkout;
 use super::session::Session;
-use super::work::Intention;
+use super::work::{Intention, Work};
 use crate::history::{Applied, OpId, Record, Writer};
 use crate::metrics::{Iteration, Recorder};
 use crate::outcome::{Abort, Certainty, Outcome, Signal, certainty};
@@ -107,9 +107,15 @@ impl Vu {
         let (outcome, applied, phase) = loop {
             attempts = attempts.saturating_add(1);
             let phase = Phase::beginning(now);
-            let deadline = (started + retry.deadline).max(now + LEAST_ATTEMPT);
+            let patience = match &*everyone.opener.work {
+                // Each answer has its own time, and there are pauses between them.
+                Work::Http(work) => work.patience(intention.operation).max(LEAST_ATTEMPT),
+                _ => LEAST_ATTEMPT,
+            };
+            let deadline = (started + retry.deadline).max(now + patience);
             let who = Who { op_id, attempt: attempts, unanswered };
             let attempt = self.attempt(everyone, intention, who, &phase, deadline, is_measured).await;
+            self.note(everyone, intention, is_measured);
             let (failure, may_retry) = match attempt {
                 Attempt::Committed(applied) => break (Outcome::Committed, applied, phase),
                 Attempt::Replayed { applied, met } => {
@@ -217,6 +223,20 @@ impl Vu {
         }
         everyone.saw(outcome, applied, Duration::from_nanos(finished - started_at), self.knocks == 0);
         Ok((outcome, ended))
+    }
+
+    /// Writes down what an attempt at an API had to say besides how it ended.
+    fn note(&mut self, everyone: &Everyone, intention: &Intention, is_measured: bool) {
+        let Work::Http(work) = &*everyone.opener.work else { return };
+        let mut recorder = self.thread.recorder.borrow_mut();
+        for (call, check, held) in self.scratch.notes.checks.drain(..).filter(|_| is_measured) {
+            if let Some((operation, name)) = work.check(intention.operation, call, check) {
+                recorder.checked(operation, name, held);
+            }
+        }
+        if let Some((abort, words)) = self.scratch.notes.surprise.take() {
+            everyone.turned_away(abort, || words);
+        }
     }
 
     async fn attempt(
