@@ -473,7 +473,7 @@ impl Reader<'_> {
         };
         let headers = self.headers(&format!("{at}.headers"), &headers, names);
         let checks =
-            checks.into_iter().enumerate().filter_map(|(n, check)| self.check(&format!("{at}.checks.{n}"), check)).collect();
+            checks.into_iter().enumerate().filter_map(|(n, check)| self.check(&format!("{at}.checks.{n}"), check, names)).collect();
         let mut captures = Vec::new();
         for (name, from) in capture {
             let at = format!("{at}.capture.{name}");
@@ -490,7 +490,7 @@ impl Reader<'_> {
         Some(Call { name, method, path: path?, headers, body, meanings, checks, captures, pause })
     }
 
-    fn check(&mut self, at: &str, check: CheckFile) -> Option<Check> {
+    fn check(&mut self, at: &str, check: CheckFile, names: &Names) -> Option<Check> {
         let CheckFile { name, pointer, header, equals, matches, of_type } = check;
         let place = match (pointer, header) {
             (Some(pointer), None) => self.good(format!("{at}.pointer"), From::parse(&pointer).and_then(in_body))?,
@@ -502,7 +502,7 @@ impl Reader<'_> {
         };
         let test = match (equals, matches, of_type) {
             (None, None, None) => Test::Exists,
-            (Some(wanted), None, None) => Test::Equals(wanted),
+            (Some(wanted), None, None) => Test::Equals(self.good(format!("{at}.equals"), JsonTemplate::parse(&wanted, names))?),
             (None, Some(pattern), None) => {
                 let regex = Regex::new(&pattern).map_err(|why| {
                     Error::usage(format!("`{pattern}` is no regular expression"))

@@ -235,7 +235,7 @@ impl HttpWork {
             has_written |= !call.only_reads();
             let mut broken = None;
             for (m, check) in call.checks.iter().enumerate() {
-                let held = check.holds(&seen);
+                let held = check.holds(&seen, &scope);
                 notes.checks.push((n, m, held.is_ok()));
                 if let Err(instead) = held {
                     broken = broken.or(Some(format!("{}: {}: {instead}", operation.name, check.name)));
@@ -244,8 +244,9 @@ impl HttpWork {
             if let Some(words) = broken {
                 return given_up(Abort::Expectation, words);
             }
-            for (slot, from) in &call.captures {
-                captured[*slot] = from.find(&seen, &mut random);
+            let found: Vec<_> = call.captures.iter().map(|(slot, from)| (*slot, from.find(&seen, &mut random))).collect();
+            for (slot, value) in found {
+                captured[slot] = value;
             }
             if let Some([from, to]) = call.pause {
                 let more = to.saturating_sub(from).as_nanos() as u64;
