@@ -9,6 +9,7 @@
 pub mod accuracy;
 pub mod acgme;
 pub mod annotated;
+pub mod api;
 pub mod audit;
 pub mod bug;
 pub mod cmd;
