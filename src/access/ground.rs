@@ -202,7 +202,8 @@ impl Ground {
             .execute(&format!(
                 "BEGIN; \
                  DELETE FROM dbstress.audit_entry WHERE resource = 'authorisation' AND resource_id IN {ours} \
-                   OR resource = 'appointment' AND resource_id IN {appointments}; \
+                   OR resource = 'appointment' AND resource_id IN {appointments} \
+                   OR op_id IN (SELECT op_id FROM dbstress.unit_ledger WHERE authorisation_id IN {ours}); \
                  DELETE FROM dbstress.treatment_session WHERE appointment_id IN {appointments}; \
                  DELETE FROM dbstress.appointment WHERE authorisation_id IN {ours}; \
                  DELETE FROM dbstress.idempotency_key WHERE authorisation_id IN {ours}; \
