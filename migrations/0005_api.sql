@@ -67,3 +67,22 @@ CREATE TABLE dbstress.treatment_session (
     organisation_id  bigint NOT NULL,
     units            integer NOT NULL
 );
+
+-- The appointment that a change of units was made for; NULL: for none. So the books of appointments can be kept apart from other bookings, which may
+-- release and consume units whoever they were promised to.
+ALTER TABLE dbstress.unit_ledger ADD COLUMN appointment_id bigint;
+
+-- Keys come after the load (src/seed/constraints.rs). Where it has been, they come now.
+DO $loaded$
+BEGIN
+    IF EXISTS (SELECT FROM dbstress.meta WHERE seeded_at IS NOT NULL) THEN
+        CREATE INDEX appointment_by_authorisation ON dbstress.appointment (authorisation_id);
+        CREATE INDEX treatment_session_by_appointment ON dbstress.treatment_session (appointment_id);
+        ALTER TABLE dbstress.appointment ADD CONSTRAINT appointment_authorisation FOREIGN KEY (authorisation_id) REFERENCES dbstress.authorisation (id);
+        ALTER TABLE dbstress.appointment ADD CONSTRAINT appointment_practitioner
+            FOREIGN KEY (organisation_id, practitioner_id) REFERENCES dbstress.practitioner (organisation_id, id);
+        ALTER TABLE dbstress.treatment_session ADD CONSTRAINT treatment_session_appointment
+            FOREIGN KEY (appointment_id) REFERENCES dbstress.appointment (id);
+    END IF;
+END
+$loaded$;

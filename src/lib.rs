@@ -9,6 +9,7 @@
 pub mod accuracy;
 pub mod acgme;
 pub mod annotated;
+pub mod api;
 pub mod audit;
 pub mod bug;
 pub mod cmd;
@@ -32,6 +33,7 @@ pub mod proxy;
 pub mod random;
 pub mod record;
 pub mod report;
+pub mod request;
 pub mod roster;
 pub mod run;
 pub mod scenario;

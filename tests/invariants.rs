@@ -41,10 +41,16 @@ const CLINIC: &str = "
     ALTER TABLE authorisation ADD CONSTRAINT authorisation_organisation FOREIGN KEY (organisation_id) REFERENCES organisation (id);
     ALTER TABLE authorisation ADD CONSTRAINT authorisation_patient
         FOREIGN KEY (organisation_id, patient_id) REFERENCES patient (organisation_id, id);
-    ALTER TABLE authorisation ADD CONSTRAINT authorisation_service_code FOREIGN KEY (service_code_id) REFERENCES service_code (id)";
+    ALTER TABLE authorisation ADD CONSTRAINT authorisation_service_code FOREIGN KEY (service_code_id) REFERENCES service_code (id);
+    CREATE INDEX appointment_by_authorisation ON appointment (authorisation_id);
+    CREATE INDEX treatment_session_by_appointment ON treatment_session (appointment_id);
+    ALTER TABLE appointment ADD CONSTRAINT appointment_authorisation FOREIGN KEY (authorisation_id) REFERENCES authorisation (id);
+    ALTER TABLE appointment ADD CONSTRAINT appointment_practitioner
+        FOREIGN KEY (organisation_id, practitioner_id) REFERENCES practitioner (organisation_id, id);
+    ALTER TABLE treatment_session ADD CONSTRAINT treatment_session_appointment FOREIGN KEY (appointment_id) REFERENCES appointment (id)";
 
-const CLINIC_TABLES: &str =
-    "('organisation', 'service_code', 'patient', 'practitioner', 'authorisation', 'unit_ledger', 'idempotency_key')";
+const CLINIC_TABLES: &str = "('organisation', 'service_code', 'patient', 'practitioner', 'authorisation', 'unit_ledger', 'idempotency_key', 'appointment', \
+    'treatment_session')";
 const RESIDENCY_TABLES: &str = "('programme', 'person', 'block', 'rotation_template', 'assignment', 'assignment_unguarded', 'call_assignment', \
     'extra_duty', 'absence', 'schedule_run', 'swap', 'expected_violation', 'planted_row', 'booked_time', 'schedule_ledger')";
 
@@ -97,6 +103,20 @@ impl Clinic {
                 SELECT l.organisation_id, l.kind, l.key, 'body', 'completed', ARRAY[l.version, l.total, l.used, l.scheduled], l.op_id, l.attempt,
                 l.authorisation_id, l.run_id, m.as_of, m.as_of + interval '1 day' FROM unit_ledger l, meta m WHERE l.key = 'k'";
         clinic.run(keyed).await;
+        // One to come, one cancelled, one completed.
+        for (id, then) in [(37, None), (38, Some("release")), (39, Some("consume"))] {
+            clinic.book(id, "reserve", 4).await;
+            if let Some(kind) = then {
+                clinic.book(id, kind, 4).await;
+            }
+        }
+        let appointments = "INSERT INTO appointment (id, organisation_id, authorisation_id, practitioner_id, starts_at, ends_at, reserved_units, status)
+                SELECT a.id - 36, a.organisation_id, a.id, (SELECT min(p.id) FROM practitioner p WHERE p.organisation_id = a.organisation_id),
+                '2026-01-15 09:00+00', '2026-01-15 10:00+00', 4, CASE a.id WHEN 37 THEN 'SCHEDULED' WHEN 38 THEN 'CANCELLED' ELSE 'COMPLETED' END
+                FROM authorisation a WHERE a.id BETWEEN 37 AND 39;
+            UPDATE unit_ledger SET appointment_id = authorisation_id - 36 WHERE authorisation_id BETWEEN 37 AND 39;
+            INSERT INTO treatment_session (id, appointment_id, organisation_id, units) SELECT 1, id, organisation_id, 4 FROM appointment WHERE id = 3";
+        clinic.run(appointments).await;
         clinic
     }
 
@@ -248,7 +268,10 @@ async fn a_bare_seed_passes_on_its_structure_alone() {
         clinic.check_all().await.into_iter().filter(|c| c.finding == Finding::Vacuous).map(|c| c.name).collect();
     let of_use = ["counters-match-ledger", "ledger-replays", "applied-once", "organisation-of-actor"];
     let of_keys = of("clinic").into_iter().map(|i| i.name).filter(|name| name.contains("key") || name == "no-stale-claim");
-    assert_eq!(vacuous, of_use.map(str::to_owned).into_iter().chain(of_keys).collect::<Vec<_>>());
+    let of_appointments =
+        ["appointments-in-ledger", "one-session-per-completion", "organisation-of-appointment"].map(str::to_owned);
+    let expected: Vec<String> = of_use.map(str::to_owned).into_iter().chain(of_keys).chain(of_appointments).collect();
+    assert_eq!(vacuous, expected);
     let (code, out, _) = clinic.verify(&[]);
     assert_eq!(code, 0, "{out}");
     assert!(out.contains("nothing to examine"), "{out}");
@@ -484,7 +507,8 @@ async fn missing_unvalidated_and_disabled_constraints_are_found() {
         faults(c, &format!("{dropped}; ALTER TABLE authorisation {again}")).await,
         ["authorisation.authorisation_patient: not validated"]
     );
-    assert_eq!(faults(c, "ALTER TABLE authorisation DISABLE TRIGGER ALL").await.len(), 3, "its three foreign keys");
+    let disabled = faults(c, "ALTER TABLE authorisation DISABLE TRIGGER ALL").await;
+    assert_eq!(disabled.len(), 4, "its three foreign keys, and the one that leads to it: {disabled:?}");
     assert_eq!(faults(c, "DROP INDEX authorisation_by_run").await, ["authorisation.authorisation_by_run: missing"]);
     let plain = "DROP INDEX service_code_unique; CREATE INDEX service_code_unique ON service_code (code)";
     assert_eq!(faults(c, plain).await, ["service_code.service_code_unique: not unique"]);
@@ -511,7 +535,7 @@ async fn an_orphan_is_found_on_every_edge() {
         )
         .await
         .unwrap();
-    assert_eq!(edges.len(), 6);
+    assert_eq!(edges.len(), 9);
     for edge in edges {
         let [table, constraint, column] = [0, 1, 2].map(|i| edge[i].clone().unwrap());
         clinic.run("BEGIN").await;
@@ -756,6 +780,57 @@ async fn what_is_wrong_with_a_key_is_found_by_the_check_that_is_about_it() {
         WHERE k.key = 'k' AND l.authorisation_id = 6 AND l.version = 2";
     clinic.run(anew).await;
     assert_eq!(clinic.broken().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_an_appointment_is_found_by_the_check_that_is_about_it() {
+    let mut clinic = Clinic::used().await;
+    let (ledger, session, organisation) = ("appointments-in-ledger", "one-session-per-completion", "organisation-of-appointment");
+    let line = |of: &str, what: &str| format!("UPDATE unit_ledger SET {what} WHERE appointment_id = 3 AND kind = '{of}'");
+    let wrongs: [(String, &[&str]); 12] = [
+        // Cancelled, and its units were never given back; completed, and never used up.
+        ("UPDATE appointment SET status = 'CANCELLED' WHERE id = 1".into(), &[ledger]),
+        ("UPDATE appointment SET status = 'COMPLETED' WHERE id = 1".into(), &[ledger, session]),
+        // Given back, and still to come: who cancels again gives it back again.
+        ("UPDATE appointment SET status = 'SCHEDULED' WHERE id = 2".into(), &[ledger]),
+        ("UPDATE appointment SET reserved_units = 3 WHERE id = 1".into(), &[ledger]),
+        ("UPDATE appointment SET authorisation_id = authorisation_id - 2 WHERE id = 3".into(), &[ledger]),
+        (line("consume", "appointment_id = 2"), &[ledger]),
+        (line("reserve", "appointment_id = NULL"), &[ledger]),
+        (line("reserve", "appointment_id = 99"), &[ledger]),
+        ("UPDATE treatment_session SET units = 3".into(), &[session]),
+        (
+            "INSERT INTO treatment_session SELECT 2, appointment_id, organisation_id, units FROM treatment_session".into(),
+            &[session],
+        ),
+        ("UPDATE treatment_session SET appointment_id = 2".into(), &[session]),
+        ("UPDATE treatment_session SET organisation_id = 3 - organisation_id".into(), &[organisation]),
+    ];
+    let keep = "CREATE TABLE kept_a AS SELECT * FROM appointment; CREATE TABLE kept_s AS SELECT * FROM treatment_session; \
+        CREATE TABLE kept_l AS SELECT * FROM unit_ledger";
+    let restore = "DELETE FROM treatment_session; DELETE FROM appointment; DELETE FROM unit_ledger; INSERT INTO appointment SELECT * FROM kept_a; \
+        INSERT INTO treatment_session SELECT * FROM kept_s; INSERT INTO unit_ledger SELECT * FROM kept_l";
+    clinic.run(keep).await;
+    for (wrong, names) in wrongs {
+        clinic.run(&wrong).await;
+        assert_eq!(clinic.broken().await, names, "{wrong}");
+        clinic.run(restore).await;
+        assert_eq!(clinic.broken().await, [""; 0], "after {wrong}");
+    }
+    // Another organisation's practitioner.
+    clinic
+        .run(
+            "UPDATE appointment SET practitioner_id = p.id, organisation_id = p.organisation_id FROM practitioner p \
+        WHERE appointment.id = 1 AND p.organisation_id <> appointment.organisation_id",
+        )
+        .await;
+    assert_eq!(clinic.broken().await, [organisation]);
+    clinic.run(restore).await;
+    // An administrator is nobody's practitioner, and whoever else is not, is found.
+    clinic.run("UPDATE unit_ledger SET actor_id = 0 WHERE appointment_id = 1").await;
+    assert_eq!(clinic.broken().await, [""; 0]);
+    clinic.run("UPDATE unit_ledger SET actor_id = 99 WHERE appointment_id = 1").await;
+    assert_eq!(clinic.broken().await, ["organisation-of-actor"]);
 }
 
 /// A programme of four weeks: six residents (two of each year), each off on one weekday; two of the faculty with them; who is absent has a day off.

@@ -4,6 +4,8 @@
 -- examines: SELECT (SELECT count(organisation_id) FROM service_code) + (SELECT count(organisation_id) FROM patient)
 --             + (SELECT count(organisation_id) FROM practitioner)
 --             + (SELECT count(organisation_id) + count(patient_id) + count(service_code_id) FROM authorisation)
+--             + (SELECT count(authorisation_id) + count(practitioner_id) FROM appointment)
+--             + (SELECT count(appointment_id) FROM treatment_session)
 -- breaks:   INSERT INTO patient (id, organisation_id, given_name, family_name, date_of_birth, medical_record_number)
 --             SELECT max(id) + 1, -1, 'Self', 'Test', '2000-01-01', 'SELF-TEST' FROM patient
 --
@@ -29,5 +31,14 @@ FROM (
     UNION ALL
     SELECT 'authorisation', c.id, 'service code', c.service_code_id
     FROM authorisation c WHERE c.service_code_id IS NOT NULL AND NOT EXISTS (SELECT FROM service_code p WHERE p.id = c.service_code_id)
+    UNION ALL
+    SELECT 'appointment', c.id, 'authorisation', c.authorisation_id
+    FROM appointment c WHERE c.authorisation_id IS NOT NULL AND NOT EXISTS (SELECT FROM authorisation p WHERE p.id = c.authorisation_id)
+    UNION ALL
+    SELECT 'appointment', c.id, 'practitioner', c.practitioner_id
+    FROM appointment c WHERE c.practitioner_id IS NOT NULL AND NOT EXISTS (SELECT FROM practitioner p WHERE p.id = c.practitioner_id)
+    UNION ALL
+    SELECT 'treatment session', c.id, 'appointment', c.appointment_id
+    FROM treatment_session c WHERE c.appointment_id IS NOT NULL AND NOT EXISTS (SELECT FROM appointment p WHERE p.id = c.appointment_id)
 ) AS orphan
 ORDER BY child, id, parent

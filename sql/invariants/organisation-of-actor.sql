@@ -8,7 +8,7 @@
 --             SELECT (SELECT coalesce(max(op_id), 0) + 1 FROM unit_ledger), 1, 1, 0, 0, 'self-test', 'reserve', a.id, -1, -1, 5,
 --             1, 50, 0, 5 FROM authorisation a WHERE a.id = (SELECT min(id) FROM authorisation)
 --
--- Whoever changed an authorisation was a practitioner of the organisation that owns it.
+-- Whoever changed an authorisation was a practitioner of the organisation that owns it, or its administrator, who is nobody's practitioner: actor 0.
 SELECT l.authorisation_id::text AS subject,
        format('a practitioner of organisation %s', coalesce(a.organisation_id::text, 'NULL')) AS expected,
        format('op %s.%s.%s (%s %s) by actor %s of organisation %s, acting for organisation %s',
@@ -20,5 +20,5 @@ LEFT JOIN practitioner p ON p.id = l.actor_id
 WHERE l.kind IS DISTINCT FROM 'fence'
   AND (l.organisation_id IS NULL
     OR a.organisation_id IS DISTINCT FROM l.organisation_id
-    OR p.organisation_id IS DISTINCT FROM l.organisation_id)
+    OR l.actor_id IS DISTINCT FROM 0 AND p.organisation_id IS DISTINCT FROM l.organisation_id)
 ORDER BY l.authorisation_id, l.version

@@ -29,7 +29,8 @@ pub const ATTEMPT: &str = "dbstress-attempt";
 pub const LATER: &str = "dbstress-later";
 /// In an answer to a run: how many attempts the server made.
 pub const ATTEMPTS: &str = "dbstress-attempts";
-/// In an answer to a run: how attempts failed that the server made again, as `40001*3,version*1`: [`crate::outcome::Abort::short`], and how often.
+/// In an answer to a run: how attempts failed that the server made again, as `40001/OnConflict_CheckForSerializationFailure*3,version*1`:
+/// [`crate::outcome::Abort::short`], the routine of the database server that said so, where one did, and how often.
 pub const FAILED: &str = "dbstress-failed";
 /// In an answer to a run: when the transaction of the last attempt began, microseconds of the database server's clock.
 pub const BEGAN: &str = "dbstress-began";
@@ -37,6 +38,8 @@ pub const BEGAN: &str = "dbstress-began";
 pub const MET: &str = "dbstress-met";
 /// The most attempts that the server makes at a request. In the ledger, attempt `a` of the server at attempt `c` of the client is `(c - 1) * 64 + a`.
 pub const MOST_ATTEMPTS: u16 = 64;
+/// The most attempts of a client at an operation that the ledger can tell apart.
+pub const MOST_TRIES: u16 = i16::MAX as u16 / MOST_ATTEMPTS;
 
 /// What a server says of itself: `GET /v1/about`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -55,6 +58,8 @@ pub struct About {
     pub sessions: String,
     /// How many of them there are at most.
     pub pool_size: u32,
+    /// For how long it makes attempts at a request, milliseconds: whoever asks must wait longer.
+    pub retry_deadline_ms: u64,
     /// What is said to a request whose key is in flight: refuse, wait.
     pub in_flight: String,
     /// How long a key is known, seconds on the clock of the domain.

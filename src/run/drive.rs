@@ -20,15 +20,14 @@ use super::pacing::{self, Desk};
 use super::pool::{self, Door, Pool};
 use super::rounds::{self, Rounds};
 use super::seconds::{Handover, Seconds};
+use super::session::{Opener, Way};
 use super::stock::Stock;
 use super::vu::{Thread, Vu};
-use super::work::{Opener, Work};
+use super::work::Work;
 use crate::fault::{Injector, Strike};
 use crate::history::{Applied, Mark, Writer};
 use crate::metrics::{Recorder, SoFar, Tick, cpu_of_this_thread};
 use crate::outcome::{Abort, Outcome};
-use crate::pg::ConnectOptions;
-use crate::pg::load::Manner;
 use crate::plan::{Load, Plan};
 use crate::record::{PoolRecord, Rules};
 use crate::{Error, Result};
@@ -50,10 +49,8 @@ pub struct Turn {
     pub load: Load,
     /// What the virtual users do.
     pub work: Arc<Work>,
-    /// The server.
-    pub options: ConnectOptions,
-    /// How connections speak to it, and what is between.
-    pub manner: Manner,
+    /// How the virtual users reach what performs for them.
+    pub way: Way,
     /// Number of the run, as in the ledger.
     pub run: i32,
     /// Whether it ends with the first breach that a client sees: a control has nothing more to show.
@@ -223,20 +220,12 @@ impl Everyone {
         let is_lost = outcome == Outcome::Aborted(Abort::ConnectionLost) || outcome == Outcome::Unknown && !is_let_in;
         let is_lost = is_lost && took >= self.turn.plan.retry.deadline;
         if is_lost && !self.outage.load(Ordering::Relaxed) {
-            let is_pooler = self.turn.manner.between.is_pooler();
-            self.fail(
-                Error::inconclusive(format!(
-                    "{} at {} went away and did not come back within {} s",
-                    if is_pooler { "the pooler" } else { "PostgreSQL" },
-                    self.turn.options,
-                    took.as_secs()
-                ))
-                .cure(if is_pooler {
-                    "look into the pooler's log, then into the server's; start it and run again"
-                } else {
-                    "look into the server's log; start it and run again"
-                }),
-            );
+            let gone = format!("{} went away and did not come back within {} s", self.turn.way.words(), took.as_secs());
+            self.fail(Error::inconclusive(gone).cure(if self.turn.way.is_pooled() {
+                "look into the pooler's log, then into the server's; start it and run again"
+            } else {
+                "look into the server's log; start it and run again"
+            }));
         }
     }
 
@@ -314,7 +303,7 @@ pub async fn drive(
     let vus = turn.load.vus();
     let threads = turn.plan.threads.min(vus as usize).max(1);
     let application_name = application_name(turn.run);
-    let opener = Opener { options: turn.options.clone(), manner: turn.manner, work: turn.work.clone() };
+    let opener = Opener { way: turn.way.clone(), work: turn.work.clone() };
     let pool = match turn.plan.pool() {
         Some(settings) => {
             let door = Door { opener: opener.clone(), application_name: application_name.clone(), opened: Arc::default() };

@@ -19,6 +19,7 @@ mod quiesce;
 mod rounds;
 pub mod scheduling;
 mod seconds;
+pub mod session;
 mod skews;
 pub mod stock;
 mod turn;
@@ -35,8 +36,9 @@ use tokio::sync::{Mutex, watch};
 
 use self::drive::{Driven, Progress};
 use self::own::OwnWork;
+use self::session::{Opener, Way};
 use self::stock::Clinic;
-use self::work::{Opener, Work};
+use self::work::Work;
 use crate::audit::{Audit, Counters};
 use crate::fault::{self, Reach};
 use crate::history::Asking;
@@ -258,7 +260,8 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
         own_schema::set_up(&mut session, sql, &sql.schema).await?;
         // What the server would refuse is told now, not after the controls.
         let work = Work::Own(OwnWork::new(sql, &sql.schema, plan.load.vus(), plan.rng_seed));
-        Opener { options: load_target.clone(), manner, work: Arc::new(work) }.open("dbstress/prepare").await?;
+        let way = Way::Sql { options: load_target.clone(), manner };
+        Opener { way, work: Arc::new(work) }.open("dbstress/prepare").await?;
         path = vec![&sql.schema];
     }
     if !invariants.is_empty() {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-use super::work::{Opener, Session};
+use super::session::{Opener, Session};
 use crate::Result;
 use crate::pg::pool::{self, Loan, Open, Pooled};
 use crate::record::{PoolRecord, PoolSecond};
@@ -28,27 +28,30 @@ pub(super) struct Door {
 }
 
 impl Open for Door {
-    type Item = Box<Session>;
+    type Item = Session;
 
-    async fn open(&self) -> Result<Box<Session>> {
+    async fn open(&self) -> Result<Session> {
         let number = self.opened.fetch_add(1, Ordering::Relaxed);
-        self.opener.open(&format!("{}/pool{number}", self.application_name)).await.map(Box::new)
+        self.opener.open(&format!("{}/pool{number}", self.application_name)).await
     }
 }
 
-impl Pooled for Box<Session> {
+impl Pooled for Session {
     fn is_open(&self) -> bool {
-        self.as_ref().is_open()
+        self.is_open()
     }
 
     async fn answers(&mut self) -> bool {
-        self.connection.ask("SELECT 1").await.is_ok()
+        match self {
+            Self::Sql(session) => session.connection.ask("SELECT 1").await.is_ok(),
+            Self::Http(session) => session.client.is_open(),
+        }
     }
 }
 
 /// A connection for one attempt.
 pub(super) enum Checkout {
-    Own(Box<Session>),
+    Own(Session),
     Pooled(Loan<Door>),
 }
 
@@ -67,7 +70,7 @@ impl Checkout {
             Self::Pooled(loan) => loan.discard(),
         };
         if let Some(session) = session {
-            session.connection.discard().await;
+            session.discard().await;
         }
     }
 }

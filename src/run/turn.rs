@@ -14,8 +14,9 @@ use super::drive::{Driven, Progress, Turn, application_name, drive};
 use super::figures::Figures;
 use super::own::OwnWork;
 use super::scheduling::SchedulingWork;
+use super::session::{Way, usual};
 use super::stock::{Size, Stock};
-use super::work::{BookingWork, Opener, Weights, Work};
+use super::work::{BookingWork, Weights, Work};
 use super::{Context, Ground, Judged, collect, control, evidence, faults, live, quiesce, skews};
 use crate::audit::{Audit, Counters, Expectation, Lifetimes};
 use crate::bug::Bug;
@@ -111,8 +112,7 @@ async fn load(
         plan: plan.clone(),
         load: leg.load.clone(),
         work,
-        options: context.load_options.clone(),
-        manner: context.manner,
+        way: Way::Sql { options: context.load_options.clone(), manner: context.manner },
         run: leg.run,
         until_breach: leg.until_breach,
         // Only bookings keep a ledger that a history could be reconciled with; but where something goes wrong, it shows who recovered when.
@@ -133,8 +133,7 @@ async fn load(
 
 /// The settings of a session of the load that say what an acknowledgement is worth.
 async fn settings(context: &Context<'_>, work: &Arc<Work>) -> Result<BTreeMap<String, String>> {
-    let opener = Opener { options: context.load_options.clone(), manner: context.manner, work: work.clone() };
-    let mut connection = opener.connect("dbstress/settings").await?;
+    let mut connection = usual(&context.load_options, context.manner, work, "dbstress/settings").await?;
     let mut settings = BTreeMap::new();
     for name in faults::DURABILITY {
         settings.extend(connection.ask(&format!("SHOW {name}")).await?.map(|value| (name.to_owned(), value)));

@@ -9,7 +9,8 @@ use super::alarm::{Alarm, Alarms};
 use super::drive::Everyone;
 use super::own::Scratch;
 use super::pool::Checkout;
-use super::work::{Intention, Session};
+use super::session::Session;
+use super::work::Intention;
 use crate::history::{Applied, OpId, Record, Writer};
 use crate::metrics::{Iteration, Recorder};
 use crate::outcome::{Abort, Certainty, Outcome, Signal, certainty};
@@ -44,7 +45,7 @@ pub(super) struct Vu {
     pub number: u16,
     thread: Rc<Thread>,
     /// Its own connection; none while it has none, and always none with a pool.
-    session: Option<Box<Session>>,
+    session: Option<Session>,
     issued: u32,
     scratch: Scratch,
     jitter: Random,
@@ -66,7 +67,7 @@ impl Vu {
         let alarm = thread.alarms.set_up();
         let session = match &everyone.pool {
             Some(_) => None,
-            None => Some(Box::new(everyone.opener.open(&name_of(everyone, number)).await?)),
+            None => Some(everyone.opener.open(&name_of(everyone, number)).await?),
         };
         Ok(Self { number, thread, session, issued: 0, scratch: Scratch::default(), jitter, alarm, knocks: 0 })
     }
@@ -232,8 +233,8 @@ impl Vu {
             Err(failed) => return failed,
         };
         let ended = {
-            let Session { connection, prepared } = session.as_mut();
-            let attempting = pin!(everyone.opener.work.attempt(connection, prepared, intention, who, &mut self.scratch, phase));
+            let work = &everyone.opener.work;
+            let attempting = pin!(session.as_mut().attempt(work, intention, who, &mut self.scratch, phase));
             self.alarm.within(deadline, attempting).await
         };
         match ended {
@@ -283,7 +284,7 @@ impl Vu {
                 let name = name_of(everyone, self.number);
                 let opened = self.alarm.within(deadline, pin!(everyone.opener.open(&name))).await;
                 phase.begins();
-                opened.map(|opened| opened.map(|session| Checkout::Own(Box::new(session))).map_err(|_| ()))
+                opened.map(|opened| opened.map(Checkout::Own).map_err(|_| ()))
             }
         };
         self.knocks = if matches!(opened, Some(Ok(_))) { 0 } else { self.knocks.saturating_add(1) };

@@ -1,21 +1,20 @@
 //! What does a virtual user do? Proposes, from random numbers alone; lets somebody perform, in one attempt, what was proposed.
 
-use std::sync::Arc;
-
 use super::own::{self, OwnWork};
 use super::scheduling::SchedulingWork;
+use super::session::{HttpSession, SqlSession};
 use super::stock::Clinic;
 use crate::Result;
 use crate::history::{Asking, OperationKind};
 use crate::outcome::{Abort, Outcome};
-use crate::pg::load::{Connection, Failure, Isolation, Manner, Phase};
+use crate::pg::load::{Between, Connection, Failure, Isolation, Phase};
 use crate::random::Random;
 use crate::scenario::{Booking as BookingPlan, Targets};
 use crate::target::booking::Booker;
 use crate::target::{self, Attempt, Who};
 use crate::workload::booking::Proposal;
 use crate::workload::keyed::Key;
-use crate::workload::{contest, scheduling, twin};
+use crate::workload::{contest, scheduling};
 
 /// What the virtual users of a turn do.
 pub enum Work {
@@ -134,26 +133,27 @@ impl Work {
         }
     }
 
-    /// Prepares everything on a new connection; `opener` has opened it, and may have to open another.
+    /// Prepares everything on a new connection, with `between` between it and the server; `another` opens one more, which may be needed.
     ///
     /// # Errors
     /// The server's answer.
-    async fn prepare(&self, connection: &mut Connection, opener: &Opener, application_name: &str) -> Result<Prepared> {
+    pub(super) async fn prepare(
+        &self,
+        connection: &mut Connection,
+        between: Between,
+        another: impl AsyncFnOnce() -> Result<Connection>,
+    ) -> Result<Prepared> {
         Ok(match self {
-            Self::Booking(work) => {
-                let another = async || opener.another(application_name).await;
-                Prepared::Booking(work.booker.prepare(connection, another).await?)
-            }
+            Self::Booking(work) => Prepared::Booking(work.booker.prepare(connection, another).await?),
             Self::Scheduling(work) => Prepared::Scheduling(Box::new(work.scheduler.prepare(connection).await?)),
-            Self::Own(work) => Prepared::Own(work.prepare(connection, opener.manner.between).await?),
+            Self::Own(work) => Prepared::Own(work.prepare(connection, between).await?),
         })
     }
 
-    /// Makes one attempt.
-    pub async fn attempt(
+    /// Makes one attempt in SQL.
+    pub(super) async fn in_sql(
         &self,
-        connection: &mut Connection,
-        prepared: &mut Prepared,
+        SqlSession { connection, prepared }: &mut SqlSession,
         intention: &Intention,
         who: Who,
         scratch: &mut own::Scratch,
@@ -173,6 +173,19 @@ impl Work {
             // What is proposed and what is prepared come from the same work.
             _ => Attempt::Failed(Failure::local(Abort::Other)),
         }
+    }
+
+    /// Makes one attempt over HTTP.
+    pub(super) async fn over_http(
+        &self,
+        _session: &mut HttpSession,
+        _intention: &Intention,
+        _who: Who,
+        _scratch: &mut own::Scratch,
+        _phase: &Phase,
+    ) -> Attempt {
+        // None of this work is asked of an API.
+        Attempt::Failed(Failure::local(Abort::Other))
     }
 }
 
@@ -254,62 +267,5 @@ impl BookingWork {
             key,
         };
         Intention { operation, what: What::Booking(proposal) }
-    }
-}
-
-/// A connection and what was prepared on it.
-pub struct Session {
-    /// The connection.
-    pub connection: Connection,
-    /// What was prepared.
-    pub prepared: Prepared,
-}
-
-impl Session {
-    /// Whether it can be used again.
-    pub fn is_open(&self) -> bool {
-        self.connection.is_open() && !matches!(&self.prepared, Prepared::Booking(prepared) if !prepared.is_open())
-    }
-}
-
-/// How a turn's connections are opened.
-#[derive(Clone)]
-pub struct Opener {
-    /// The server.
-    pub options: crate::pg::ConnectOptions,
-    /// How connections speak to it, and what is between.
-    pub manner: Manner,
-    /// What they are opened for.
-    pub work: Arc<Work>,
-}
-
-impl Opener {
-    /// Connects, with the settings that the sessions of the load have, and prepares nothing.
-    ///
-    /// # Errors
-    /// When it fails.
-    pub async fn connect(&self, application_name: &str) -> Result<Connection> {
-        let mut connection = self.another(application_name).await?;
-        if let Work::Booking(work) = &*self.work
-            && let Some(setting) = twin::session_setting(work.booker.bug)
-        {
-            connection.ask(setting).await?;
-        }
-        Ok(connection)
-    }
-
-    /// Connects, with the levels that its transactions name and no other settings.
-    async fn another(&self, application_name: &str) -> Result<Connection> {
-        Connection::open_in(self.manner.protocol, &self.options, application_name, &self.work.levels()).await
-    }
-
-    /// Opens one.
-    ///
-    /// # Errors
-    /// When it fails, or the server refuses a statement.
-    pub async fn open(&self, application_name: &str) -> Result<Session> {
-        let mut connection = self.connect(application_name).await?;
-        let prepared = self.work.prepare(&mut connection, self, application_name).await?;
-        Ok(Session { connection, prepared })
     }
 }

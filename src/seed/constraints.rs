@@ -45,7 +45,8 @@ pub fn all() -> impl DoubleEndedIterator<Item = &'static Constraint> {
 /// Those of the clinic. Primary keys carry the names that the migration gives them, here and below.
 ///
 /// No secondary index on a column that bookings change: it would end heap-only updates and change what is measured.
-/// A foreign key to a tenant's row includes the tenant, so that no row can refer to another organisation's.
+/// A foreign key to a tenant's row includes the tenant, so that no row can refer to another organisation's; but not to an authorisation, which would
+/// need an index more for it on the table whose updates are measured.
 pub const CLINIC: &[Constraint] = &[
     constraint("organisation", "organisation_pkey", "PRIMARY KEY (id)"),
     constraint("service_code", "service_code_pkey", "PRIMARY KEY (id)"),
@@ -84,6 +85,19 @@ pub const CLINIC: &[Constraint] = &[
         "authorisation",
         "authorisation_service_code",
         "FOREIGN KEY (service_code_id) REFERENCES dbstress.service_code (id)",
+    ),
+    index("appointment", "appointment_by_authorisation", "(authorisation_id)"),
+    index("treatment_session", "treatment_session_by_appointment", "(appointment_id)"),
+    constraint("appointment", "appointment_authorisation", "FOREIGN KEY (authorisation_id) REFERENCES dbstress.authorisation (id)"),
+    constraint(
+        "appointment",
+        "appointment_practitioner",
+        "FOREIGN KEY (organisation_id, practitioner_id) REFERENCES dbstress.practitioner (organisation_id, id)",
+    ),
+    constraint(
+        "treatment_session",
+        "treatment_session_appointment",
+        "FOREIGN KEY (appointment_id) REFERENCES dbstress.appointment (id)",
     ),
 ];
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Attempt, Who, applied_by, refused};
+use super::{Attempt, Who, applied_by, ended, refused};
 use crate::Result;
 use crate::bug::Bug;
 use crate::history::{Applied, Asking, OperationKind};
@@ -195,25 +195,13 @@ impl Booker {
                 tx.commit_and_hang_up().await;
                 Attempt::Failed(Failure::local(Abort::ConnectionLost))
             }
-            Ok(Decision::Applied(applied)) => applied_by(tx, applied).await,
-            // The server refused the statement itself: nothing that was read can be committed, and nothing needs to be.
-            Ok(Decision::Refused(refusal)) if tx.has_failed() => {
-                tx.rollback().await;
-                Attempt::Refused(refusal)
-            }
-            Ok(Decision::Refused(refusal)) => refused(tx, refusal).await,
-            Err(failure) => {
-                tx.rollback().await;
-                Attempt::Failed(failure)
-            }
+            decided => ended(tx, decided).await,
         }
     }
 }
 
 fn booking<'s>(proposal: &Proposal, who: Who, key: Option<&'s Key>, statements: &'s Statements) -> Booking<'s> {
-    // The ledger's column; a deadline of seconds allows far fewer attempts.
-    let attempt = i16::try_from(who.attempt).unwrap_or(i16::MAX);
-    Booking { proposal: *proposal, op_id: who.op_id, attempt, key, statements }
+    Booking { proposal: *proposal, op_id: who.op_id, attempt: who.line(), key, statements }
 }
 
 /// Looks, in a transaction of the strategy's level, and leaves everything as it is.

@@ -2,12 +2,15 @@
 //!
 //! Here it is done in SQL, under a strategy: by the virtual users themselves, or by the reference server for those who ask it.
 
+pub mod appointing;
 pub mod booking;
 pub mod scheduling;
+pub mod view;
 
 use crate::history::{Applied, OpId};
 use crate::outcome::{Abort, Refusal};
 use crate::pg::load::{Ending, Failure, Tx};
+use crate::strategy::Decision;
 
 /// How one attempt ended.
 pub enum Attempt {
@@ -43,8 +46,36 @@ pub struct Who {
     pub unanswered: u16,
 }
 
+impl Who {
+    /// The attempt as the ledger's column has it; a deadline of seconds allows far fewer.
+    fn line(self) -> i16 {
+        i16::try_from(self.attempt).unwrap_or(i16::MAX)
+    }
+}
+
+/// Ends the transaction of what was decided in it.
+async fn ended(tx: Tx<'_>, decided: Result<Decision, Failure>) -> Attempt {
+    match decided {
+        Ok(Decision::Applied(applied)) => applied_by(tx, applied).await,
+        // The server refused the statement itself: nothing that was read can be committed, and nothing needs to be.
+        Ok(Decision::Refused(refusal)) if tx.has_failed() => {
+            tx.rollback().await;
+            Attempt::Refused(refusal)
+        }
+        Ok(Decision::Refused(refusal)) => refused(tx, refusal).await,
+        Err(failure) => {
+            tx.rollback().await;
+            Attempt::Failed(failure)
+        }
+    }
+}
+
 /// What was written counts once its COMMIT was acknowledged.
 async fn applied_by(tx: Tx<'_>, applied: Applied) -> Attempt {
+    if tx.is_forgotten() {
+        tx.rollback().await;
+        return Attempt::Committed(applied);
+    }
     match tx.commit().await {
         Ending::Committed => Attempt::Committed(applied),
         Ending::NotCommitted(failure) => Attempt::Failed(failure),

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Attempt, Who, applied_by, refused};
+use super::{Attempt, Who, ended};
 use crate::Result;
 use crate::outcome::Abort;
 use crate::pg::load::{Connection, Isolation, Phase, Tx};
-use crate::strategy::{Decision, Strategy};
+use crate::strategy::Strategy;
 use crate::workload::booking::Place;
 use crate::workload::contest::Proposal;
 use crate::workload::scheduling::{Scheduling, Statements};
@@ -49,25 +49,12 @@ impl Scheduler {
             Ok(tx) => tx,
             Err(failure) => return Attempt::Failed(failure),
         };
-        // The ledger's column; a deadline of seconds allows far fewer attempts.
-        let attempt = i16::try_from(who.attempt).unwrap_or(i16::MAX);
-        let operation = Scheduling { proposal: *proposal, op_id: who.op_id, attempt, statements };
-        match self.strategy.apply(&mut tx, &operation).await {
-            Ok(Decision::Applied(applied)) => applied_by(tx, applied).await,
-            // The server refused the statement itself: nothing that was read can be committed, and nothing needs to be.
-            Ok(Decision::Refused(refusal)) if tx.has_failed() => {
-                tx.rollback().await;
-                Attempt::Refused(refusal)
-            }
-            Ok(Decision::Refused(refusal)) => refused(tx, refusal).await,
-            Err(failure) => {
-                tx.rollback().await;
-                match failure.abort {
-                    // Somebody has done the same meanwhile: whoever reads again is told that it is so already.
-                    Abort::UniqueViolation => Attempt::Again(failure),
-                    _ => Attempt::Failed(failure),
-                }
-            }
+        let operation = Scheduling { proposal: *proposal, op_id: who.op_id, attempt: who.line(), statements };
+        let decided = self.strategy.apply(&mut tx, &operation).await;
+        match ended(tx, decided).await {
+            // Somebody has done the same meanwhile: whoever reads again is told that it is so already.
+            Attempt::Failed(failure) if failure.abort == Abort::UniqueViolation => Attempt::Again(failure),
+            attempt => attempt,
         }
     }
 }

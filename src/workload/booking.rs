@@ -59,10 +59,7 @@ impl Statements {
     /// The server's answer.
     pub async fn prepare(connection: &mut Connection, place: &Place, bug: Option<Bug>, key: Option<&keyed::Scope>) -> Result<Self> {
         let Place { schema, as_of, .. } = place;
-        let select = format!(
-            "SELECT organisation_id, total, used, scheduled, status = 'ACTIVE', end_date >= (TIMESTAMP '{as_of}')::date, version \
-             FROM {schema}.authorisation WHERE id = $1"
-        );
+        let select = format!("SELECT {} FROM {schema}.authorisation a WHERE id = $1", State::columns(place));
         let relative = format!(
             "used = used + $2, scheduled = scheduled + $3, status = CASE WHEN {} THEN 'EXHAUSTED' ELSE status END",
             twin::exhausted(bug)
@@ -154,6 +151,32 @@ pub struct Proposal {
     pub key: Option<(Asking, u64)>,
 }
 
+impl Proposal {
+    /// Whether the rules allow it in this state.
+    ///
+    /// # Errors
+    /// The rule that says no.
+    pub(super) fn allowed(&self, state: &State) -> Result<(), Refusal> {
+        let Proposal { kind, units, actor, .. } = *self;
+        if actor.organisation != state.organisation {
+            return Err(Refusal::WrongOrganisation);
+        }
+        if kind != OperationKind::Release {
+            if !state.is_active {
+                return Err(Refusal::Inactive);
+            }
+            if !state.is_current {
+                return Err(Refusal::Expired);
+            }
+        }
+        match kind {
+            OperationKind::Reserve if state.total - state.used - state.scheduled < units => Err(Refusal::InsufficientUnits),
+            OperationKind::Release | OperationKind::Consume if state.scheduled < units => Err(Refusal::NotScheduled),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// One attempt at a proposal.
 pub struct Booking<'s> {
     /// The intention; the same for every attempt.
@@ -171,18 +194,26 @@ pub struct Booking<'s> {
 /// An authorisation as it was read.
 #[derive(Debug, Clone, Copy)]
 pub struct State {
-    organisation: i64,
+    pub(super) organisation: i64,
     total: i32,
-    used: i32,
-    scheduled: i32,
+    pub(super) used: i32,
+    pub(super) scheduled: i32,
     is_active: bool,
     is_current: bool,
-    version: i64,
+    pub(super) version: i64,
 }
 
 impl State {
-    fn of(row: Row<'_>) -> Option<Self> {
-        let mut values = row.values();
+    /// Its columns, of `authorisation a`.
+    pub(super) fn columns(place: &Place) -> String {
+        format!(
+            "a.organisation_id, a.total, a.used, a.scheduled, a.status = 'ACTIVE', a.end_date >= (TIMESTAMP '{}')::date, a.version",
+            place.as_of
+        )
+    }
+
+    /// From values that begin with them.
+    pub(super) fn of<'v>(values: &mut impl Iterator<Item = Option<&'v str>>) -> Option<Self> {
         let mut next = || values.next().flatten();
         Some(Self {
             organisation: next()?.parse().ok()?,
@@ -200,7 +231,7 @@ impl Booking<'_> {
     /// Reads the row with `statement`, which begins with the columns of a [`State`].
     pub(super) async fn read_with(&self, tx: &mut Tx<'_>, statement: &Statement) -> Result<Option<State>, Failure> {
         tx.execute(statement, |p| p.integer(self.proposal.authorisation)).await?;
-        tx.row().map(|row| State::of(row).ok_or_else(unreadable)).transpose()
+        tx.row().map(|row| State::of(&mut row.values()).ok_or_else(unreadable)).transpose()
     }
 
     /// The counters that it would leave, done in this state.
@@ -227,23 +258,7 @@ impl Operation for Booking<'_> {
     }
 
     fn decide(&self, state: &State) -> Result<(), Refusal> {
-        let Proposal { kind, units, actor, .. } = self.proposal;
-        if actor.organisation != state.organisation {
-            return Err(Refusal::WrongOrganisation);
-        }
-        if kind != OperationKind::Release {
-            if !state.is_active {
-                return Err(Refusal::Inactive);
-            }
-            if !state.is_current {
-                return Err(Refusal::Expired);
-            }
-        }
-        match kind {
-            OperationKind::Reserve if state.total - state.used - state.scheduled < units => Err(Refusal::InsufficientUnits),
-            OperationKind::Release | OperationKind::Consume if state.scheduled < units => Err(Refusal::NotScheduled),
-            _ => Ok(()),
-        }
+        self.proposal.allowed(state)
     }
 
     fn refusal_by_constraint(&self) -> Refusal {

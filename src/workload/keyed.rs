@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::booking::{Place, Proposal, Statements, unreadable};
 use crate::Result;
 use crate::bug::Bug;
-use crate::history::{Applied, Asking};
+use crate::history::{Applied, Asking, OperationKind};
 use crate::outcome::Abort;
 use crate::pg::load::{Connection, Failure, Row, Statement, Tx};
 use crate::proxy::CLAIMS;
@@ -71,16 +71,18 @@ pub struct Key {
 }
 
 impl Key {
+    /// The key `text`, which stands for one authorisation of each organisation: the body says what is to be done with it. `later`: by how many
+    /// seconds the request is later than the dataset.
+    pub fn new(text: String, kind: OperationKind, units: i32, later: i64) -> Self {
+        let body = format!("{} {units}", kind.word());
+        Self { text, fingerprint: Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect(), later }
+    }
+
     /// The key that a proposal carries, if it carries one.
     pub fn of(proposal: &Proposal, run: i32, keys: Keys) -> Option<Self> {
         let (asking, number) = proposal.key?;
-        // The key stands for one authorisation of each organisation: the body says what is to be done with it.
-        let body = format!("{} {}", proposal.kind.word(), proposal.units);
-        Some(Self {
-            text: format!("{run}-{number}"),
-            fingerprint: Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect(),
-            later: if asking == Asking::Late { keys.late() } else { 0 },
-        })
+        let later = if asking == Asking::Late { keys.late() } else { 0 };
+        Some(Self::new(format!("{run}-{number}"), proposal.kind, proposal.units, later))
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is proposed? Pure in the random numbers and in what this virtual user has observed.
 
+pub mod appointment;
 pub mod booking;
 pub mod contest;
 pub mod keyed;

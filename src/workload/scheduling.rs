@@ -187,7 +187,11 @@ fn assign(place: &Place, is_exclusive: bool) -> String {
 
 fn cancel(place: &Place, is_exclusive: bool) -> String {
     let schema = place.schema;
-    let changed = format!("changed AS (DELETE FROM {schema}.assignment WHERE id = $10::bigint RETURNING block_id, person_id)");
+    // Of whom it was decided, and of nobody who has it by now.
+    let changed = format!(
+        "changed AS (DELETE FROM {schema}.assignment WHERE id = $10::bigint AND person_id = $6::bigint AND block_id = $7::bigint \
+           RETURNING block_id, person_id)"
+    );
     match is_exclusive {
         true => write_sql(place, &format!("{changed}, {}", freed_half_days(schema, "c.person_id")), "changed"),
         false => write_sql(place, &changed, "changed"),

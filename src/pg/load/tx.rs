@@ -63,6 +63,7 @@ pub struct Phase {
     first_statement: Cell<Option<Instant>>,
     commit_sent: Cell<Option<Instant>>,
     begun: Cell<i64>,
+    forgets: Cell<bool>,
 }
 
 impl Phase {
@@ -84,6 +85,11 @@ impl Phase {
     /// What was committed has been told; whatever fails from here on is another transaction.
     pub fn settled(&self) {
         self.commit_sent.set(None);
+    }
+
+    /// What is written is to be rolled back, and said to be committed: a mistake that is made on purpose.
+    pub fn forgets(&self) {
+        self.forgets.set(true);
     }
 
     /// How far it has come.
@@ -138,6 +144,11 @@ impl<'c> Tx<'c> {
     /// Notes when the server says that the transaction began, microseconds of its clock.
     pub fn begun(&self, micros: i64) {
         self.phase.begun.set(micros);
+    }
+
+    /// Whether it is to be rolled back, and said to be committed.
+    pub fn is_forgotten(&self) -> bool {
+        self.phase.forgets.get()
     }
 
     /// Whether a statement failed, so that all that is left is to roll back.

@@ -1,0 +1,3 @@
+//! What does a reference API answer, over HTTP, on the tables of the dataset?
+
+pub mod desk;
