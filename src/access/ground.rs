@@ -1,6 +1,5 @@
 //! Where are the drills done? At a server of our own for each, or at the one that somebody has started; and in a database that is afterwards as it was.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -14,7 +13,18 @@ use crate::http::Address;
 use crate::pg::ConnectOptions;
 use crate::pg::admin::{self, Lease, UNHURRIED};
 use crate::token::{Claims, Key, Secret, now};
-use crate::{Error, Result, api};
+use crate::{Error, Result};
+
+// STUB until the server is there
+mod api {
+    pub struct Server;
+    impl Server {
+        pub fn address(&self) -> crate::http::Address {
+            crate::http::Address::of(([127, 0, 0, 1], 1).into())
+        }
+        pub async fn stop(self) {}
+    }
+}
 
 /// What the numbers of our own authorisations begin with.
 const NUMBER: &str = "ACCESS-";
@@ -124,7 +134,6 @@ pub struct Ground {
     lease: Lease,
     secret: Secret,
     target: Option<Target>,
-    state: PathBuf,
 }
 
 impl Ground {
@@ -133,13 +142,16 @@ impl Ground {
     /// # Errors
     /// Usage, when another dataset is there or none, or a target that is no server of ours, is not at work on this database, or signs with a secret
     /// that is not known here; inconclusive, when somebody else is at work.
-    pub async fn take(options: &ConnectOptions, target: Option<Address>, secret: Option<Secret>, state: PathBuf) -> Result<Self> {
+    pub async fn take(options: &ConnectOptions, target: Option<Address>, secret: Option<Secret>) -> Result<Self> {
         let mut admin = admin::Session::connect(options, "access").await?;
         admin.rows(UNHURRIED).await?;
         let (_, loaded) = admin::require_loaded(&mut admin, options).await?;
         if loaded.dataset != DATASET {
-            return Err(Error::usage(format!("the dataset in {options} is the {}, and these drills are about the {DATASET}", loaded.dataset))
-                .cure("dbstress seed --reset, or --database NAME for another database"));
+            return Err(Error::usage(format!(
+                "the dataset in {options} is the {}, and these drills are about the {DATASET}",
+                loaded.dataset
+            ))
+            .cure("dbstress seed --reset, or --database NAME for another database"));
         }
         let lease = Lease::take(options, "access").await?;
         let target = match target {
@@ -156,13 +168,14 @@ impl Ground {
             }
         };
         let oid = admin.integer("SELECT oid::bigint FROM pg_database WHERE datname = current_database()").await?;
-        let mut ground = Self { admin, options: options.clone(), tenants: Vec::new(), oid, lease, secret, target, state };
+        let mut ground = Self { admin, options: options.clone(), tenants: Vec::new(), oid, lease, secret, target };
         // Of one that was killed.
         ground.clear().await?;
         ground.tenants = ground.settle().await?;
         if ground.tenants.len() < 2 {
             ground.clear().await?;
-            return Err(Error::usage("there are fewer than two organisations with patients and practitioners").cure("dbstress seed --reset"));
+            return Err(Error::usage("there are fewer than two organisations with patients and practitioners")
+                .cure("dbstress seed --reset"));
         }
         Ok(ground)
     }
@@ -235,7 +248,11 @@ impl Ground {
         let is_held = self.lease.is_held().await;
         self.lease.release().await;
         self.admin.close().await;
-        if is_held { Ok(()) } else { Err(Error::inconclusive("the lease on the database was lost: somebody else may have worked on it")) }
+        if is_held {
+            Ok(())
+        } else {
+            Err(Error::inconclusive("the lease on the database was lost: somebody else may have worked on it"))
+        }
     }
 
     /// Where the database is; never a password.
@@ -267,7 +284,7 @@ impl Ground {
     }
 
     async fn start(&self, limits: &[Limit], mistake: Option<Mistake>) -> Result<api::Server> {
-        let _ = (limits, mistake, &self.state);
+        let _ = (limits, mistake);
         Err(Error::inconclusive("TODO"))
     }
 }
@@ -333,7 +350,7 @@ impl Examined {
 
     /// The limit that readers of a tier meet, if there is one.
     pub fn limit(&self, route: &str, tier: &str) -> Option<Limit> {
-        window::governing(&self.about, route, tier).cloned()
+        window::governing(&self.about.limits, route, tier).cloned()
     }
 
     /// `POST /v1/login`.
@@ -359,10 +376,10 @@ impl Examined {
         seen.about(None);
         let answers = self.book.answers();
         let (errors, first) = self.book.server_errors();
-        let offenders = first.into_iter().chain(std::iter::repeat_n("another".into(), errors as usize)).take(errors as usize).collect();
+        let offenders =
+            first.into_iter().chain(std::iter::repeat_n("another".into(), errors as usize)).take(errors as usize).collect();
         seen.none("server errors", answers, offenders);
         seen.none("answers that repeat a secret", answers, self.book.repeated());
         Ok(seen)
     }
 }
-

@@ -105,7 +105,10 @@ pub async fn spend(
 /// Says what came of a sequence.
 pub fn judge(seen: &mut Seen, found: Sequence, declared: &Limit, asked: u64) {
     if !found.is_within {
-        seen.open(FIRST_REJECTION, format!("the window of {} s ended before {asked} requests had been answered", declared.window_s));
+        seen.open(
+            FIRST_REJECTION,
+            format!("the window of {} s ended before {asked} requests had been answered", declared.window_s),
+        );
         return;
     }
     seen.count(FIRST_REJECTION, declared.requests + 1, found.first_rejection.unwrap_or(0));
@@ -201,7 +204,10 @@ pub async fn recovery(ground: &mut Ground, extent: &Extent, mistake: Option<Mist
             }
             // Its window ended in between.
             let after = ((last.answered - spots[0].sent - declared.window_s as f64) * 1e3).max(0.0);
-            seen.figure(format!("let through again at most {after:.0} ms after the end of the window, which was looked at every {} ms", pause.as_millis()));
+            seen.figure(format!(
+                "let through again at most {after:.0} ms after the end of the window, which was looked at every {} ms",
+                pause.as_millis()
+            ));
         }
         Ok(seen)
     };

@@ -83,7 +83,11 @@ async fn costs(seen: &mut Seen, examined: &Examined, known: &[Claims], pairs: us
         }
         let ratio = quartile(&mut wrong) / quartile(&mut unknown).max(f64::MIN_POSITIVE);
         ratios.push(ratio);
-        seen.figure(format!("a wrong password {:.2} ms, an unknown account {:.2} ms (lower quartiles of {pairs} pairs)", quartile(&mut wrong), quartile(&mut unknown)));
+        seen.figure(format!(
+            "a wrong password {:.2} ms, an unknown account {:.2} ms (lower quartiles of {pairs} pairs)",
+            quartile(&mut wrong),
+            quartile(&mut unknown)
+        ));
         if is_alike(ratio) {
             break;
         }

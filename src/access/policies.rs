@@ -190,7 +190,9 @@ async fn writes(session: &mut Session, tenant: &str) -> Result<(Vec<String>, u64
         }
     }
     // It can write at all.
-    let own = as_role(session, tenant, Some(1), &format!("UPDATE {SCHEMA}.document SET body = 'changed' WHERE id = 101 RETURNING 1")).await?;
+    let own =
+        as_role(session, tenant, Some(1), &format!("UPDATE {SCHEMA}.document SET body = 'changed' WHERE id = 101 RETURNING 1"))
+            .await?;
     if number(&own) != Some(1) {
         wrote.push(format!("UPDATE of its own row, which is allowed: {}", said(&own)));
     }
@@ -282,7 +284,9 @@ async fn request(connection: &mut Connection, organisation: Option<i64>, mistake
             connection.query(&format!("{how} {SETTING} = '{organisation}'")).await?;
         }
         let mut counts = [0; 2];
-        for (count, condition) in counts.iter_mut().zip(["true".into(), format!("organisation_id <> {}", organisation.unwrap_or(0))]) {
+        for (count, condition) in
+            counts.iter_mut().zip(["true".into(), format!("organisation_id <> {}", organisation.unwrap_or(0))])
+        {
             let sql = format!("SELECT count(*) FROM {SCHEMA}.document WHERE {condition}");
             *count = connection.query(&sql).await?.and_then(|n| n.parse().ok()).ok_or(Failure::local(Abort::Other))?;
         }
@@ -299,7 +303,10 @@ async fn request(connection: &mut Connection, organisation: Option<i64>, mistake
 }
 
 fn words(failure: &Failure) -> String {
-    format!("{failure:?}")
+    failure
+        .server
+        .as_ref()
+        .map_or_else(|| failure.abort.words().into(), |said| format!("{}: {}", String::from_utf8_lossy(&said.code.0), said.message))
 }
 
 fn failed(failure: Failure) -> Error {

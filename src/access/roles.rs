@@ -49,7 +49,9 @@ pub async fn roles(ground: &mut Ground, extent: &Extent, mistake: Option<Mistake
         let booker = examined.token(&tenant.practitioner())?;
         let mut caller = examined.caller();
         // Units to release and to consume, whoever may.
-        caller.ask(&Ask::post(format!("/v1/authorisations/{}/reserve", tenant.authorisation), json!({"units": 100})).with(&booker)).await?;
+        caller
+            .ask(&Ask::post(format!("/v1/authorisations/{}/reserve", tenant.authorisation), json!({"units": 100})).with(&booker))
+            .await?;
         let (mut kept_out, mut let_in, mut forbidden, mut allowed) = (Vec::new(), Vec::new(), 0, 0);
         for (name, claims, may_look, may_change) in who(&tenant) {
             let token = examined.token(&claims)?;

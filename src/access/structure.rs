@@ -41,7 +41,8 @@ pub async fn structure(ground: &mut Ground, extent: &Extent, mistake: Option<Mis
         for tenant in &tenants {
             let path = format!("/v1/authorisations/{}/reserve", tenant.authorisation);
             let token = examined.token(&tenant.practitioner())?;
-            let told = caller.ask(&Ask::post(path, json!({"units": 1})).with(&token).keyed(&format!("structure-{}", tenant.id))).await?;
+            let told =
+                caller.ask(&Ask::post(path, json!({"units": 1})).with(&token).keyed(&format!("structure-{}", tenant.id))).await?;
             if !told.is_ok() {
                 return Err(Error::inconclusive(format!("organisation {} cannot reserve: {}", tenant.id, told.words())));
             }

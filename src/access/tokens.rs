@@ -156,7 +156,6 @@ fn wall(moment: Instant) -> f64 {
     since.as_secs_f64() - moment.elapsed().as_secs_f64()
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,7 +164,8 @@ mod tests {
     #[test]
     fn no_shape_is_a_right_token_and_each_is_another() {
         let key = Secret::random().key();
-        let claims = Claims { sub: "a@example.com".into(), role: "viewer".into(), org: Some(1), actor: None, iat: now(), exp: now() + 60 };
+        let claims =
+            Claims { sub: "a@example.com".into(), role: "viewer".into(), org: Some(1), actor: None, iat: now(), exp: now() + 60 };
         let shapes = shapes(&key, &claims).unwrap();
         let different: std::collections::BTreeSet<_> = shapes.iter().map(|(_, said)| said.clone()).collect();
         assert_eq!(different.len(), shapes.len());

@@ -35,7 +35,8 @@ pub fn list() -> Ask {
 pub fn foreign(told: &Told, organisation: i64) -> Option<String> {
     let body = told.json();
     let items = body.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let others: Vec<&Value> = items.iter().filter(|item| item.get("organisation").and_then(Value::as_i64) != Some(organisation)).collect();
+    let others: Vec<&Value> =
+        items.iter().filter(|item| item.get("organisation").and_then(Value::as_i64) != Some(organisation)).collect();
     match (told.is_ok(), items.is_empty(), others.first()) {
         (false, ..) => Some(format!("organisation {organisation} asked for its own rows: {}", told.words())),
         (true, true, _) => Some(format!("organisation {organisation} was shown nothing")),
@@ -82,7 +83,10 @@ pub async fn valid_tokens(ground: &mut Ground, extent: &Extent, mistake: Option<
                     } else {
                         let shown = told.json();
                         let is_own = *kind == 2 || shown.get("organisation").and_then(Value::as_i64) == Some(tenant.id);
-                        let is_it = [shown.get("id"), shown.get("authorisation")].into_iter().flatten().any(|id| *id == tenant.authorisation);
+                        let is_it = [shown.get("id"), shown.get("authorisation")]
+                            .into_iter()
+                            .flatten()
+                            .any(|id| *id == tenant.authorisation);
                         if !is_own || !is_it {
                             others.push(format!("organisation {}: {} shows {shown}", tenant.id, ask.words()));
                         }
