@@ -9,22 +9,12 @@ use super::judge::{Pace, Seen};
 use super::mistake::Mistake;
 use super::window;
 use crate::contract::{About, Limit, SERVICE};
+use crate::api::limits::{Rule, Tier};
 use crate::http::Address;
 use crate::pg::ConnectOptions;
 use crate::pg::admin::{self, Lease, UNHURRIED};
 use crate::token::{Claims, Key, Secret, now};
-use crate::{Error, Result};
-
-// STUB until the server is there
-mod api {
-    pub struct Server;
-    impl Server {
-        pub fn address(&self) -> crate::http::Address {
-            crate::http::Address::of(([127, 0, 0, 1], 1).into())
-        }
-        pub async fn stop(self) {}
-    }
-}
+use crate::{Error, Result, api};
 
 /// What the numbers of our own authorisations begin with.
 const NUMBER: &str = "ACCESS-";
@@ -32,6 +22,8 @@ const NUMBER: &str = "ACCESS-";
 const UNITS: i32 = 1_000_000;
 /// The dataset that the drills are about.
 const DATASET: &str = "clinic";
+/// Sessions of a server of our own.
+const SESSIONS: u32 = 8;
 /// How long tokens are good that are not about their end.
 const LIFETIME_S: i64 = 6 * 3600;
 
@@ -140,9 +132,9 @@ impl Ground {
     /// Takes a seeded clinic, and puts an authorisation for each organisation into it.
     ///
     /// # Errors
-    /// Usage, when another dataset is there or none, or a target that is no server of ours, is not at work on this database, or signs with a secret
-    /// that is not known here; inconclusive, when somebody else is at work.
-    pub async fn take(options: &ConnectOptions, target: Option<Address>, secret: Option<Secret>) -> Result<Self> {
+    /// Usage, when another dataset is there or none, or a target that is no server of ours or not at work on this database; inconclusive, when somebody
+    /// else is at work.
+    pub async fn take(options: &ConnectOptions, target: Option<Address>, secret: Secret) -> Result<Self> {
         let mut admin = admin::Session::connect(options, "access").await?;
         admin.rows(UNHURRIED).await?;
         let (_, loaded) = admin::require_loaded(&mut admin, options).await?;
@@ -157,15 +149,6 @@ impl Ground {
         let target = match target {
             Some(address) => Some(find(address, &mut admin, options).await?),
             None => None,
-        };
-        let secret = match (secret, &target) {
-            (Some(secret), _) => secret,
-            // Nobody else needs to know it.
-            (None, None) => Secret::random(),
-            (None, Some(target)) => {
-                return Err(Error::usage(format!("it is not known here with which secret {} signs its tokens", target.address))
-                    .cure("give both the same state directory (--state-dir), or the same DBSTRESS_API_SECRET"));
-            }
         };
         let oid = admin.integer("SELECT oid::bigint FROM pg_database WHERE datname = current_database()").await?;
         let mut ground = Self { admin, options: options.clone(), tenants: Vec::new(), oid, lease, secret, target };
@@ -284,8 +267,21 @@ impl Ground {
     }
 
     async fn start(&self, limits: &[Limit], mistake: Option<Mistake>) -> Result<api::Server> {
-        let _ = (limits, mistake);
-        Err(Error::inconclusive("TODO"))
+        let mistake = match mistake.filter(|mistake| mistake.is_of_the_server()) {
+            Some(mistake) => Some(mistake.name().parse::<api::Mistake>()?),
+            None => None,
+        };
+        let limits: Result<Vec<Rule>> = limits
+            .iter()
+            .map(|limit| {
+                let rule: Rule = format!("{}={}/{}s", limit.route, limit.requests, limit.window_s).parse()?;
+                Ok(Rule { tier: limit.tier.as_deref().map(Tier::named), ..rule })
+            })
+            .collect();
+        // Two threads, so that what they must share is not one's own.
+        let usual = api::Settings::new(self.options.clone(), self.secret.clone());
+        let command = "dbstress, a server of a drill".into();
+        api::Server::start(api::Settings { limits: limits?, mistake, threads: 2, pool_size: SESSIONS, command, ..usual }).await
     }
 }
 
@@ -362,7 +358,7 @@ impl Examined {
     /// Stops it, if it is our own, so that everything it has done can be seen.
     pub async fn stop(&mut self) {
         if let Some(server) = self.server.take() {
-            server.stop().await;
+            let _ = server.stop().await;
         }
     }
 

@@ -136,10 +136,14 @@ fn extent(args: &Args) -> Extent {
 async fn drills(subject: Subject, args: &Args, trials: Trials, global: &Global, screen: Screen) -> Result<Exit> {
     let began = Instant::now();
     let chosen = interruptible(target::resolve(global, screen)).await?;
-    let secret = match env(SECRET) {
-        Some(text) => Some(Secret::chosen(&text)?),
-        None if args.target.is_some() => Secret::kept(&global.located()?.state)?,
-        None => None,
+    let secret = match (env(SECRET), &args.target) {
+        (Some(text), _) => Secret::chosen(&text)?,
+        // The one that a server here has: whoever starts with another gives the accounts another password.
+        (None, None) => Secret::ensure(&global.cluster()?.state)?,
+        (None, Some(target)) => Secret::kept(&global.located()?.state)?.ok_or_else(|| {
+            Error::usage(format!("it is not known here with which secret {target} signs its tokens"))
+                .cure("give both the same state directory (--state-dir), or the same DBSTRESS_API_SECRET")
+        })?,
     };
     let mut ground = interruptible(Ground::take(&chosen.options, args.target.clone(), secret)).await?;
     let kind = match (args.self_test, args.bug) {
