@@ -70,6 +70,7 @@ mod tests {
             strategy: "serializable".into(),
             sessions: "dbstress/serve-1".into(),
             pool_size: 20,
+            retry_deadline_ms: 5_000,
             in_flight: "refuse".into(),
             key_lifetime_s: 1,
             token_lifetime_s: 1,
