@@ -8,8 +8,8 @@ use super::call::{Ask, Book, Caller};
 use super::judge::{Pace, Seen};
 use super::mistake::Mistake;
 use super::window;
-use crate::contract::{About, Limit, SERVICE};
 use crate::api::limits::{Rule, Tier};
+use crate::contract::{About, Code, Limit, SERVICE};
 use crate::http::Address;
 use crate::pg::ConnectOptions;
 use crate::pg::admin::{self, Lease, UNHURRIED};
@@ -132,7 +132,7 @@ impl Ground {
     /// Takes a seeded clinic, and puts an authorisation for each organisation into it.
     ///
     /// # Errors
-    /// Usage, when another dataset is there or none, or a target that is no server of ours or not at work on this database; inconclusive, when somebody
+    /// Usage, when another dataset is there or none, or a target that is no server of ours, not at work on this database, or has another secret; inconclusive, when somebody
     /// else is at work.
     pub async fn take(options: &ConnectOptions, target: Option<Address>, secret: Secret) -> Result<Self> {
         let mut admin = admin::Session::connect(options, "access").await?;
@@ -147,7 +147,7 @@ impl Ground {
         }
         let lease = Lease::take(options, "access").await?;
         let target = match target {
-            Some(address) => Some(find(address, &mut admin, options).await?),
+            Some(address) => Some(find(address, &mut admin, options, &secret.key()).await?),
             None => None,
         };
         let oid = admin.integer("SELECT oid::bigint FROM pg_database WHERE datname = current_database()").await?;
@@ -296,7 +296,7 @@ async fn ask_about(address: &Address) -> Result<About> {
 }
 
 /// Finds out whether the server there is one of ours, and at work on this database.
-async fn find(address: Address, admin: &mut admin::Session, options: &ConnectOptions) -> Result<Target> {
+async fn find(address: Address, admin: &mut admin::Session, options: &ConnectOptions, key: &Key) -> Result<Target> {
     let about = ask_about(&address).await?;
     let identifier = admin.text("SELECT system_identifier::text FROM pg_control_system()").await?.unwrap_or_default();
     let oid = admin.integer("SELECT oid::bigint FROM pg_database WHERE datname = current_database()").await?;
@@ -307,6 +307,12 @@ async fn find(address: Address, admin: &mut admin::Session, options: &ConnectOpt
     if about.database.system_identifier != identifier || about.database.oid != oid {
         return Err(Error::usage(format!("{address} is not at work on {options}, where it is to be seen what it has done"))
             .cure("--database-url with the database of the server"));
+    }
+    let ask = Ask::get("/v1/authorisations?limit=1").with(&key.sign(&everywhere())?);
+    let told = Caller::new(address.clone(), Book::new(Vec::new())).ask(&ask).await?;
+    if told.status == Code::InvalidToken.status() {
+        return Err(Error::usage(format!("{address} does not trust what is signed here: it has another secret"))
+            .cure("give both the same state directory (--state-dir), or the same DBSTRESS_API_SECRET"));
     }
     Ok(Target { address, about })
 }

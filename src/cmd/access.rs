@@ -4,18 +4,14 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::run::quoted;
-use super::{Global, env, interrupt, interruptible, target};
+use super::{Global, interrupt, interruptible, serve, target};
 use crate::access::{self, AccessRecord, Drill, Extent, Ground, Kind, Mistake, Pace, SCHEMA_VERSION, Subject};
 use crate::http::Address;
 use crate::record;
 use crate::report::access as report;
 use crate::report::screen::Screen;
-use crate::token::Secret;
 use crate::verdict::{Exit, Verdict};
 use crate::{Error, Result};
-
-/// What clients and servers on other machines are told the secret by.
-const SECRET: &str = "DBSTRESS_API_SECRET";
 
 /// Flags of all three.
 #[derive(Debug, Clone, clap::Args)]
@@ -136,15 +132,8 @@ fn extent(args: &Args) -> Extent {
 async fn drills(subject: Subject, args: &Args, trials: Trials, global: &Global, screen: Screen) -> Result<Exit> {
     let began = Instant::now();
     let chosen = interruptible(target::resolve(global, screen)).await?;
-    let secret = match (env(SECRET), &args.target) {
-        (Some(text), _) => Secret::chosen(&text)?,
-        // The one that a server here has: whoever starts with another gives the accounts another password.
-        (None, None) => Secret::ensure(&global.cluster()?.state)?,
-        (None, Some(target)) => Secret::kept(&global.located()?.state)?.ok_or_else(|| {
-            Error::usage(format!("it is not known here with which secret {target} signs its tokens"))
-                .cure("give both the same state directory (--state-dir), or the same DBSTRESS_API_SECRET")
-        })?,
-    };
+    // The one that a server here has: whoever starts with another gives the accounts another password.
+    let secret = serve::secret(global)?;
     let mut ground = interruptible(Ground::take(&chosen.options, args.target.clone(), secret)).await?;
     let kind = match (args.self_test, args.bug) {
         (true, _) => Kind::SelfTest,
