@@ -192,11 +192,13 @@ impl Ground {
     /// # Errors
     /// When the server refuses.
     pub async fn sweep(&mut self) -> Result<()> {
+        // Their rows are locked first: whoever was given up in the middle of a change has then ended, and its lines are seen.
         let ours = format!("(SELECT id FROM dbstress.authorisation WHERE number LIKE '{NUMBER}%')");
         let appointments = format!("(SELECT id FROM dbstress.appointment WHERE authorisation_id IN {ours})");
         self.admin
             .execute(&format!(
                 "BEGIN; \
+                 SELECT id FROM dbstress.authorisation WHERE number LIKE '{NUMBER}%' FOR UPDATE; \
                  DELETE FROM dbstress.audit_entry WHERE resource = 'authorisation' AND resource_id IN {ours} \
                    OR resource = 'appointment' AND resource_id IN {appointments} \
                    OR op_id IN (SELECT op_id FROM dbstress.unit_ledger WHERE authorisation_id IN {ours}); \

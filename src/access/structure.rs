@@ -8,6 +8,7 @@ use super::call::Ask;
 use super::ground::{Extent, Ground};
 use super::judge::Seen;
 use super::mistake::Mistake;
+use super::roles::appointed;
 use crate::invariant::self_test::{Outcome, try_all};
 use crate::invariant::{self, DEFAULT_SEARCH_PATH, Finding, Invariant, When, run_all};
 use crate::{Error, Result};
@@ -27,7 +28,7 @@ fn rules() -> Result<Vec<Invariant>> {
     Ok(invariant::built_in()?.into_iter().filter(|rule| is_about_tenants(rule) && rule.is_about("clinic")).collect())
 }
 
-/// Each organisation has something done with a key; then all rules about tenants are asked. With the mistake each rule is broken, in a transaction
+/// Each organisation has something done with a key, and an appointment that takes place; then all rules about tenants are asked. With the mistake each rule is broken, in a transaction
 /// that is rolled back, and must notice.
 pub async fn structure(ground: &mut Ground, extent: &Extent, mistake: Option<Mistake>) -> Result<Seen> {
     let rules = rules()?;
@@ -45,6 +46,13 @@ pub async fn structure(ground: &mut Ground, extent: &Extent, mistake: Option<Mis
                 caller.ask(&Ask::post(path, json!({"units": 1})).with(&token).keyed(&format!("structure-{}", tenant.id))).await?;
             if !told.is_ok() {
                 return Err(Error::inconclusive(format!("organisation {} cannot reserve: {}", tenant.id, told.words())));
+            }
+            let appointment = appointed(tenant, &mut caller, &token).await?;
+            let complete = Ask::post(format!("/v1/appointments/{appointment}/complete"), json!(null)).with(&token);
+            let told = caller.ask(&complete).await?;
+            if !told.is_ok() {
+                let why = format!("organisation {} cannot complete its appointment: {}", tenant.id, told.words());
+                return Err(Error::inconclusive(why));
             }
         }
         Ok(Seen::new(extent.pace))

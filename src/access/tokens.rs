@@ -121,26 +121,33 @@ pub async fn expiry(ground: &mut Ground, extent: &Extent, mistake: Option<Mistak
     let examined = ground.examined(Vec::new(), mistake).await?;
     let done = async {
         let mut caller = examined.caller();
-        caller.connect().await?;
-        let exp = now() + 2;
-        let ask = tenant.look().with(&examined.token(&Claims { exp, ..tenant.viewer() })?);
-        // The server's clock is this machine's; what was sent and answered says between which two moments it was looked at.
         let (mut good, mut early, mut late, mut after) = (0, Vec::new(), Vec::new(), 0);
-        while after < 5 {
-            let told = caller.ask(&ask).await?;
-            let (sent, answered) = (wall(told.sent), wall(told.answered));
-            if answered < exp as f64 {
-                good += 1;
-                if !told.is_ok() {
-                    early.push(format!("{} {:.3} s before it expires", told.words(), exp as f64 - answered));
+        // On a machine that stands still for so long the first may be gone before it was seen to be good.
+        for lifetime in [2, 6, 20] {
+            (early, late, after) = (Vec::new(), Vec::new(), 0);
+            caller.connect().await?;
+            let exp = now() + lifetime;
+            let ask = tenant.look().with(&examined.token(&Claims { exp, ..tenant.viewer() })?);
+            while after < 5 {
+                let told = caller.ask(&ask).await?;
+                // The server's clock is this machine's; it was looked at between these two moments.
+                let (sent, answered) = (wall(told.sent), wall(told.answered));
+                if answered < exp as f64 {
+                    good += 1;
+                    if !told.is_ok() {
+                        early.push(format!("{} {:.3} s before it expires", told.words(), exp as f64 - answered));
+                    }
+                } else if sent >= exp as f64 {
+                    after += 1;
+                    if told.code() != Some(Code::TokenExpired) || told.status != Code::TokenExpired.status() {
+                        late.push(format!("{} {:.3} s after it expired", told.words(), sent - exp as f64));
+                    }
                 }
-            } else if sent >= exp as f64 {
-                after += 1;
-                if told.code() != Some(Code::TokenExpired) || told.status != Code::TokenExpired.status() {
-                    late.push(format!("{} {:.3} s after it expired", told.words(), sent - exp as f64));
-                }
+                tokio::time::sleep(PAUSE).await;
             }
-            tokio::time::sleep(PAUSE).await;
+            if good > 0 {
+                break;
+            }
         }
         seen.none("refused before it expires", good, early);
         seen.none(AFTERWARDS, after, late);
