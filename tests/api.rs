@@ -6,14 +6,15 @@ mod common;
 mod served;
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::time::Duration;
 
-use common::{Bench, PATIENCE, Place, Started, TestDatabase, on, run};
-use dbstress::api::{Mistake, Server, Settings};
+use common::{Bench, Place, Started, TestDatabase, on, run};
+use dbstress::api::Mistake;
+use dbstress::bug::Bug;
 use dbstress::contract::{Code, LoggedIn};
 use dbstress::history::OpId;
-use dbstress::http::{Address, Answer};
-use dbstress::outcome::Refusal;
+use dbstress::http::{Address, Answer, Body, Client, Request};
 use dbstress::pg::admin::{Session, literal};
 use dbstress::strategy::Strategy;
 use dbstress::token::{self, Key, Secret};
@@ -90,13 +91,18 @@ async fn anybody_may_ask_what_it_is_and_nobody_what_is_not_there() {
     assert_eq!(anybody.get("/v1/health").await.body.as_ref(), br#"{"status":"ok"}"#);
     let about = body(&anybody.get("/v1/about").await);
     assert_eq!(about, serde_json::to_value(served.server.about()).unwrap());
-    assert_eq!((&about["service"], &about["dataset"], &about["strategy"]), (&json!("dbstress"), &json!("clinic"), &json!("serializable")));
+    assert_eq!(
+        (&about["service"], &about["dataset"], &about["strategy"]),
+        (&json!("dbstress"), &json!("clinic"), &json!("serializable"))
+    );
     assert_eq!(body(&anybody.get("/v1/openapi.json").await), dbstress::api::description::document());
     assert_eq!(anybody.ask("HEAD", "/v1/health", None).await.status, 200);
-    for path in ["/", "/v1", "/v1/", "/v1/nothing", "/v1/health/", "/v2/health", "/v1/authorisations/1/2/3", "/v1/%00", "/v1/..%2f"] {
+    for path in ["/", "/v1", "/v1/", "/v1/nothing", "/v1/health/", "/v2/health", "/v1/authorisations/1/2/3", "/v1/%00", "/v1/..%2f"]
+    {
         assert_eq!(anybody.refused("GET", path, None).await, Code::NoSuchRoute, "{path}");
     }
-    for (method, path) in [("POST", "/v1/health"), ("DELETE", "/v1/authorisations/1"), ("GET", "/v1/login"), ("PATCH", "/metrics")] {
+    for (method, path) in [("POST", "/v1/health"), ("DELETE", "/v1/authorisations/1"), ("GET", "/v1/login"), ("PATCH", "/metrics")]
+    {
         let answer = anybody.ask(method, path, None).await;
         assert_eq!(code(&answer), Code::MethodNotAllowed, "{method} {path}");
         let allowed = if path == "/v1/login" { "POST" } else { "GET,HEAD" };
@@ -143,7 +149,9 @@ async fn units_are_booked_by_those_who_may_and_the_rows_say_so() {
     assert_eq!((&left["available"], &left["authorisation"]), (&after["available"], &json!(ward.authorisation)));
     let run = served.server.about().sessions.strip_prefix("dbstress/serve-").unwrap().to_owned();
     let ledger = session
-        .rows(&format!("SELECT kind, units, organisation_id, actor_id FROM dbstress.unit_ledger WHERE run_id = {run} ORDER BY version"))
+        .rows(&format!(
+            "SELECT kind, units, organisation_id, actor_id FROM dbstress.unit_ledger WHERE run_id = {run} ORDER BY version"
+        ))
         .await
         .unwrap();
     let line = |kind: &str, units: &str| {
@@ -159,7 +167,10 @@ async fn units_are_booked_by_those_who_may_and_the_rows_say_so() {
     session.execute(&of("PENDING")).await.unwrap();
     assert_eq!(asker.refused("POST", &path("reserve"), Some(units(1))).await, Code::Inactive);
     session.execute(&of("ACTIVE")).await.unwrap();
-    let ended = format!("UPDATE dbstress.authorisation SET start_date = '2000-01-01', end_date = '2000-01-02' WHERE id = {}", ward.authorisation);
+    let ended = format!(
+        "UPDATE dbstress.authorisation SET start_date = '2000-01-01', end_date = '2000-01-02' WHERE id = {}",
+        ward.authorisation
+    );
     session.execute(&ended).await.unwrap();
     assert_eq!(asker.refused("POST", &path("reserve"), Some(units(1))).await, Code::Expired);
     assert_eq!(asker.refused("POST", "/v1/authorisations/9223372036854775807/reserve", Some(units(1))).await, Code::NotFound);
@@ -167,7 +178,9 @@ async fn units_are_booked_by_those_who_may_and_the_rows_say_so() {
     for units in [0, -1, 1_000_001, i64::from(i32::MAX), i64::from(i32::MIN)] {
         assert_eq!(asker.refused("POST", &path("reserve"), Some(json!({ "units": units }))).await, Code::Invalid, "{units}");
     }
-    for body in [json!({ "units": i64::MAX }), json!({ "units": "1" }), json!({}), json!({ "units": 1, "more": 1 }), json!([]), json!(null)] {
+    for body in
+        [json!({ "units": i64::MAX }), json!({ "units": "1" }), json!({}), json!({ "units": 1, "more": 1 }), json!([]), json!(null)]
+    {
         assert_eq!(asker.refused("POST", &path("reserve"), Some(body.clone())).await, Code::Malformed, "{body}");
     }
     for id in ["x", "-1", "+1", "1.0", "99999999999999999999", "%31", "%ff", "%00"] {
@@ -358,7 +371,8 @@ async fn who_has_an_account_is_let_in_for_a_while() {
 }
 
 fn standing(answer: &Answer) -> [Option<u64>; 3] {
-    ["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"].map(|name| answer.header(name).map(|value| value.parse().unwrap()))
+    ["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"]
+        .map(|name| answer.header(name).map(|value| value.parse().unwrap()))
 }
 
 #[tokio::test]
@@ -371,7 +385,10 @@ async fn exactly_as_many_are_let_through_as_the_limit_says_over_all_threads() {
     })
     .await;
     let limits = served.server.about().limits.clone();
-    assert_eq!(limits.iter().map(|limit| (&*limit.route, limit.requests, limit.window_s)).collect::<Vec<_>>()[0], ("all", 12, 3600));
+    assert_eq!(
+        limits.iter().map(|limit| (&*limit.route, limit.requests, limit.window_s)).collect::<Vec<_>>()[0],
+        ("all", 12, 3600)
+    );
     let mut good = 0;
     // So many connections that both threads have some.
     for n in 0..8 {
@@ -461,7 +478,9 @@ async fn a_run_names_its_operations_and_is_told_how_they_went() {
 
     let mut others = asker.with("dbstress-operation", &OpId::new(run + 1, 3, 7).0.to_string());
     assert_eq!(others.refused("POST", &path, Some(units(2))).await, Code::Role);
-    for (name, value) in [("dbstress-operation", "x"), ("dbstress-attempt", "0"), ("dbstress-attempt", "99999"), ("dbstress-later", "-1")] {
+    for (name, value) in
+        [("dbstress-operation", "x"), ("dbstress-attempt", "0"), ("dbstress-attempt", "99999"), ("dbstress-later", "-1")]
+    {
         let mut asker = ward.practitioner(&served).await.with("dbstress-run", &secret).with(name, value);
         assert_eq!(asker.refused("POST", &path, Some(units(2))).await, Code::Invalid, "{name}: {value}");
     }
@@ -469,7 +488,8 @@ async fn a_run_names_its_operations_and_is_told_how_they_went() {
     assert_eq!(thief.refused("POST", &path, Some(units(2))).await, Code::Role);
     assert_eq!(thief.refused("GET", "/v1/authorisations", None).await, Code::Role);
     // Without the secret the other headers are nothing.
-    let mut plain = ward.practitioner(&served).await.with("dbstress-operation", &operation.0.to_string()).with("dbstress-attempt", "x");
+    let mut plain =
+        ward.practitioner(&served).await.with("dbstress-operation", &operation.0.to_string()).with("dbstress-attempt", "x");
     let answer = plain.post(&path, units(2)).await;
     assert_eq!((answer.status, answer.header("dbstress-attempts"), answer.header("dbstress-began")), (201, None, None));
     assert_eq!(number(&mut session, &format!("SELECT count(*) FROM dbstress.unit_ledger WHERE run_id = {run}")).await, 1);
@@ -512,7 +532,10 @@ async fn what_changes_something_is_in_the_trail_and_load_tests_are_told_from_oth
     assert_eq!(trail, [entry("201", "f"), entry("201", "t"), entry("409", "t")]);
     let in_ledger = "SELECT count(*) FROM dbstress.audit_entry e JOIN dbstress.unit_ledger l USING (op_id) WHERE e.status = 201";
     assert_eq!(number(&mut session, in_ledger).await, 2);
-    assert_eq!(number(&mut session, "SELECT count(*) FROM dbstress.audit_entry WHERE action = 'consume' AND status = 422").await, 600);
+    assert_eq!(
+        number(&mut session, "SELECT count(*) FROM dbstress.audit_entry WHERE action = 'consume' AND status = 422").await,
+        600
+    );
 
     let silent = Served::start(&database.options, |settings| settings.audit = false).await;
     assert_eq!(ward.practitioner(&silent).await.post(&path, units(1)).await.status, 201);
@@ -609,7 +632,9 @@ async fn appointments_take_units_and_give_them_back_once() {
     assert_eq!(body(&asker.post(&format!("{at}/cancel"), json!(null)).await)["status"], "CANCELLED");
     assert_eq!(asker.refused("GET", "/v1/appointments/9223372036854775807", None).await, Code::NotFound);
     assert_eq!(asker.refused("POST", "/v1/appointments/9223372036854775807/cancel", None).await, Code::NotFound);
-    for (from, to) in [(ten, nine), (nine, nine), (nine, "2026-06-02T09:00:01Z"), ("x", ten), ("2026-02-30T00:00:00Z", ten), (nine, "")] {
+    for (from, to) in
+        [(ten, nine), (nine, nine), (nine, "2026-06-02T09:00:01Z"), ("x", ten), ("2026-02-30T00:00:00Z", ten), (nine, "")]
+    {
         assert_eq!(asker.refused("POST", "/v1/appointments", Some(wanted(from, to))).await, Code::Invalid, "{from} {to}");
     }
     let mut nobody = served.asker("admin", None, None).await;
@@ -652,7 +677,14 @@ async fn a_schedule_is_read_by_those_of_the_programme_and_changed_by_who_coordin
     assert!(!body(&resident.get("/v1/rotations").await)["items"].as_array().unwrap().is_empty());
     let found = body(&resident.get("/v1/compliance").await);
     assert!(found["violations"].as_i64() > Some(0), "{found}");
-    for query in ["people?kind=patient", "people?limit=0", "blocks?from=x", "assignments?person=x", "assignments?person=-1", "compliance?a=b"] {
+    for query in [
+        "people?kind=patient",
+        "people?limit=0",
+        "blocks?from=x",
+        "assignments?person=x",
+        "assignments?person=-1",
+        "compliance?a=b",
+    ] {
         assert_eq!(resident.refused("GET", &format!("/v1/{query}"), None).await, Code::Invalid, "{query}");
     }
     assert_eq!(resident.refused("GET", "/v1/blocks?from=2026-06-02&to=2026-06-01", None).await, Code::Invalid);
@@ -696,64 +728,60 @@ async fn every_mistake_changes_the_answer_that_it_should() {
     let database = common::seeded().await;
     let mut session = database.session().await;
     let ward = Ward::of(&mut session).await;
-    let with = async |mistake: Option<Mistake>, limits: &[&str]| {
-        Served::start(&database.options, |settings| {
-            settings.mistake = mistake;
-            settings.limits = limits.iter().map(|limit| limit.parse().unwrap()).collect();
-        })
-        .await
-    };
     let (path, view) = (ward.path("reserve"), format!("/v1/authorisations/{}", ward.authorisation));
     let org = Some(ward.organisation);
     let token_of = |served: &Served, exp| served.token_until("practitioner", org, Some(ward.practitioner), exp);
     let bearer = |token: &str| format!("Bearer {token}");
     for mistake in [None].into_iter().chain(Mistake::OWN.map(Some)) {
         let makes = |is| mistake == Some(is);
-        let limits: &[&str] = if mistake.is_some_and(|mistake| mistake.name().starts_with("limit-")) { &["read=3/1s"] } else { &[] };
-        let served = with(mistake, limits).await;
-        let status = async |token: &str| served.anybody().await.with("authorization", &bearer(token)).send("GET", &view, None).await.status;
+        let served = Served::start(&database.options, |settings| settings.mistake = mistake).await;
+        let status =
+            async |token: &str| served.anybody().await.with("authorization", &bearer(token)).send("GET", &view, None).await.status;
         let wrong = |is: Mistake, usual: u16, mistaken: u16| if makes(is) { mistaken } else { usual };
-        if limits.is_empty() {
-            let now = token::now();
-            let late = token_of(&served, now - 60);
-            let others = Key::new(b"another").sign(&served_claims(org, now + 60)).unwrap();
-            let unsigned = format!("{}.{}.", "eyJhbGciOiJub25lIn0", others.split('.').nth(1).unwrap());
-            assert_eq!(status(&late).await, wrong(Mistake::AcceptsExpired, 401, 200), "{mistake:?}: expired");
-            assert_eq!(status(&others).await, wrong(Mistake::AnySignature, 401, 200), "{mistake:?}: signed by another");
-            let expected = if makes(Mistake::AnySignature) || makes(Mistake::AcceptsUnsigned) { 200 } else { 401 };
-            assert_eq!(status(&unsigned).await, expected, "{mistake:?}: not signed");
-            assert_eq!(status("garbage").await, wrong(Mistake::GarbageIs500, 401, 500), "{mistake:?}: garbage");
-            let mut viewer = served.asker("viewer", org, None).await;
-            assert_eq!(viewer.send("POST", &path, one()).await.status, wrong(Mistake::RoleIgnored, 403, 201), "{mistake:?}: a viewer");
-            let mut stranger = ward.stranger(&served).await;
-            let expected = if makes(Mistake::ErrorAsSuccess) { 200 } else { wrong(Mistake::NoTenantCheck, 403, 201) };
-            assert_eq!(stranger.send("POST", &path, one()).await.status, expected, "{mistake:?}: a stranger");
-            let mut asker = ward.practitioner(&served).await;
-            let refused = asker.send("POST", &path, Some(br#"{"units":999999}"#.to_vec())).await;
-            assert_eq!(refused.status, wrong(Mistake::ErrorAsSuccess, 409, 200), "{mistake:?}: no units");
-            let mut asker = asker.with("idempotency-key", mistake.map_or("none", Mistake::name));
-            asker.send("POST", &path, one()).await;
-            let replayed = asker.send("POST", &path, one()).await.header("idempotency-replayed").is_some();
-            assert_eq!(replayed, !makes(Mistake::ForgetsKey), "{mistake:?}: a key");
-            let mut asker = asker.without("idempotency-key");
-            let lines = "SELECT count(*) FROM dbstress.unit_ledger";
-            let before = number(&mut session, lines).await;
-            for n in 0..32 {
-                let path = if n % 2 == 0 { path.clone() } else { ward.path("release") };
-                let done = asker.send("POST", &path, one()).await;
-                assert!([200, 201].contains(&done.status), "{mistake:?}: {}", text(&done));
-            }
-            let lost = 32 - (number(&mut session, lines).await - before);
-            assert_eq!(lost > 0, makes(Mistake::OkBeforeCommit), "{mistake:?}: {lost} of 32 are not there");
-            let mut foreign = 0;
-            for _ in 0..8 {
-                stranger.send("GET", "/v1/authorisations?limit=5", None).await;
-                let seen = body(&asker.send("GET", "/v1/authorisations?limit=5", None).await);
-                foreign += seen["items"].as_array().unwrap().iter().filter(|item| item["organisation"] != json!(ward.organisation)).count();
-            }
-            assert_eq!(foreign > 0, makes(Mistake::TenantLeftBehind) || makes(Mistake::NoTenantCheck), "{mistake:?}: {foreign} of others");
-            assert_eq!(served.server.about().strategy, "serializable", "{mistake:?}");
+        let now = token::now();
+        let late = token_of(&served, now - 60);
+        let others = Key::new(b"another").sign(&served_claims(org, now + 60)).unwrap();
+        let unsigned = format!("{}.{}.", "eyJhbGciOiJub25lIn0", others.split('.').nth(1).unwrap());
+        assert_eq!(status(&late).await, wrong(Mistake::AcceptsExpired, 401, 200), "{mistake:?}: expired");
+        assert_eq!(status(&others).await, wrong(Mistake::AnySignature, 401, 200), "{mistake:?}: signed by another");
+        let expected = if makes(Mistake::AnySignature) || makes(Mistake::AcceptsUnsigned) { 200 } else { 401 };
+        assert_eq!(status(&unsigned).await, expected, "{mistake:?}: not signed");
+        assert_eq!(status("garbage").await, wrong(Mistake::GarbageIs500, 401, 500), "{mistake:?}: garbage");
+        let mut viewer = served.asker("viewer", org, None).await;
+        assert_eq!(viewer.send("POST", &path, one()).await.status, wrong(Mistake::RoleIgnored, 403, 201), "{mistake:?}: a viewer");
+        let mut stranger = ward.stranger(&served).await;
+        let expected = if makes(Mistake::ErrorAsSuccess) { 200 } else { wrong(Mistake::NoTenantCheck, 403, 201) };
+        assert_eq!(stranger.send("POST", &path, one()).await.status, expected, "{mistake:?}: a stranger");
+        let mut asker = ward.practitioner(&served).await;
+        let refused = asker.send("POST", &path, Some(br#"{"units":999999}"#.to_vec())).await;
+        assert_eq!(refused.status, wrong(Mistake::ErrorAsSuccess, 409, 200), "{mistake:?}: no units");
+        let mut asker = asker.with("idempotency-key", mistake.map_or("none", Mistake::name));
+        asker.send("POST", &path, one()).await;
+        let replayed = asker.send("POST", &path, one()).await.header("idempotency-replayed").is_some();
+        assert_eq!(replayed, !makes(Mistake::ForgetsKey), "{mistake:?}: a key");
+        let mut asker = asker.without("idempotency-key");
+        let lines = "SELECT count(*) FROM dbstress.unit_ledger";
+        let before = number(&mut session, lines).await;
+        for n in 0..32 {
+            let path = if n % 2 == 0 { path.clone() } else { ward.path("release") };
+            let done = asker.send("POST", &path, one()).await;
+            assert!([200, 201].contains(&done.status), "{mistake:?}: {}", text(&done));
         }
+        let lost = 32 - (number(&mut session, lines).await - before);
+        assert_eq!(lost > 0, makes(Mistake::OkBeforeCommit), "{mistake:?}: {lost} of 32 are not there");
+        let mut foreign = 0;
+        for _ in 0..8 {
+            stranger.send("GET", "/v1/authorisations?limit=5", None).await;
+            let seen = body(&asker.send("GET", "/v1/authorisations?limit=5", None).await);
+            foreign +=
+                seen["items"].as_array().unwrap().iter().filter(|item| item["organisation"] != json!(ward.organisation)).count();
+        }
+        assert_eq!(
+            foreign > 0,
+            makes(Mistake::TenantLeftBehind) || makes(Mistake::NoTenantCheck),
+            "{mistake:?}: {foreign} of others"
+        );
+        assert_eq!(served.server.about().strategy, "serializable", "{mistake:?}");
         let summary = served.stop().await;
         assert_eq!(summary.panics, u64::from(makes(Mistake::GarbageIs500)), "{mistake:?}");
     }
@@ -765,4 +793,200 @@ fn one() -> Option<Vec<u8>> {
 
 fn served_claims(org: Option<i64>, exp: i64) -> token::Claims {
     token::Claims { sub: "a@example.com".into(), role: "practitioner".into(), org, actor: None, iat: 0, exp }
+}
+
+#[tokio::test]
+async fn every_mistake_about_limits_lets_through_what_it_says() {
+    let database = common::seeded().await;
+    let ward = Ward::of(&mut database.session().await).await;
+    let passed = async |asker: &mut Asker, n: u32| {
+        let mut passed = 0;
+        for _ in 0..n {
+            passed += u32::from(asker.get("/v1/authorisations?limit=1").await.status == 200);
+        }
+        passed
+    };
+    for (mistake, of_30, of_another) in [
+        (None, 3, 3),
+        (Some(Mistake::LimitOffByOne), 4, 4),
+        (Some(Mistake::LimitFailsOpen), 3 + 7, 3),
+        (Some(Mistake::LimitShared), 3, 0),
+        (Some(Mistake::LimitWithoutHeaders), 3, 3),
+    ] {
+        let served = Served::start(&database.options, |settings| {
+            settings.mistake = mistake;
+            settings.limits = vec!["read=3/1h".parse().unwrap()];
+        })
+        .await;
+        let (mut asker, mut stranger) = (ward.practitioner(&served).await, ward.stranger(&served).await);
+        assert_eq!(passed(&mut asker, 30).await, of_30, "{mistake:?}");
+        assert_eq!(passed(&mut stranger, 9).await, of_another, "{mistake:?}");
+        let rejected = stranger.get("/v1/authorisations").await;
+        let is_told = mistake != Some(Mistake::LimitWithoutHeaders);
+        assert_eq!(standing(&rejected).map(|value| value.is_some()), [is_told; 3], "{mistake:?}");
+        assert_eq!((code(&rejected), rejected.header("retry-after").is_some()), (Code::RateLimited, is_told), "{mistake:?}");
+        served.stop().await;
+    }
+
+    // Its window begins before that of the other, and ends after it.
+    let short = |mistake| {
+        Served::start(&database.options, move |settings| {
+            settings.mistake = mistake;
+            settings.limits = vec!["read=3/2s".parse().unwrap()];
+        })
+    };
+    let (wrong, right) = (short(Some(Mistake::LimitNeverResets)).await, short(None).await);
+    let (mut of_wrong, mut of_right) = (ward.practitioner(&wrong).await, ward.practitioner(&right).await);
+    assert_eq!((passed(&mut of_wrong, 3).await, passed(&mut of_wrong, 1).await), (3, 0));
+    while of_right.get("/v1/authorisations?limit=1").await.status == 200 {}
+    let since = std::time::Instant::now();
+    while of_right.get("/v1/authorisations?limit=1").await.status == 429 {
+        assert!(since.elapsed() < common::PATIENCE, "the window does not end");
+    }
+    assert_eq!(passed(&mut of_wrong, 5).await, 0);
+    wrong.stop().await;
+    right.stop().await;
+}
+
+#[tokio::test]
+async fn a_password_is_compared_also_where_there_is_no_account() {
+    let database = common::seeded().await;
+    for (mistake, compared) in [(None, 2), (Some(Mistake::TellsAccountsApart), 1)] {
+        let served = Served::start(&database.options, |settings| settings.mistake = mistake).await;
+        let mut anybody = served.anybody().await;
+        for login in ["admin@example.com", "nobody@example.com"] {
+            let wrong = json!({ "login": login, "password": "wrong" });
+            assert_eq!(anybody.refused("POST", "/v1/login", Some(wrong)).await, Code::InvalidCredentials);
+        }
+        let metrics = text(&anybody.get("/metrics").await);
+        let line = format!("dbstress_passwords_compared_total {compared}");
+        assert!(metrics.lines().any(|is| is == line), "{mistake:?}: {metrics}");
+        served.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn rows_are_protected_unless_by_mistake() {
+    let database = common::seeded().await;
+    let mut session = database.session().await;
+    let ward = Ward::of(&mut session).await;
+    for (mistake, expected) in [(None, [201, 409]), (Some(Mistake::CheckThenAct), [201, 201])] {
+        let last = format!("UPDATE dbstress.authorisation SET total = used + scheduled + 1 WHERE id = {}", ward.authorisation);
+        session.execute(&last).await.unwrap();
+        let served = Served::start(&database.options, |settings| settings.mistake = mistake).await;
+        assert_eq!(served.server.about().strategy, "serializable", "what it says");
+        let mut holder = holds(&database, ward.authorisation).await;
+        let mut asking = Vec::new();
+        for _ in 0..2 {
+            let (mut asker, path) = (ward.practitioner(&served).await, ward.path("reserve"));
+            asking.push(tokio::spawn(async move { asker.post(&path, units(1)).await.status }));
+        }
+        waiting(&mut session, 2).await;
+        holder.execute("COMMIT").await.unwrap();
+        let mut statuses = Vec::new();
+        for asking in asking {
+            statuses.push(asking.await.unwrap());
+        }
+        statuses.sort_unstable();
+        assert_eq!(statuses, expected, "{mistake:?}");
+        served.stop().await;
+    }
+
+    // A mistake of bookings is made by those who perform them, under the strategy that it is a mistake of.
+    let raise = format!("UPDATE dbstress.authorisation SET total = used + scheduled + 100 WHERE id = {}", ward.authorisation);
+    session.execute(&raise).await.unwrap();
+    let served = Served::start(&database.options, |settings| settings.mistake = Some(Mistake::Booking(Bug::SpuriousRefusal))).await;
+    let mut asker = ward.practitioner(&served).await;
+    let mut refused = 0;
+    for _ in 0..100 {
+        match asker.post(&ward.path("reserve"), units(1)).await.status {
+            201 => assert!([200, 409].contains(&asker.post(&ward.path("release"), units(1)).await.status)),
+            _ => refused += 1,
+        }
+    }
+    assert!(refused > 0, "there was always room");
+    served.stop().await;
+    let served = Served::start(&database.options, |settings| settings.mistake = Some(Mistake::Booking(Bug::EarlyUnlock))).await;
+    assert_eq!(served.server.about().strategy, "advisory");
+    served.stop().await;
+}
+
+/// The address in the line that is said when it listens.
+fn address(said: &str) -> Address {
+    let word = said.split_whitespace().find(|word| word.starts_with("http://")).unwrap();
+    Address::parse(word).unwrap()
+}
+
+/// Waits until it listens; where.
+async fn listens(server: &Started, said: impl Fn() -> String) -> Address {
+    server.says("listening on http://").await;
+    address(&said())
+}
+
+async fn post(address: &Address, path: &str, body: Value) -> Answer {
+    let mut client = Client::connect(address).await.unwrap();
+    let request = Request::post(path).header("host", address.authority()).header("content-type", "application/json");
+    client.send(request.body(Body::new(serde_json::to_vec(&body).unwrap().into())).unwrap()).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_program_serves_until_it_is_told_to_stop_and_gives_no_secret_away() {
+    let bench = Bench::new().await;
+    let ward = Ward::of(&mut bench.database.session().await).await;
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let (exit, _, err) = run(&mut bench.dbstress(&format!("serve --listen {address}")));
+    assert_eq!(exit, 2, "{err}");
+    assert!(err.contains(&format!("somebody listens on {address} already")) && err.contains("--listen 127.0.0.1:0"), "{err}");
+    let (exit, _, err) = run(&mut bench.dbstress("serve --listen 0.0.0.0:0 --for 1s"));
+    assert!(exit == 2 && err.contains("--allow-remote"), "{err}");
+    let (exit, _, err) = run(&mut bench.dbstress("token"));
+    assert!(exit == 2 && err.contains("dbstress serve"), "no server has made accounts yet: {err}");
+    let (exit, _, err) = run(&mut bench.dbstress("serve --listen 127.0.0.1:0 --bug limit-of-by-one"));
+    assert!(exit == 2 && err.contains("limit-off-by-one"), "{err}");
+
+    let server = Started::new(bench.dbstress("serve --listen 127.0.0.1:0 --threads 2 --pool-size 3 --limit all=1000/1m"));
+    let address = listens(&server, || server.said()).await;
+    let said = server.said();
+    assert!(said.contains("· clinic · serializable · 3 sessions · 1 limit"), "{said}");
+    let secret = Secret::kept(&bench.place.0).unwrap().unwrap();
+    let login = json!({ "login": "admin@example.com", "password": secret.password() });
+    let answer = post(&address, "/v1/login", login).await;
+    let LoggedIn { token, .. } = serde_json::from_slice(&answer.body).unwrap();
+    let (exit, minted, err) = run(&mut bench.dbstress(&format!("token --login viewer@org-{}.example.com", ward.organisation)));
+    assert_eq!(exit, 0, "{err}");
+    let mut client = Client::connect(&address).await.unwrap();
+    for token in [&token, minted.trim()] {
+        let request = Request::get("/v1/authorisations").header("host", "x").header("authorization", format!("Bearer {token}"));
+        assert_eq!(client.send(request.body(Body::default()).unwrap()).await.unwrap().status, 200);
+    }
+    let (exit, list, err) = run(&mut bench.dbstress("token --list"));
+    assert!(exit == 0 && list.contains("admin@example.com") && list.contains("viewer@org-"), "{list}{err}");
+    let (exit, _, err) = run(&mut bench.dbstress("token --login admin@exampel.com"));
+    assert!(exit == 2 && err.contains("did you mean `admin@example.com`?"), "{err}");
+    server.signal(Signal::SIGTERM);
+    let (exit, out, err) = server.ended().await;
+    assert_eq!((exit, &*out), (0, ""), "{err}");
+    assert!(err.contains("stopped after") && err.contains("requests done"), "{err}");
+    common::assert_no_panic(&out, &err);
+    let kept = std::fs::read_to_string(Path::new(&bench.place.0).join("api.secret")).unwrap();
+    for hidden in [&token, minted.trim(), &secret.password(), kept.trim()] {
+        assert!(!format!("{err}{list}").contains(hidden), "{err}{list}");
+    }
+    let (exit, _, err) = run(&mut bench.dbstress("serve --listen 127.0.0.1:0 --for 100ms --quiet"));
+    assert!(exit == 0 && err.contains("listening on") && err.contains("stopped after"), "it stops by itself: {err}");
+}
+
+#[tokio::test]
+async fn it_serves_nothing_but_a_dataset_of_its_own() {
+    let place = Place::new();
+    let database = common::database().await;
+    let serve = || run(&mut on(&place, &database.options, "serve --listen 127.0.0.1:0 --for 1s"));
+    let (exit, _, err) = serve();
+    assert!(exit == 2 && err.contains("dbstress seed"), "{err}");
+    let mut session = database.session().await;
+    session.execute("CREATE TABLE theirs (n int)").await.unwrap();
+    let (exit, _, err) = serve();
+    assert!(exit == 2 && err.contains("1 relations that are not ours"), "{err}");
+    assert_eq!(session.text("SELECT to_regnamespace('dbstress')::text").await.unwrap(), None);
 }

@@ -1,6 +1,7 @@
 //! What happens to a request between its arrival and its answer? Who asks, may they, have it done, say what became of it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
 
 use axum::response::Response;
@@ -290,6 +291,7 @@ impl Turn {
             return Err(Refused::plain(Code::InvalidCredentials));
         }
         let hash = account.as_ref().map(|account| account.password_hash.clone());
+        shared.metrics.compared.fetch_add(1, Relaxed);
         if !shared.passwords.is_right(login.password, hash).await {
             return Err(Refused::plain(Code::InvalidCredentials));
         }
