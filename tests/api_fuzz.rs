@@ -237,7 +237,8 @@ impl<'s> Maker<'s> {
         if !headers.is_empty() && self.now_and_then(12) {
             headers.push(self.one(&headers.clone()));
         }
-        let mut bytes = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n", body.len()).into_bytes();
+        let mut bytes =
+            format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n", body.len()).into_bytes();
         for (name, mut value) in headers {
             // What ends a line or is not allowed in one would make it no HTTP, which is tried elsewhere.
             value.retain(|byte| (*byte >= 32 && *byte != 127) || *byte == b'\t');
@@ -274,7 +275,10 @@ async fn exchange(address: &dbstress::http::Address, sent: &Sent) -> Option<(u16
     let mut stream = TcpStream::connect((address.host(), address.port())).await.unwrap();
     // Whoever has answered already may have closed it.
     let _ = stream.write_all(&sent.bytes).await;
-    let _ = stream.shutdown().await;
+    if !sent.is_http {
+        // Nothing more comes, whatever was begun. Of a request that is one, it would mean that nobody waits for the answer.
+        let _ = stream.shutdown().await;
+    }
     let mut came = Vec::new();
     let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut came)).await.expect("an answer, or the end");
     let end = came.windows(4).position(|window| window == b"\r\n\r\n")?;
