@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout_at};
 
 use super::floor::{Floor, OWN_SCHEMA, Prepared, Session, Setup, What};
 use super::look::{self, Look};
-use super::{Ask, Caller, Done, Grant, Order, Reply, compliance};
+use super::{Ask, Caller, Done, FailedAttempts, Grant, Order, Reply, compliance};
 use crate::bug::Bug;
 use crate::contract::MOST_ATTEMPTS;
 use crate::history::{Applied, OpId};
@@ -55,14 +55,14 @@ enum Step {
     /// The key was known, and the one that it was known by was under way.
     Met(Done),
     /// Certainly nothing came of it; and whether it is worth another.
-    Failed(Abort, bool),
+    Failed(Failure, bool),
     Unknown,
 }
 
 impl From<Failure> for Step {
     fn from(failure: Failure) -> Self {
         let may = failure.abort.is_retryable() && failure.abort != Abort::KeyInFlight;
-        Self::Failed(failure.abort, may)
+        Self::Failed(failure, may)
     }
 }
 
@@ -139,26 +139,30 @@ async fn attempts(
             (Err(_), stage) => {
                 tokio::task::spawn_local(at.discard());
                 match stage {
-                    Stage::Before => Step::Failed(Abort::Deadline, false),
+                    Stage::Before => Step::Failed(Failure::local(Abort::Deadline), false),
                     Stage::Commit | Stage::Alone => Step::Unknown,
                 }
             }
         };
-        let abort = match step {
+        let failure = match step {
             Step::Done(done) => return done,
             Step::Met(done) => {
                 reply.met = true;
                 return done;
             }
-            Step::Failed(abort, true) => abort,
-            Step::Failed(Abort::KeyInFlight, false) => return Done::InFlight,
-            Step::Failed(Abort::Deadline, false) => return not_done(Abort::Deadline, unanswered),
-            Step::Failed(abort, false) => return Done::Failed(abort),
+            Step::Failed(failure, true) => failure,
+            Step::Failed(failure, false) => {
+                return match failure.abort {
+                    Abort::KeyInFlight => Done::InFlight,
+                    Abort::Deadline => not_done(Abort::Deadline, unanswered),
+                    abort => Done::Failed(abort),
+                };
+            }
             // The mistake: it is asked again, and without the key that would tell.
             Step::Unknown if job.asks_again() => {
                 *session = None;
                 unanswered += 1;
-                Abort::ConnectionLost
+                Failure::local(Abort::ConnectionLost)
             }
             Step::Unknown => {
                 *session = None;
@@ -169,14 +173,22 @@ async fn attempts(
             MOST_ATTEMPTS.. => None,
             made => retry.pause(made, started.elapsed(), &mut *floor.jitter.borrow_mut()),
         };
-        let Some(pause) = pause.filter(|pause| Instant::now() + *pause < deadline) else { return not_done(abort, unanswered) };
-        match reply.failed.iter_mut().find(|(known, _)| *known == abort) {
-            Some((_, times)) => *times += 1,
-            None => reply.failed.push((abort, 1)),
-        }
+        let Some(pause) = pause.filter(|pause| Instant::now() + *pause < deadline) else {
+            return not_done(failure.abort, unanswered);
+        };
+        note(&mut reply.failed, failure);
         if !pause.is_zero() {
             sleep(pause).await;
         }
+    }
+}
+
+/// Counts a failed attempt among those that failed alike.
+fn note(failed: &mut Vec<FailedAttempts>, failure: Failure) {
+    let routine = failure.server.map(|error| error.routine);
+    match failed.iter_mut().find(|known| known.abort == failure.abort && known.routine == routine) {
+        Some(known) => known.times += 1,
+        None => failed.push(FailedAttempts { abort: failure.abort, routine, times: 1 }),
     }
 }
 
@@ -318,7 +330,7 @@ impl Job {
 
 const NOT_FOUND: Step = Step::Done(Done::Refused(Refusal::NotFound));
 /// What is prepared is of the kind that is asked for.
-const IMPOSSIBLE: Step = Step::Failed(Abort::Other, false);
+const IMPOSSIBLE: Step = Step::Failed(Failure { abort: Abort::Other, server: None }, false);
 
 /// How an attempt ended, as it is told.
 fn step(attempt: Attempt, done: impl FnOnce(Applied) -> Done) -> Step {
@@ -328,8 +340,8 @@ fn step(attempt: Attempt, done: impl FnOnce(Applied) -> Done) -> Step {
         Attempt::Replayed { applied, met: false } => Step::Done(Done::Replayed(applied)),
         Attempt::Refused(refusal) => Step::Done(Done::Refused(refusal)),
         Attempt::Failed(failure) => failure.into(),
-        Attempt::Again(failure) => Step::Failed(failure.abort, true),
-        Attempt::GivenUp(failure, _) => Step::Failed(failure.abort, false),
+        Attempt::Again(failure) => Step::Failed(failure, true),
+        Attempt::GivenUp(failure, _) => Step::Failed(failure, false),
         Attempt::Unknown => Step::Unknown,
     }
 }
