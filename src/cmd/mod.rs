@@ -13,11 +13,13 @@ pub mod run;
 pub mod scenarios;
 pub mod schema;
 pub mod seed;
+pub mod serve;
 pub mod settings;
 pub mod storm;
 pub mod suite;
 mod sweep;
 mod target;
+pub mod token;
 pub mod verify;
 
 use std::path::PathBuf;
@@ -234,6 +236,18 @@ pub enum Command {
         after_help = "Examples:\n  dbstress seed --dataset residency --plant all\n  dbstress acgme --rules all\n  dbstress acgme --self-test"
     )]
     Acgme(acgme::Args),
+    /// Serve the dataset over HTTP: an API to be tested, as right as it says, or with a known mistake
+    ///
+    /// Bookings and appointments of the clinic, or the schedule of the residency, whichever is there. On this machine alone, unless --allow-remote.
+    #[command(
+        after_help = "Examples:\n  dbstress serve\n  dbstress serve --strategy for-update --limit all=100/15m\n  dbstress serve --bug check-then-act --for 1m"
+    )]
+    Serve(Box<serve::Args>),
+    /// Print a token for an account of the server, or list the accounts
+    #[command(
+        after_help = "Example:\n  curl -H \"Authorization: Bearer $(dbstress token)\" http://127.0.0.1:8971/v1/authorisations"
+    )]
+    Token(token::Args),
     /// Would it find the mistakes that people make? A catalogue of them, and a run of each
     #[command(after_help = "Example:\n  dbstress bugs run lock-and-read")]
     Bugs(bugs::Bugs),
@@ -321,6 +335,8 @@ impl Cli {
             Command::CancelStorm(args) => block_on(storm::run(&args, global, screen)),
             Command::Acgme(args) => block_on(acgme::run(&args, global, screen)),
             Command::Pool(args) => pool::run(&args, global, screen),
+            Command::Serve(args) => block_on(serve::run(&args, global, screen)),
+            Command::Token(args) => block_on(interruptible(token::run(&args, global, screen))),
             Command::Bugs(args) => bugs::run(&args, global, screen),
             Command::Scenarios(scenarios) => scenarios::run(&scenarios, screen),
             Command::Faults(args) => Ok(faults::run(&args, screen)),

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use clap::ArgMatches;
 
 use super::config::stdin;
-use super::settings::Settings;
+use super::settings::{Settings, refuse_what_a_server_decides};
 use super::target::{self, Target};
-use super::{Global, interrupt};
+use super::{Global, env, interrupt};
+use crate::http::Address;
 use crate::outcome::OutcomeClass;
 use crate::pg::admin::{self, Sentinel, Session};
 use crate::plan::{HAZARD, Plan, Workload};
@@ -17,9 +18,11 @@ use crate::report::progress::{Live, Style};
 use crate::report::run as report;
 use crate::report::screen::Screen;
 use crate::report::text::grouped;
+use crate::run::api::Target as Api;
 use crate::run::{self, Event, Request};
 use crate::scenario::{Scenario, Scheduling};
 use crate::strategy::{Claim, Hazard, Strategy};
+use crate::token::Secret;
 use crate::verdict::Exit;
 use crate::{Error, Result};
 
@@ -110,6 +113,8 @@ fn strategies(hazard: Hazard) -> String {
 pub struct Prepared {
     /// What is run.
     pub plan: Plan,
+    /// The reference server that is asked, if one is.
+    pub api: Option<Address>,
     /// What is run and what a reader may type afterwards.
     pub commands: Commands,
     /// The database that everything may be lost from.
@@ -143,6 +148,10 @@ pub fn prepare(
     if let Some(path) = &settings.summary_export {
         record::check_writable(path)?;
     }
+    if let Some(target) = &settings.target {
+        refuse_what_a_server_decides(target, matches)?;
+        global.refuse_via("--target leads to a server, and that")?;
+    }
     settings.lay_over(&mut scenario, matches)?;
     let tags = settings.tags.iter().map(|tag| (tag.key.clone(), tag.value.clone())).collect();
     let flags = global.again();
@@ -151,7 +160,8 @@ pub fn prepare(
         again: format!("dbstress {typed}{}{flags}", settings.again(matches)),
         verify: format!("dbstress verify{flags}"),
     };
-    Ok(Prepared { plan: Plan::of(&scenario, tags), commands, disposable: None, accepts_uncontrolled: false })
+    let api = settings.target.clone();
+    Ok(Prepared { plan: Plan::of(&scenario, tags), api, commands, disposable: None, accepts_uncontrolled: false })
 }
 
 /// Runs a built-in scenario.
@@ -268,6 +278,20 @@ async fn seed_if_empty(workload: &Workload, target: &Target, state: &Path, scree
     Ok(())
 }
 
+/// What the server's tokens are signed with: what both were given, or what it keeps on this machine.
+fn secret(state: &Path) -> Result<Secret> {
+    if let Some(text) = env("DBSTRESS_API_SECRET") {
+        return Secret::chosen(&text);
+    }
+    Secret::kept(state)?.ok_or_else(|| {
+        Error::usage(format!(
+            "no server has left the secret of its tokens in {}, so that nobody could be asked as",
+            state.display()
+        ))
+        .cure("dbstress serve, with the same --state-dir; or give both the same DBSTRESS_API_SECRET")
+    })
+}
+
 /// Runs a plan with progress on the screen.
 ///
 /// # Errors
@@ -275,14 +299,21 @@ async fn seed_if_empty(workload: &Workload, target: &Target, state: &Path, scree
 pub async fn execute(prepared: Prepared, target: &Target, state: &Path, style: Style, screen: Screen) -> Result<RunRecord> {
     // Whoever reads objects can do without remarks between them.
     let screen = Screen { quiet: screen.quiet || style == Style::Json, ..screen };
-    let Prepared { plan, commands, disposable, accepts_uncontrolled } = prepared;
-    seed_if_empty(&plan.workload, target, state, screen).await?;
+    let Prepared { plan, api, commands, disposable, accepts_uncontrolled } = prepared;
+    let api = match api {
+        Some(address) => Some(Api { address, secret: secret(state)? }),
+        None => {
+            seed_if_empty(&plan.workload, target, state, screen).await?;
+            None
+        }
+    };
     interrupt::graceful(screen, |interrupt| async {
         let mut live = Live::new(style, screen, plan.load.clone());
         let request = Request {
             plan,
             options: target.options.clone(),
             via: target.via.clone(),
+            target: api,
             command_name: commands.name,
             command: commands.again,
             verify: commands.verify,

@@ -15,6 +15,7 @@ use clap::{ArgMatches, Args, Command};
 use crate::bug::Bug;
 use crate::fault::Planned;
 use crate::history::OperationKind;
+use crate::http::Address;
 use crate::pace::{Arrival, Profile, Stage, Think, parse_duration};
 use crate::pg::load::Protocol;
 use crate::pg::pool::Recycle;
@@ -107,6 +108,9 @@ pub struct Settings {
     /// Strategies, separated by commas; `all` = those that claim to be safe
     #[arg(long, value_name = "NAME,…", env = "DBSTRESS_STRATEGY", value_delimiter = ',', help_heading = BOOKING)]
     pub strategy: Vec<String>,
+    /// Let the reference server at this URL do it, over HTTP: `dbstress serve` starts one
+    #[arg(long, value_name = "URL", env = "DBSTRESS_TARGET", value_parser = Address::parse, help_heading = BOOKING)]
+    pub target: Option<Address>,
     /// Units that every operation asks for
     #[arg(long, value_name = "N", env = "DBSTRESS_UNITS", allow_negative_numbers = true, help_heading = BOOKING)]
     pub units: Option<i32>,
@@ -272,6 +276,19 @@ pub fn refuse(ids: &[&str], matches: &ArgMatches, why: &str, cure: &str) -> Resu
     let mistakes: Vec<(String, Error)> =
         ids.iter().filter_map(|id| Some((spelled(id, source(matches, id)?), Error::usage(why).cure(cure)))).collect();
     if mistakes.is_empty() { Ok(()) } else { Err(together(mistakes)) }
+}
+
+/// Refuses what the server at `target` decides, whoever says it.
+///
+/// # Errors
+/// Usage, with the flags or the variables.
+pub fn refuse_what_a_server_decides(target: &Address, matches: &ArgMatches) -> Result<()> {
+    refuse(
+        &["strategy", "hold", "bug", "pool_size", "pool_timeout", "pool_recycle", "protocol"],
+        matches,
+        &format!("the server at {target} decides that"),
+        "give it to dbstress serve; or leave out --target, and unset DBSTRESS_TARGET",
+    )
 }
 
 /// Where anything is said of the setting.

@@ -11,9 +11,9 @@ use crate::pg::load::{Between, Connection, Failure, Isolation, Phase};
 use crate::random::Random;
 use crate::scenario::{Booking as BookingPlan, Targets};
 use crate::target::booking::Booker;
+use crate::target::http::Caller;
 use crate::target::{self, Attempt, Who};
 use crate::workload::booking::Proposal;
-use crate::workload::keyed::Key;
 use crate::workload::{contest, scheduling};
 
 /// What the virtual users of a turn do.
@@ -30,6 +30,8 @@ pub enum Work {
 pub struct BookingWork {
     /// Who performs it.
     pub booker: Booker,
+    /// Who asks for it over HTTP; the server then does what the booker would do.
+    pub caller: Option<Caller>,
     /// Whose authorisations, and who acts.
     pub clinics: Vec<Clinic>,
     /// The first of the authorisations that were made for it.
@@ -161,8 +163,7 @@ impl Work {
     ) -> Attempt {
         match (self, prepared, &intention.what) {
             (Self::Booking(work), Prepared::Booking(prepared), What::Booking(proposal)) => {
-                let key = work.booker.keys.and_then(|keys| Key::of(proposal, work.booker.place.run, keys));
-                work.booker.attempt(connection, prepared, proposal, key.as_ref(), who, phase).await
+                work.booker.attempt(connection, prepared, proposal, work.booker.key(proposal).as_ref(), who, phase).await
             }
             (Self::Scheduling(work), Prepared::Scheduling(statements), What::Scheduling(proposal)) => {
                 work.scheduler.attempt(connection, statements, proposal, who, phase).await
@@ -178,14 +179,22 @@ impl Work {
     /// Makes one attempt over HTTP.
     pub(super) async fn over_http(
         &self,
-        _session: &mut HttpSession,
-        _intention: &Intention,
-        _who: Who,
+        HttpSession { client, carried }: &mut HttpSession,
+        intention: &Intention,
+        who: Who,
         _scratch: &mut own::Scratch,
-        _phase: &Phase,
+        phase: &Phase,
     ) -> Attempt {
-        // None of this work is asked of an API.
-        Attempt::Failed(Failure::local(Abort::Other))
+        match (self, &intention.what) {
+            (Self::Booking(BookingWork { booker, caller: Some(caller), .. }), What::Booking(proposal)) => {
+                caller.book(client, carried, proposal, booker.key(proposal).as_ref(), who, phase).await
+            }
+            (Self::Scheduling(SchedulingWork { caller: Some(caller), .. }), What::Scheduling(proposal)) => {
+                caller.change(client, carried, proposal, who, phase).await
+            }
+            // Whoever connects to an API has work for it.
+            _ => Attempt::Failed(Failure::local(Abort::Other)),
+        }
     }
 }
 

@@ -154,6 +154,9 @@ pub struct Order {
     pub deadline: Instant,
 }
 
+/// How an attempt failed: why, and the routine of the server that said so, where one did.
+pub type How = (Abort, Option<String>);
+
 /// What became of it.
 #[derive(Debug, Clone)]
 pub struct Reply {
@@ -161,25 +164,14 @@ pub struct Reply {
     pub done: Done,
     /// How many attempts were made.
     pub attempts: u16,
-    /// How attempts failed that were made again.
-    pub failed: Vec<FailedAttempts>,
+    /// How attempts failed that were made again, and how often.
+    pub failed: Vec<(How, u32)>,
     /// When the transaction of the last attempt began, microseconds of the server's clock; 0: the server was not asked.
     pub began: i64,
     /// Another transaction with the same key was under way when this one asked.
     pub met: bool,
     /// The operation as the ledger has it, where something could have been written to it.
     pub operation: Option<OpId>,
-}
-
-/// Attempts that failed alike.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FailedAttempts {
-    /// What it means.
-    pub abort: Abort,
-    /// The routine of the database server that said so; `None`: none did.
-    pub routine: Option<String>,
-    /// How often.
-    pub times: u32,
 }
 
 /// How it ended.

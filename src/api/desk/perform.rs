@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout_at};
 
 use super::floor::{Floor, OWN_SCHEMA, Prepared, Session, Setup, What};
 use super::look::{self, Look};
-use super::{Ask, Caller, Done, FailedAttempts, Grant, Order, Reply, compliance};
+use super::{Ask, Caller, Done, Grant, Order, Reply, compliance};
 use crate::bug::Bug;
 use crate::contract::MOST_ATTEMPTS;
 use crate::history::{Applied, OpId};
@@ -176,19 +176,14 @@ async fn attempts(
         let Some(pause) = pause.filter(|pause| Instant::now() + *pause < deadline) else {
             return not_done(failure.abort, unanswered);
         };
-        note(&mut reply.failed, failure);
+        let how = (failure.abort, failure.server.map(|server| server.routine));
+        match reply.failed.iter_mut().find(|(known, _)| *known == how) {
+            Some((_, times)) => *times += 1,
+            None => reply.failed.push((how, 1)),
+        }
         if !pause.is_zero() {
             sleep(pause).await;
         }
-    }
-}
-
-/// Counts a failed attempt among those that failed alike.
-fn note(failed: &mut Vec<FailedAttempts>, failure: Failure) {
-    let routine = failure.server.map(|error| error.routine);
-    match failed.iter_mut().find(|known| known.abort == failure.abort && known.routine == routine) {
-        Some(known) => known.times += 1,
-        None => failed.push(FailedAttempts { abort: failure.abort, routine, times: 1 }),
     }
 }
 
