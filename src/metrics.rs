@@ -152,6 +152,8 @@ pub struct Recorder {
     counts: Counts,
     lag: Histogram<u64>,
     wait: Option<Histogram<u64>>,
+    /// Made with the first connection.
+    connect: Option<Box<Histogram<u64>>>,
 }
 
 /// Everything that is counted. Merged field by field: a forgotten field does not compile.
@@ -183,6 +185,26 @@ pub struct Counts {
     /// Iterations of the warm-up and arrivals dropped in it, which nothing else here counts.
     #[serde(default)]
     pub warm_up: u64,
+    /// What was looked at in the answers of an API: by operation, then by what must be so.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub checks: BTreeMap<String, BTreeMap<String, Held>>,
+}
+
+/// How often something that must be so was so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// It was.
+    pub held: u64,
+    /// It was not.
+    pub failed: u64,
+}
+
+impl Held {
+    /// Together with another.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self { held: self.held + other.held, failed: self.failed + other.failed }
+    }
 }
 
 impl Counts {
@@ -206,6 +228,12 @@ impl Counts {
         self.failed_attempts.iter().filter(|(abort, _)| abort.is_conflict()).map(|(_, n)| n).sum()
     }
 
+    /// How often what must be so in answers was so, of one operation or of all.
+    pub fn checked(&self, operation: Option<&str>) -> Held {
+        let of = self.checks.iter().filter(|(name, _)| operation.is_none_or(|operation| operation == *name));
+        of.flat_map(|(_, checks)| checks.values()).fold(Held::default(), |sum, held| sum.and(*held))
+    }
+
     /// BEGIN…COMMIT tries in all.
     pub fn attempts_made(&self) -> u64 {
         self.attempts.iter().map(|(attempts, n)| u64::from(*attempts) * n).sum()
@@ -224,6 +252,7 @@ impl Counts {
             attacks,
             dropped,
             warm_up,
+            checks,
         } = other;
         add(&mut self.outcomes, outcomes);
         add(&mut self.refused, refused);
@@ -238,6 +267,13 @@ impl Counts {
         self.attacks += attacks;
         self.dropped += dropped;
         self.warm_up += warm_up;
+        for (operation, checks) in checks {
+            let into = self.checks.entry(operation.clone()).or_default();
+            for (check, held) in checks {
+                let entry = into.entry(check.clone()).or_default();
+                *entry = entry.and(*held);
+            }
+        }
     }
 }
 
@@ -255,6 +291,7 @@ impl Recorder {
             counts: Counts::default(),
             lag: histogram(),
             wait: waits.then(histogram),
+            connect: None,
         }
     }
 
@@ -305,6 +342,11 @@ impl Recorder {
         }
     }
 
+    /// How long it took to connect to an API, in nanoseconds.
+    pub fn connected(&mut self, nanoseconds: u64) {
+        self.connect.get_or_insert_with(|| Box::new(histogram())).saturating_record(nanoseconds);
+    }
+
     /// Counts one attempt that failed, with the server's code, reporting routine and message if it was the server that said no.
     pub fn failed_attempt(&mut self, abort: Abort, server: Option<(Sqlstate, &str, &str)>) {
         *self.counts.failed_attempts.entry(abort).or_default() += 1;
@@ -325,6 +367,18 @@ impl Recorder {
         }
     }
 
+    /// Counts one look at what must be so in the answer to an operation.
+    pub fn checked(&mut self, operation: &str, check: &str, held: bool) {
+        // Only the first of its kind allocates.
+        if !self.counts.checks.get(operation).is_some_and(|checks| checks.contains_key(check)) {
+            self.counts.checks.entry(operation.to_owned()).or_default().insert(check.to_owned(), Held::default());
+        }
+        let found = self.counts.checks.get_mut(operation).and_then(|checks| checks.get_mut(check));
+        if let Some(entry) = found {
+            *entry = entry.and(Held { held: held.into(), failed: (!held).into() });
+        }
+    }
+
     /// Keeps what a script itself had to say about a failure, the first time it says so.
     pub fn remark(&mut self, kind: &str, message: impl FnOnce() -> String) {
         if !self.counts.messages.contains_key(kind) {
@@ -334,7 +388,7 @@ impl Recorder {
 
     /// Takes another thread's measurements in.
     pub fn merge(&mut self, other: &Self) {
-        let Self { latency, counts, lag, wait } = other;
+        let Self { latency, counts, lag, wait, connect } = other;
         for (into, from) in self.latency.iter_mut().zip(latency) {
             for (into, from) in into.iter_mut().zip(from) {
                 match (into, from) {
@@ -351,6 +405,11 @@ impl Recorder {
         merge_times(&mut self.lag, lag);
         if let (Some(into), Some(from)) = (&mut self.wait, wait) {
             merge_times(into, from);
+        }
+        match (&mut self.connect, connect) {
+            (_, None) => {}
+            (Some(into), Some(from)) => merge_times(into, from),
+            (into, Some(from)) => *into = Some(from.clone()),
         }
     }
 
@@ -400,6 +459,11 @@ impl Recorder {
     /// How late the generator was.
     pub fn lags(&self) -> &Histogram<u64> {
         &self.lag
+    }
+
+    /// How long it took to connect to an API; `None` if nobody did.
+    pub fn connects(&self) -> Option<&Histogram<u64>> {
+        self.connect.as_deref()
     }
 
     /// How long connections of the pool were waited for; `None` without a pool.
@@ -518,6 +582,7 @@ mod tests {
         one.failed_attempt(Abort::SerializationFailure, Some((Sqlstate::new("40001"), "ExecUpdate", "could not serialize")));
         one.lag(2_000_000);
         one.wait(3_000_000);
+        one.connected(4_000_000);
         one.dropped();
         one.unanswered();
         let mut both = one.clone();
@@ -528,6 +593,7 @@ mod tests {
         assert_eq!(both.counts().messages["40001 ExecUpdate"], "could not serialize");
         assert_eq!(both.counts().unanswered, 2);
         assert_eq!((both.counts().dropped, both.lags().len(), both.waits().unwrap().len()), (2, 2, 2));
+        assert_eq!((both.connects().unwrap().len(), one.connects().unwrap().len()), (2, 1));
         assert_eq!(both.percentiles(None, OutcomeClass::Committed).response.samples, 2);
         let mut into_empty = both.fresh();
         assert_eq!((into_empty.counts(), into_empty.iterations(None, None)), (&Counts::default(), 0));

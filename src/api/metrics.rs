@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use super::desk::How;
 use super::route::Route;
 use crate::outcome::Abort;
 
@@ -81,8 +82,8 @@ impl Metrics {
     }
 
     /// Attempts failed so, and were made again.
-    pub fn tried_again(&self, failed: &[(Abort, u32)]) {
-        for (abort, times) in failed {
+    pub fn tried_again(&self, failed: &[(How, u32)]) {
+        for ((abort, _), times) in failed {
             if let Some(place) = Abort::ALL.iter().position(|known| known == abort) {
                 self.failed[place].fetch_add(u64::from(*times), Relaxed);
             }
@@ -195,7 +196,7 @@ mod tests {
         metrics.answered(Some(Route::Reserve), 409, Duration::from_millis(30));
         metrics.answered(None, 404, Duration::ZERO);
         metrics.answered(Some(Route::Health), 599, Duration::from_secs(9));
-        metrics.tried_again(&[(Abort::SerializationFailure, 3)]);
+        metrics.tried_again(&[((Abort::SerializationFailure, None), 3)]);
         let text = metrics.text();
         for line in [
             "dbstress_requests_total{method=\"POST\",route=\"/v1/authorisations/{id}/reserve\",status=\"201\"} 1",

@@ -274,11 +274,7 @@ fn desk(settings: &Settings, dataset: Dataset, as_of: &str, run: i32, thread: u1
         },
         hold: settings.hold,
         keys: settings.keys(),
-        retry: Retry {
-            deadline: settings.retry_deadline,
-            attempts: Some(crate::contract::MOST_ATTEMPTS),
-            backoff: Backoff::Jitter,
-        },
+        retry: Retry { deadline: settings.retry_deadline, attempts: None, backoff: Backoff::Jitter },
         run,
         thread,
         as_of: as_of.to_owned(),

@@ -363,7 +363,14 @@ fn tell(headers: &mut HeaderMap, reply: &Reply) {
     if reply.met {
         headers.insert(HeaderName::from_static(MET), HeaderValue::from_static("true"));
     }
-    let failed: Vec<String> = reply.failed.iter().map(|(abort, times)| format!("{}*{times}", abort.short())).collect();
+    let failed: Vec<String> = reply
+        .failed
+        .iter()
+        .map(|((abort, routine), times)| {
+            let routine = routine.as_ref().map_or(String::new(), |routine| format!("/{routine}"));
+            format!("{}{routine}*{times}", abort.short())
+        })
+        .collect();
     if let Some(failed) = HeaderValue::from_str(&failed.join(",")).ok().filter(|failed| !failed.is_empty()) {
         headers.insert(HeaderName::from_static(FAILED), failed);
     }

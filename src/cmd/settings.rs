@@ -15,6 +15,7 @@ use clap::{ArgMatches, Args, Command};
 use crate::bug::Bug;
 use crate::fault::Planned;
 use crate::history::OperationKind;
+use crate::http::Address;
 use crate::pace::{Arrival, Profile, Stage, Think, parse_duration};
 use crate::pg::load::Protocol;
 use crate::pg::pool::Recycle;
@@ -129,6 +130,12 @@ pub struct Settings {
         help_heading = FAULTS
     )]
     pub faults: Vec<Planned>,
+    /// The API that is asked, as http://127.0.0.1:8080; bookings and schedules ask the reference server, which `dbstress serve` starts
+    #[arg(long, value_name = "URL", env = "DBSTRESS_TARGET", value_parser = Address::parse, help_heading = API)]
+    pub target: Option<Address>,
+    /// Send nothing but GET and HEAD, whatever the scenario says: a scenario that does more is refused
+    #[arg(long, env = "DBSTRESS_READ_ONLY", value_parser = FalseyValueParser::new(), help_heading = API)]
+    pub read_only: bool,
     /// A threshold besides the scenario's, as 'aborted.rate<0.01'; several with ; between
     #[arg(
         long = "threshold",
@@ -170,6 +177,7 @@ const LOAD: &str = "Load";
 const RETRY: &str = "Retry";
 const BOOKING: &str = "Booking";
 const FAULTS: &str = "Faults";
+const API: &str = "API";
 const RESULT: &str = "Result";
 
 /// A word for the record.
@@ -272,6 +280,19 @@ pub fn refuse(ids: &[&str], matches: &ArgMatches, why: &str, cure: &str) -> Resu
     let mistakes: Vec<(String, Error)> =
         ids.iter().filter_map(|id| Some((spelled(id, source(matches, id)?), Error::usage(why).cure(cure)))).collect();
     if mistakes.is_empty() { Ok(()) } else { Err(together(mistakes)) }
+}
+
+/// Refuses what the server at `target` decides, whoever says it.
+///
+/// # Errors
+/// Usage, with the flags or the variables.
+pub fn refuse_what_a_server_decides(target: &Address, matches: &ArgMatches) -> Result<()> {
+    refuse(
+        &["strategy", "hold", "bug", "pool_size", "pool_timeout", "pool_recycle", "protocol"],
+        matches,
+        &format!("the server at {target} decides that"),
+        "give it to dbstress serve; or leave out --target, and unset DBSTRESS_TARGET",
+    )
 }
 
 /// Where anything is said of the setting.
@@ -426,6 +447,10 @@ impl Over<'_> {
     fn workload(&mut self, scenario: &mut Scenario) {
         let settings = self.settings;
         let cure = "leave it out, or change the scenario's file";
+        if !matches!(scenario.workload, Workload::Http(_)) {
+            let message = format!("it is about scenarios that ask an API of anybody's, and `{}` is none", scenario.name);
+            self.wrong("read_only", &message, cure);
+        }
         let booking = match &mut scenario.workload {
             Workload::Booking(booking) => booking,
             Workload::Scheduling(scheduling) => {
@@ -436,6 +461,18 @@ impl Over<'_> {
                 let hazard = scheduling.hazard();
                 self.strategies(hazard, &mut scheduling.strategies);
                 self.put("hold", "scheduling.hold", settings.hold.as_ref(), &mut scheduling.hold);
+                return;
+            }
+            Workload::Http(http) => {
+                let message = format!("it is about bookings, and the scenario `{}` asks an API", scenario.name);
+                for id in ["strategy", "units", "total", "hold", "bug", "rounds"] {
+                    self.wrong(id, &message, cure);
+                }
+                self.put("target", "http.target", Some(&settings.target.as_ref().map(Address::to_string)), &mut http.target);
+                if settings.read_only {
+                    http.read_only = true;
+                    self.changed("http.read_only", "read_only");
+                }
                 return;
             }
             Workload::Sql(_) => {

@@ -254,6 +254,7 @@ async fn run_with(
         plan,
         options: options.clone(),
         via: None,
+        target: None,
         command_name: "contention",
         command: "dbstress contention".into(),
         verify: "dbstress verify".into(),

@@ -154,6 +154,9 @@ pub struct Order {
     pub deadline: Instant,
 }
 
+/// How an attempt failed: why, and the routine of the server that said so, where one did.
+pub type How = (Abort, Option<String>);
+
 /// What became of it.
 #[derive(Debug, Clone)]
 pub struct Reply {
@@ -162,7 +165,7 @@ pub struct Reply {
     /// How many attempts were made.
     pub attempts: u16,
     /// How attempts failed that were made again, and how often.
-    pub failed: Vec<(Abort, u32)>,
+    pub failed: Vec<(How, u32)>,
     /// When the transaction of the last attempt began, microseconds of the server's clock; 0: the server was not asked.
     pub began: i64,
     /// Another transaction with the same key was under way when this one asked.
