@@ -6,8 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 
-use super::call::Ask;
-use super::ground::{Extent, Ground};
+use super::call::{Ask, Caller};
+use super::ground::{Examined, Extent, Ground, Tenant};
 use super::judge::Seen;
 use super::mistake::Mistake;
 use crate::Result;
@@ -115,46 +115,58 @@ fn names(shapes: &[(&'static str, Option<String>)]) -> String {
 
 /// Asks with a token of two seconds until it has expired, and a little longer.
 pub async fn expiry(ground: &mut Ground, extent: &Extent, mistake: Option<Mistake>) -> Result<Seen> {
-    const PAUSE: Duration = Duration::from_millis(50);
     let tenant = ground.tenants[0].clone();
     let mut seen = Seen::new(extent.pace);
     let examined = ground.examined(Vec::new(), mistake).await?;
     let done = async {
         let mut caller = examined.caller();
-        let (mut good, mut early, mut late, mut after) = (0, Vec::new(), Vec::new(), 0);
-        // On a machine that stands still for so long the first may be gone before it was seen to be good.
-        for lifetime in [2, 6, 20] {
-            (early, late, after) = (Vec::new(), Vec::new(), 0);
-            caller.connect().await?;
-            let exp = now() + lifetime;
-            let ask = tenant.look().with(&examined.token(&Claims { exp, ..tenant.viewer() })?);
-            while after < 5 {
-                let told = caller.ask(&ask).await?;
-                // The server's clock is this machine's; it was looked at between these two moments.
-                let (sent, answered) = (wall(told.sent), wall(told.answered));
-                if answered < exp as f64 {
-                    good += 1;
-                    if !told.is_ok() {
-                        early.push(format!("{} {:.3} s before it expires", told.words(), exp as f64 - answered));
-                    }
-                } else if sent >= exp as f64 {
-                    after += 1;
-                    if told.code() != Some(Code::TokenExpired) || told.status != Code::TokenExpired.status() {
-                        late.push(format!("{} {:.3} s after it expired", told.words(), sent - exp as f64));
-                    }
-                }
-                tokio::time::sleep(PAUSE).await;
-            }
-            if good > 0 {
-                break;
-            }
+        let mut watched = watch(&examined, &mut caller, &tenant, 2).await?;
+        if watched.good == 0 {
+            // On a machine that stands still for so long it was gone before it was seen to be good.
+            watched = watch(&examined, &mut caller, &tenant, 20).await?;
         }
-        seen.none("refused before it expires", good, early);
-        seen.none(AFTERWARDS, after, late);
+        seen.none("refused before it expires", watched.good, watched.early);
+        seen.none(AFTERWARDS, watched.after, watched.late);
         Ok(seen)
     };
     let done = done.await;
     examined.ended(done).await
+}
+
+/// What was answered while a token was good, and afterwards.
+#[derive(Default)]
+struct Watched {
+    good: u64,
+    early: Vec<String>,
+    after: u64,
+    late: Vec<String>,
+}
+
+/// Asks with a token of so many seconds until it has been answered five times after its end.
+async fn watch(examined: &Examined, caller: &mut Caller, tenant: &Tenant, lifetime: i64) -> Result<Watched> {
+    const PAUSE: Duration = Duration::from_millis(50);
+    let mut watched = Watched::default();
+    caller.connect().await?;
+    let exp = now() + lifetime;
+    let ask = tenant.look().with(&examined.token(&Claims { exp, ..tenant.viewer() })?);
+    while watched.after < 5 {
+        let told = caller.ask(&ask).await?;
+        // The server's clock is this machine's; it was looked at between these two moments.
+        let (sent, answered) = (wall(told.sent), wall(told.answered));
+        if answered < exp as f64 {
+            watched.good += 1;
+            if !told.is_ok() {
+                watched.early.push(format!("{} {:.3} s before it expires", told.words(), exp as f64 - answered));
+            }
+        } else if sent >= exp as f64 {
+            watched.after += 1;
+            if told.code() != Some(Code::TokenExpired) || told.status != Code::TokenExpired.status() {
+                watched.late.push(format!("{} {:.3} s after it expired", told.words(), sent - exp as f64));
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(watched)
 }
 
 /// Seconds since 1970 at a moment that has passed.
