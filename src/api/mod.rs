@@ -117,7 +117,7 @@ impl Server {
             strategy: settings.strategy_said().name().into(),
             sessions: format!("dbstress/serve-{run}"),
             pool_size: settings.pool_size,
-            retry_deadline_ms: settings.retry_deadline.as_millis() as u64,
+            retry_deadline_ms: u64::try_from(settings.retry_deadline.as_millis()).unwrap_or(u64::MAX),
             in_flight: settings.in_flight.word().into(),
             key_lifetime_s: settings.key_lifetime.as_secs(),
             token_lifetime_s: settings.token_lifetime.as_secs(),

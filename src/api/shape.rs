@@ -181,11 +181,36 @@ pub struct Assignment {
     pub version: i64,
 }
 
-/// What the rules of duty hours find.
+/// What the rules of duty hours find: those of the Common Program Requirements.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Compliance {
-    /// Which set of rules.
-    pub rules: String,
-    /// What it finds, in the order of the rules.
-    pub findings: Vec<serde_json::Value>,
+    /// How many breaches.
+    pub violations: i64,
+    /// How much is near one.
+    pub warnings: i64,
+    /// The first of both, in the order of the rules.
+    pub items: Vec<Found>,
+}
+
+/// Something that the rules find.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Found {
+    /// Which rule, as `AC-1`.
+    pub rule: String,
+    /// violation, warning.
+    pub severity: String,
+    /// About whom, if about a person.
+    pub person: Option<i64>,
+    /// About which half day, if about one.
+    pub block: Option<i64>,
+    /// About what is done there, if about that.
+    pub rotation: Option<i64>,
+    /// Minutes, or a number.
+    pub measured: i64,
+    /// What the rule allows, in the same unit.
+    pub limit: i64,
+    /// When it begins, as `2026-06-01T07:00`.
+    pub from: String,
+    /// When it ends.
+    pub to: String,
 }

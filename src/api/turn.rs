@@ -27,6 +27,9 @@ use crate::token::{self, Claims};
 /// After its deadline no attempt begins; one that is under way is waited for so much longer.
 const LAST_ATTEMPT: Duration = Duration::from_secs(10);
 
+/// The most units that can be asked for at once: far more than there are anywhere, and few enough that sums of them are numbers.
+const MOST_UNITS: i32 = 1_000_000;
+
 /// What the threads of a server share.
 pub(super) struct Shared {
     /// What it says of itself, as JSON.
@@ -253,8 +256,8 @@ impl Turn {
     /// # Errors
     /// Why that was not done.
     pub async fn book(&mut self, kind: OperationKind, units: i32, authorisation: i64) -> Result<Answer, Refused> {
-        if units < 1 {
-            return Err(Refused::new(Code::Invalid, "units must be at least 1"));
+        if !(1..=MOST_UNITS).contains(&units) {
+            return Err(Refused::new(Code::Invalid, format!("units are from 1 to {MOST_UNITS}")));
         }
         let key = self.key.clone().filter(|_| self.api.shared.mistake != Some(Mistake::ForgetsKey));
         let key = key.map(|key| (key, self.said.later));
@@ -275,9 +278,13 @@ impl Turn {
     pub async fn login(&mut self, login: Login) -> Result<Answer, Refused> {
         let shared = self.api.shared.clone();
         self.limit(shared.limits.account(&login.login))?;
-        let account = match self.ask(Ask::Account(login.login)).await? {
-            Done::Account(account) => account,
-            other => return Err(self.undone(&other)),
+        let account = match login.login.contains('\0') {
+            // No text of the database's has it.
+            true => None,
+            false => match self.ask(Ask::Account(login.login)).await? {
+                Done::Account(account) => account,
+                other => return Err(self.undone(&other)),
+            },
         };
         if account.is_none() && shared.mistake == Some(Mistake::TellsAccountsApart) {
             return Err(Refused::plain(Code::InvalidCredentials));

@@ -250,6 +250,11 @@ impl Desk {
         answered.await.unwrap_or_else(|_| Reply::of(Done::Unknown))
     }
 
+    /// Whether it takes no more orders.
+    pub fn is_closed(&self) -> bool {
+        self.asked.is_closed()
+    }
+
     /// Takes no more orders, finishes those that were taken, and closes the sessions.
     pub async fn close(self) {
         let (closed, is_closed) = oneshot::channel();

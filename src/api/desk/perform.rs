@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout_at};
 
-use super::floor::{Floor, Prepared, Session, Setup, What};
+use super::floor::{Floor, OWN_SCHEMA, Prepared, Session, Setup, What};
 use super::look::{self, Look};
-use super::{Ask, Caller, Done, Order, Reply, compliance};
+use super::{Ask, Caller, Done, Grant, Order, Reply, compliance};
 use crate::bug::Bug;
 use crate::contract::MOST_ATTEMPTS;
-use crate::history::OpId;
+use crate::history::{Applied, OpId};
 use crate::outcome::{Abort, Refusal, Stage};
-use crate::pg::load::{Failure, Phase};
+use crate::pg::load::{Failure, Parameters, Phase};
 use crate::pg::retry::Retry;
 use crate::random::Random;
 use crate::target::view::View;
@@ -93,7 +93,7 @@ async fn attempts(
     job: &Job,
     (op_id, tries): (OpId, u16),
     deadline: Instant,
-    session: &mut Option<Box<Session>>,
+    session: &mut Option<Session>,
     reply: &mut Reply,
 ) -> Done {
     let settings = &floor.settings;
@@ -213,7 +213,7 @@ fn seen_by(floor: &Floor, who: Caller, is_list: bool) -> Option<i64> {
 
 impl Job {
     /// What an order comes to; `None` if there is no such thing.
-    fn new(floor: &Floor, ask: Ask, who: Caller, grant: Option<&super::Grant>, op_id: OpId) -> Option<Self> {
+    fn new(floor: &Floor, ask: Ask, who: Caller, grant: Option<&Grant>, op_id: OpId) -> Option<Self> {
         let setup = |what| Setup::new(&floor.settings, grant, op_id.run(), what);
         let work = match ask {
             Ask::Book { kind, units, authorisation, key } => {
@@ -226,7 +226,7 @@ impl Job {
             Ask::Appoint(ask) => {
                 let setup = setup(What::Appointing);
                 // Controls have no appointments.
-                if setup.schema != super::floor::OWN_SCHEMA {
+                if setup.schema != OWN_SCHEMA {
                     return None;
                 }
                 Work::Appoint(setup, ask)
@@ -300,7 +300,7 @@ impl Job {
             }
             Work::See(view, organisation) => {
                 let Some(form) = view.form(*organisation) else { return Ok(IMPOSSIBLE) };
-                let fill = |p: &mut crate::pg::load::Parameters<'_>| view.fill(*organisation, p);
+                let fill = |p: &mut Parameters<'_>| view.fill(*organisation, p);
                 let seen = session.look(Look::View(form), fill, |values| values.next().flatten().map(str::to_owned)).await?;
                 Ok(seen.flatten().map_or(NOT_FOUND, |seen| Step::Done(Done::Seen(seen))))
             }
@@ -328,7 +328,7 @@ const NOT_FOUND: Step = Step::Done(Done::Refused(Refusal::NotFound));
 const IMPOSSIBLE: Step = Step::Failed(Failure { abort: Abort::Other, server: None }, false);
 
 /// How an attempt ended, as it is told.
-fn step(attempt: Attempt, done: impl FnOnce(crate::history::Applied) -> Done) -> Step {
+fn step(attempt: Attempt, done: impl FnOnce(Applied) -> Done) -> Step {
     match attempt {
         Attempt::Committed(applied) => Step::Done(done(applied)),
         Attempt::Replayed { applied, met: true } => Step::Met(Done::Replayed(applied)),
