@@ -543,7 +543,7 @@ fn conclude(record: &mut RunRecord, twins: &[String], open: Vec<String>, accepts
                 Some(control) => {
                     let cure = match (&record.plan.workload, &record.plan.load) {
                         (_, Load::Open { .. }) => "raise --rate",
-                        _ if context.api.is_some() => "raise --vus, or serve with --hold 1ms",
+                        _ if record.server.api.is_some() => "raise --vus, or serve with --hold 1ms",
                         (Workload::Booking(_) | Workload::Scheduling(_), _) => "raise --vus, or add --hold 1ms",
                         (Workload::Sql(_) | Workload::Http(_), _) => "raise --vus, or let more of them want the same rows",
                     };
