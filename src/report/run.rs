@@ -102,8 +102,12 @@ fn heading(record: &RunRecord, width: u16) -> String {
         other => format!(", {} protocol", other.word()),
     };
     let via = record.server.via.as_ref().map_or(String::new(), |via| format!(" through {}, {}", via.address, via.between.words()));
+    let api = record.server.api.as_ref().map_or(String::new(), |api| {
+        let sessions = if api.pool_size == 1 { "session" } else { "sessions" };
+        format!(" through the API at {}, dbstress {} with {} {sessions}", api.address, api.version, api.pool_size)
+    });
     let line = format!(
-        "{load}{pool}{protocol}, {retry}; PostgreSQL {} at {}{via}; response times in ms, of committed iterations",
+        "{load}{pool}{protocol}, {retry}; PostgreSQL {} at {}{via}{api}; response times in ms, of committed iterations",
         record.server.version, record.server.address
     );
     wrap(&line, width, "")
