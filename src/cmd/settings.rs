@@ -20,7 +20,7 @@ use crate::pg::load::Protocol;
 use crate::pg::pool::Recycle;
 use crate::pg::retry::Backoff;
 use crate::probe;
-use crate::scenario::{Evidence, Extent, Load, Mistake, Origin, Scenario, Source, Workload, strategies, together};
+use crate::scenario::{Control, Evidence, Extent, Load, Mistake, Origin, Scenario, Source, Workload, strategies, together};
 use crate::strategy::{Hazard, Strategy};
 use crate::threshold::Threshold;
 use crate::{Error, Result};
@@ -457,6 +457,12 @@ impl Over<'_> {
                     self.wrong(id, &message, cure);
                 }
                 self.put("target", "http.target", Some(&settings.target), &mut http.target);
+                // Where the tested is asked, its twin is.
+                if let Some(Control::Twin(twin)) = &mut http.control
+                    && let Workload::Http(theirs) = &mut twin.workload
+                {
+                    self.put("target", "http.target", Some(&settings.target), &mut theirs.target);
+                }
                 if settings.read_only {
                     http.read_only = true;
                     self.changed("http.read_only", "read_only");

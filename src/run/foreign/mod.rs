@@ -238,8 +238,8 @@ impl Side {
                 .cure("leave the control out; what only reads breaks nothing"));
         }
         let address = match &http.target {
-            Some(target) if self.http.target != http.target => Address::parse(target)?,
-            _ => self.address.clone(),
+            Some(target) => Address::parse(target)?,
+            None => self.address.clone(),
         };
         let session = behind.as_mut().map(|behind| &mut behind.session);
         let identities = Identities::new(&http, plan.load.vus(), session, secret.as_ref()).await?;
