@@ -325,7 +325,7 @@ pub(super) fn seen(answer: &Answer) -> Seen<'_> {
 
 /// An answer that nobody expected, in a line.
 pub(super) fn said(call: &Call, answer: &Answer, seen: &Seen<'_>) -> String {
-    let mut words = format!("{} {} was answered {}", call.method, call.path.beginning(), answer.status);
+    let mut words = format!("{} {} was answered {}", call.method, call.path.short(), answer.status);
     if let Some(code) = call.meanings.code(seen) {
         words += &format!(" {code}");
     }

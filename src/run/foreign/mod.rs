@@ -359,9 +359,8 @@ impl Run<'_> {
         };
         let (stop, stopped) = channel(false);
         let renewing = renewing(side, stopped.clone());
-        let is_live = !leg.until_breach;
         let live = match &self.behind {
-            Some(Behind { options, sql: Some(sql), .. }) if is_live && !sql.invariants.is_empty() => {
+            Some(Behind { options, sql: Some(sql), .. }) if !sql.invariants.is_empty() => {
                 let (options, sql) = (options.clone(), sql.clone());
                 Some(tokio::spawn(async move {
                     live::watch(
@@ -443,10 +442,14 @@ impl Run<'_> {
             make_anew(self.tested, &mut self.behind).await?;
             let numbers = rules::numbers(&self.tested.http, &self.tested.address, &self.tested.identities).await;
             let leg = self.leg(twin, twin.plan.load.cut(slice), true);
-            let Seen { mut judged, .. } = self.load(twin, &leg, &numbers, |_| {}).await?;
+            let Seen { mut judged, live } = self.load(twin, &leg, &numbers, |_| {}).await?;
             control.iterations += judged.driven.recorder.counts().iterations() + judged.driven.recorder.counts().warm_up;
             if let Some(error) = judged.driven.failure.take() {
                 return Err(Error::inconclusive(format!("the control {} could not be run", control.name)).because(error));
+            }
+            // What was broken and has healed was broken.
+            if let Some((_, name)) = live.first_breach.filter(|(_, name)| self.tested.plan.claims.contains(name)) {
+                broken.entry(name).or_insert(1);
             }
             judged.invariants.retain(|checked| self.tested.plan.claims.contains(&checked.name));
             control.detail = caught_own(&judged, &mut broken);
