@@ -152,6 +152,8 @@ pub struct Recorder {
     counts: Counts,
     lag: Histogram<u64>,
     wait: Option<Histogram<u64>>,
+    /// Made with the first connection.
+    connect: Option<Box<Histogram<u64>>>,
 }
 
 /// Everything that is counted. Merged field by field: a forgotten field does not compile.
@@ -289,6 +291,7 @@ impl Recorder {
             counts: Counts::default(),
             lag: histogram(),
             wait: waits.then(histogram),
+            connect: None,
         }
     }
 
@@ -339,6 +342,11 @@ impl Recorder {
         }
     }
 
+    /// How long it took to connect to an API, in nanoseconds.
+    pub fn connected(&mut self, nanoseconds: u64) {
+        self.connect.get_or_insert_with(|| Box::new(histogram())).saturating_record(nanoseconds);
+    }
+
     /// Counts one attempt that failed, with the server's code, reporting routine and message if it was the server that said no.
     pub fn failed_attempt(&mut self, abort: Abort, server: Option<(Sqlstate, &str, &str)>) {
         *self.counts.failed_attempts.entry(abort).or_default() += 1;
@@ -380,7 +388,7 @@ impl Recorder {
 
     /// Takes another thread's measurements in.
     pub fn merge(&mut self, other: &Self) {
-        let Self { latency, counts, lag, wait } = other;
+        let Self { latency, counts, lag, wait, connect } = other;
         for (into, from) in self.latency.iter_mut().zip(latency) {
             for (into, from) in into.iter_mut().zip(from) {
                 match (into, from) {
@@ -397,6 +405,11 @@ impl Recorder {
         merge_times(&mut self.lag, lag);
         if let (Some(into), Some(from)) = (&mut self.wait, wait) {
             merge_times(into, from);
+        }
+        match (&mut self.connect, connect) {
+            (_, None) => {}
+            (Some(into), Some(from)) => merge_times(into, from),
+            (into, Some(from)) => *into = Some(from.clone()),
         }
     }
 
@@ -446,6 +459,11 @@ impl Recorder {
     /// How late the generator was.
     pub fn lags(&self) -> &Histogram<u64> {
         &self.lag
+    }
+
+    /// How long it took to connect to an API; `None` if nobody did.
+    pub fn connects(&self) -> Option<&Histogram<u64>> {
+        self.connect.as_deref()
     }
 
     /// How long connections of the pool were waited for; `None` without a pool.
@@ -564,6 +582,7 @@ mod tests {
         one.failed_attempt(Abort::SerializationFailure, Some((Sqlstate::new("40001"), "ExecUpdate", "could not serialize")));
         one.lag(2_000_000);
         one.wait(3_000_000);
+        one.connected(4_000_000);
         one.dropped();
         one.unanswered();
         let mut both = one.clone();
@@ -574,6 +593,7 @@ mod tests {
         assert_eq!(both.counts().messages["40001 ExecUpdate"], "could not serialize");
         assert_eq!(both.counts().unanswered, 2);
         assert_eq!((both.counts().dropped, both.lags().len(), both.waits().unwrap().len()), (2, 2, 2));
+        assert_eq!((both.connects().unwrap().len(), one.connects().unwrap().len()), (2, 1));
         assert_eq!(both.percentiles(None, OutcomeClass::Committed).response.samples, 2);
         let mut into_empty = both.fresh();
         assert_eq!((into_empty.counts(), into_empty.iterations(None, None)), (&Counts::default(), 0));

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::{Audit, Counters, Truth};
 use crate::bug::Check;
+use crate::contract::Limit;
 use crate::fault::Planned;
 use crate::invariant::{Checked, Finding};
 use crate::metrics::{Counts, Percentiles, Tick, Timing};
@@ -27,7 +28,7 @@ use crate::{Error, Result};
 pub use pool::{Band, PoolRecord, PoolSecond};
 
 /// Version of the shape of [`RunRecord`].
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 
 /// One run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -84,6 +85,26 @@ pub struct Server {
     /// What the load went through, if it was not told to go there directly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub via: Option<Via>,
+    /// The API that did what the virtual users asked for, if they did not do it themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<Api>,
+}
+
+/// The reference server that was asked, as it described itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Api {
+    /// Where it is; never a token.
+    pub address: String,
+    /// Of the program.
+    pub version: String,
+    /// How it says that rows are protected.
+    pub strategy: String,
+    /// Sessions of the database that it has at most.
+    pub pool_size: u32,
+    /// What they call themselves.
+    pub sessions: String,
+    /// What it lets through at most.
+    pub limits: Vec<Limit>,
 }
 
 /// What the load went through.
@@ -308,6 +329,9 @@ pub struct TurnRecord {
     /// How long virtual users waited for a connection of the pool; none without a pool.
     #[serde(default)]
     pub wait: Option<Percentiles>,
+    /// How long it took to connect to the API; none where nobody does.
+    #[serde(default)]
+    pub connect: Option<Percentiles>,
     /// What the pool did; none without one.
     #[serde(default)]
     pub pool: Option<PoolRecord>,

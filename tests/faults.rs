@@ -41,6 +41,7 @@ async fn run_plan(options: &ConnectOptions, server: Option<Arc<Running>>, place:
         plan,
         options: options.clone(),
         via: None,
+        target: None,
         command_name: "contention",
         command: "dbstress contention".into(),
         verify: "dbstress verify".into(),

@@ -362,3 +362,36 @@ steps = [
     assert_eq!(count(&record, "buy", OutcomeClass::Committed), 200, "{:?}", record.turns[0].counts);
     assert_eq!(seen.load(Ordering::Relaxed), 0, "every request had its values");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_baseline_is_measured_on_a_reference_server_that_is_started_for_it() {
+    let bench = Bench { database: Some(common::residency(None).await), place: Place::new() };
+    bench
+        .run("baseline --think 0s --threshold response:p(95)<1h")
+        .await
+        .saying(&["the reference server listens on http://127.0.0.1:"]);
+    let record = bench.record();
+    let turn = &record.turns[0];
+    assert_eq!((turn.counts.iterations(), turn.counts.of(OutcomeClass::Committed)), (600, 600), "{:?}", turn.counts);
+    assert!(turn.thresholds.len() == 6 && turn.counts.checked(None).failed == 0, "{:?}", turn.thresholds);
+    let users =
+        bench.run("concurrent-users --think 0s --vus 8 --iterations 200 --no-thresholds --accept-uncontrolled").await.with(0);
+    let record = bench.record();
+    for operation in ["administer", "coordinate", "supervise", "look-up"] {
+        assert!(count(&record, operation, OutcomeClass::Committed) > 0, "{operation}: {}", users.said);
+    }
+    bench.run("behaviour-mix").await.with(2).saying(&["holds the dataset residency, and this is asked of the clinic"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_mix_orders_units_of_the_clinic_and_the_rules_are_examined() {
+    let bench = Bench { database: Some(common::seeded().await), place: Place::new() };
+    bench.run("behaviour-mix --think 0s --vus 8 --iterations 300 --no-thresholds --accept-uncontrolled").await.with(0);
+    let record = bench.record();
+    assert!(count(&record, "order", OutcomeClass::Committed) > 0, "{:?}", record.turns[0].counts);
+    assert!(
+        record.turns[0].invariants.iter().any(|checked| checked.name == "units-within-total"),
+        "{:?}",
+        record.turns[0].invariants
+    );
+}

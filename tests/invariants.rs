@@ -803,7 +803,7 @@ async fn what_is_wrong_with_an_appointment_is_found_by_the_check_that_is_about_i
             "INSERT INTO treatment_session SELECT 2, appointment_id, organisation_id, units FROM treatment_session".into(),
             &[session],
         ),
-        ("UPDATE treatment_session SET appointment_id = 2".into(), &[session]),
+        ("UPDATE treatment_session SET appointment_id = 2".into(), &[session, organisation]),
         ("UPDATE treatment_session SET organisation_id = 3 - organisation_id".into(), &[organisation]),
     ];
     let keep = "CREATE TABLE kept_a AS SELECT * FROM appointment; CREATE TABLE kept_s AS SELECT * FROM treatment_session; \

@@ -1,6 +1,6 @@
 -- id:       INV-A1
 -- dataset:  clinic
--- when:     always
+-- when:     quiesced
 -- examines: SELECT count(*) FROM appointment
 -- breaks:   INSERT INTO appointment (organisation_id, authorisation_id, practitioner_id, starts_at, ends_at, reserved_units)
 --             SELECT a.organisation_id, a.id, p.id, '2026-06-01 09:00+00', '2026-06-01 10:00+00', 4

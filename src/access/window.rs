@@ -264,6 +264,7 @@ mod tests {
             strategy: String::new(),
             sessions: String::new(),
             pool_size: 1,
+            retry_deadline_ms: 0,
             in_flight: String::new(),
             key_lifetime_s: 0,
             token_lifetime_s: 0,

@@ -133,7 +133,7 @@ async fn attempt(trial: &Trial, global: &Global, running: &Arc<Running>, screen:
     let verify = format!("dbstress verify --managed --database {DATABASE}");
     let commands = run::Commands { name: "bugs", again, verify };
     let plan = Plan::of(&trial.scenario, BTreeMap::new());
-    let prepared = run::Prepared { plan, commands, disposable: None, accepts_uncontrolled: false };
+    let prepared = run::Prepared { plan, api: None, commands, disposable: None, accepts_uncontrolled: false };
     let target = Target { options, via: None, private: Some(running.clone()) };
     let record = run::execute(prepared, &target, &state, Style::Auto, quiet).await?;
     run::keep(&record, &state, None)?;

@@ -92,7 +92,7 @@ async fn tour(plan: Plan, args: &Args, global: &Global, running: &Running, scree
     let target = Target { options, via: None, private: None };
     let verify = format!("dbstress verify --managed --database {DATABASE}");
     let commands = run::Commands { name: "demo", again: command, verify };
-    let prepared = run::Prepared { plan, commands, disposable: None, accepts_uncontrolled: false };
+    let prepared = run::Prepared { plan, api: None, commands, disposable: None, accepts_uncontrolled: false };
     let record = run::execute(prepared, &target, &state, Style::Auto, screen).await?;
     let kept = run::keep(&record, &state, None)?;
     screen.out(&report::results(&record, screen.width, screen.colour));

@@ -14,6 +14,31 @@ pub async fn graceful<T, F: Future<Output = Result<T>>>(
     screen: Screen,
     make: impl FnOnce(watch::Receiver<bool>) -> F,
 ) -> Result<T> {
+    heeding(
+        || screen.note("interrupted: finishing the round, keeping the record (once more to give up)"),
+        "interrupted twice: given up without a record",
+        make,
+    )
+    .await
+}
+
+/// The same for a server, which stops at the first signal: that is how it ends.
+///
+/// # Errors
+/// Those of the server; interrupted, after the second signal.
+pub async fn until_told<T, F: Future<Output = Result<T>>>(
+    screen: Screen,
+    make: impl FnOnce(watch::Receiver<bool>) -> F,
+) -> Result<T> {
+    let note = || screen.note("stopping: finishing what is under way (once more to give up)");
+    heeding(note, "interrupted twice: what was under way is given up", make).await
+}
+
+async fn heeding<T, F: Future<Output = Result<T>>>(
+    note: impl Fn(),
+    given_up: &str,
+    make: impl FnOnce(watch::Receiver<bool>) -> F,
+) -> Result<T> {
     let unavailable = |e| Error::inconclusive("signals cannot be received").because(e);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(unavailable)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(unavailable)?;
@@ -30,9 +55,9 @@ pub async fn graceful<T, F: Future<Output = Result<T>>>(
             _ = hang_up.recv() => signals += 1,
         }
         if signals > 1 {
-            return Err(Error::interrupted("interrupted twice: given up without a record"));
+            return Err(Error::interrupted(given_up));
         }
-        screen.note("interrupted: finishing the round, keeping the record (once more to give up)");
+        note();
         stop.send_replace(true);
     }
 }

@@ -13,11 +13,13 @@ pub mod run;
 pub mod scenarios;
 pub mod schema;
 pub mod seed;
+pub mod serve;
 pub mod settings;
 pub mod storm;
 pub mod suite;
 mod sweep;
 mod target;
+pub mod token;
 pub mod verify;
 
 use std::path::PathBuf;
@@ -210,6 +212,21 @@ pub enum Command {
     /// Everybody wants the same resident's Saturday, for call or for a clinic: can a constraint keep a person from being in two places?
     #[command(after_help = "Example:\n  dbstress double-booking --strategy all --duration 5s")]
     DoubleBooking(Box<run::BuiltIn>),
+    /// One user asks an API for everything that is read most: how fast is it when nobody else is there?
+    ///
+    /// Without --target the reference server is started for the run; it needs `dbstress seed --dataset residency`.
+    #[command(after_help = "Example:\n  dbstress baseline --target http://127.0.0.1:8971 --read-only")]
+    Baseline(Box<run::BuiltIn>),
+    /// Up to a hundred people in four roles ask an API for what such people look at, with pauses
+    ///
+    /// Without --target the reference server is started for the run; it needs `dbstress seed --dataset residency`.
+    #[command(after_help = "Example:\n  dbstress concurrent-users --profile spike --vus 200 --time-scale 0.1")]
+    ConcurrentUsers(Box<run::BuiltIn>),
+    /// Customers browse, search, order and ask for reports of an API, as 40 to 30 to 20 to 10
+    ///
+    /// Without --target the reference server is started for the run, on the clinic.
+    #[command(after_help = "Example:\n  dbstress behaviour-mix --profile load --vus 100 --time-scale 0.1")]
+    BehaviourMix(Box<run::BuiltIn>),
     /// Run every scenario tagged `suite`, one after the other: only all of them together say GO
     #[command(after_help = "Example:\n  dbstress suite mine.toml --tag commit=1a2b3c --summary-export suite.json")]
     Suite(Box<suite::Args>),
@@ -234,6 +251,18 @@ pub enum Command {
         after_help = "Examples:\n  dbstress seed --dataset residency --plant all\n  dbstress acgme --rules all\n  dbstress acgme --self-test"
     )]
     Acgme(acgme::Args),
+    /// Serve the dataset over HTTP: an API to be tested, as right as it says, or with a known mistake
+    ///
+    /// Bookings and appointments of the clinic, or the schedule of the residency, whichever is there. On this machine alone, unless --allow-remote.
+    #[command(
+        after_help = "Examples:\n  dbstress serve\n  dbstress serve --strategy for-update --limit all=100/15m\n  dbstress serve --bug check-then-act --for 1m"
+    )]
+    Serve(Box<serve::Args>),
+    /// Print a token for an account of the server, or list the accounts
+    #[command(
+        after_help = "Example:\n  curl -H \"Authorization: Bearer $(dbstress token)\" http://127.0.0.1:8971/v1/authorisations"
+    )]
+    Token(token::Args),
     /// Would it find the mistakes that people make? A catalogue of them, and a run of each
     #[command(after_help = "Example:\n  dbstress bugs run lock-and-read")]
     Bugs(bugs::Bugs),
@@ -306,6 +335,9 @@ impl Cli {
             Command::Idempotency(args) => block_on(run::built_in("idempotency", &args.common, matches, global, screen)),
             Command::Scheduling(args) => block_on(run::built_in("scheduling", &args.common, matches, global, screen)),
             Command::DoubleBooking(args) => block_on(run::built_in("double-booking", &args.common, matches, global, screen)),
+            Command::Baseline(args) => block_on(run::built_in("baseline", &args.common, matches, global, screen)),
+            Command::ConcurrentUsers(args) => block_on(run::built_in("concurrent-users", &args.common, matches, global, screen)),
+            Command::BehaviourMix(args) => block_on(run::built_in("behaviour-mix", &args.common, matches, global, screen)),
             Command::Suite(args) => block_on(suite::run(&args, matches, global, screen)),
             Command::Capacity(args) => block_on(capacity::run(&args, matches, global, screen)),
             Command::Verify(args) => {
@@ -321,6 +353,8 @@ impl Cli {
             Command::CancelStorm(args) => block_on(storm::run(&args, global, screen)),
             Command::Acgme(args) => block_on(acgme::run(&args, global, screen)),
             Command::Pool(args) => pool::run(&args, global, screen),
+            Command::Serve(args) => block_on(serve::run(&args, global, screen)),
+            Command::Token(args) => block_on(interruptible(token::run(&args, global, screen))),
             Command::Bugs(args) => bugs::run(&args, global, screen),
             Command::Scenarios(scenarios) => scenarios::run(&scenarios, screen),
             Command::Faults(args) => Ok(faults::run(&args, screen)),

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use clap::ArgMatches;
 
 use super::config::stdin;
-use super::settings::Settings;
+use super::settings::{Settings, refuse_what_a_server_decides};
 use super::target::{self, Target};
-use super::{Global, interrupt};
+use super::{Global, env, interrupt};
+use crate::api::{self, Server};
 use crate::http::Address;
 use crate::outcome::OutcomeClass;
 use crate::pg::admin::{self, Sentinel, Session};
@@ -18,8 +19,9 @@ use crate::report::progress::{Live, Style};
 use crate::report::run as report;
 use crate::report::screen::Screen;
 use crate::report::text::grouped;
+use crate::run::api::Target as Api;
 use crate::run::{self, Event, Request, foreign};
-use crate::scenario::{Scenario, Scheduling};
+use crate::scenario::{self, Scenario, Scheduling};
 use crate::strategy::{Claim, Hazard, Strategy};
 use crate::token::Secret;
 use crate::verdict::Exit;
@@ -112,6 +114,8 @@ fn strategies(hazard: Hazard) -> String {
 pub struct Prepared {
     /// What is run.
     pub plan: Plan,
+    /// The reference server that is asked, if one is.
+    pub api: Option<Address>,
     /// What is run and what a reader may type afterwards.
     pub commands: Commands,
     /// The database that everything may be lost from.
@@ -145,6 +149,10 @@ pub fn prepare(
     if let Some(path) = &settings.summary_export {
         record::check_writable(path)?;
     }
+    if let Some(target) = settings.target.as_ref().filter(|_| !matches!(scenario.workload, scenario::Workload::Http(_))) {
+        refuse_what_a_server_decides(target, matches)?;
+        global.refuse_via("--target leads to a server, and that")?;
+    }
     settings.lay_over(&mut scenario, matches)?;
     let tags = settings.tags.iter().map(|tag| (tag.key.clone(), tag.value.clone())).collect();
     let flags = global.again();
@@ -153,7 +161,8 @@ pub fn prepare(
         again: format!("dbstress {typed}{}{flags}", settings.again(matches)),
         verify: format!("dbstress verify{flags}"),
     };
-    Ok(Prepared { plan: Plan::of(&scenario, tags), commands, disposable: None, accepts_uncontrolled: false })
+    let api = settings.target.clone();
+    Ok(Prepared { plan: Plan::of(&scenario, tags), api, commands, disposable: None, accepts_uncontrolled: false })
 }
 
 /// Runs a built-in scenario.
@@ -255,7 +264,11 @@ async fn seed_if_empty(workload: &Workload, target: &Target, state: &Path, scree
     let dataset = match workload {
         Workload::Booking(_) => defaults.dataset.clone(),
         Workload::Scheduling(_) => Scheduling::DATASET.to_owned(),
-        Workload::Sql(_) | Workload::Http(_) => return Ok(()),
+        Workload::Http(http) => match &http.dataset {
+            Some(dataset) if http.target.is_none() => dataset.clone(),
+            _ => return Ok(()),
+        },
+        Workload::Sql(_) => return Ok(()),
     };
     if target.private.is_none() {
         return Ok(());
@@ -276,6 +289,20 @@ async fn seed_if_empty(workload: &Workload, target: &Target, state: &Path, scree
     Ok(())
 }
 
+/// What the server's tokens are signed with: what both were given, or what it keeps on this machine.
+fn secret(state: &Path) -> Result<Secret> {
+    if let Some(text) = env("DBSTRESS_API_SECRET") {
+        return Secret::chosen(&text);
+    }
+    Secret::kept(state)?.ok_or_else(|| {
+        Error::usage(format!(
+            "no server has left the secret of its tokens in {}, so that nobody could be asked as",
+            state.display()
+        ))
+        .cure("dbstress serve, with the same --state-dir; or give both the same DBSTRESS_API_SECRET")
+    })
+}
+
 /// Runs a plan with progress on the screen.
 ///
 /// # Errors
@@ -286,14 +313,21 @@ pub async fn execute(prepared: Prepared, target: &Target, state: &Path, style: S
     if prepared.plan.http().is_some() {
         return ask(prepared, Some(target), state, style, screen).await;
     }
-    let Prepared { plan, commands, disposable, accepts_uncontrolled } = prepared;
-    seed_if_empty(&plan.workload, target, state, screen).await?;
+    let Prepared { plan, api, commands, disposable, accepts_uncontrolled } = prepared;
+    let api = match api {
+        Some(address) => Some(Api { address, secret: secret(state)? }),
+        None => {
+            seed_if_empty(&plan.workload, target, state, screen).await?;
+            None
+        }
+    };
     interrupt::graceful(screen, |interrupt| async {
         let mut live = Live::new(style, screen, plan.load.clone());
         let request = Request {
             plan,
             options: target.options.clone(),
             via: target.via.clone(),
+            target: api,
             command_name: commands.name,
             command: commands.again,
             verify: commands.verify,
@@ -311,16 +345,32 @@ pub async fn execute(prepared: Prepared, target: &Target, state: &Path, style: S
 /// Asks an API of anybody's, with progress on the screen; `database` is the one behind it, as far as the scenario looks into it.
 async fn ask(prepared: Prepared, database: Option<&Target>, state: &Path, style: Style, screen: Screen) -> Result<RunRecord> {
     let screen = Screen { quiet: screen.quiet || style == Style::Json, ..screen };
-    let Prepared { plan, commands, disposable, accepts_uncontrolled } = prepared;
+    let Prepared { plan, api: _, commands, disposable, accepts_uncontrolled } = prepared;
     let address = plan.http().and_then(|http| http.target.as_deref()).map(Address::parse).transpose()?;
-    let Some(target) = address else {
-        return Err(Error::usage("it is not said which API is asked").cure("--target http://HOST:PORT, or target in [http]"));
+    let (target, server) = match (address, database) {
+        (Some(address), _) => (address, None),
+        (None, Some(database)) => {
+            seed_if_empty(&plan.workload, database, state, screen).await?;
+            let server = Server::start(api::Settings::new(database.options.clone(), Secret::ensure(state)?)).await?;
+            let wanted = plan.http().and_then(|http| http.dataset.as_deref()).unwrap_or(&server.about().dataset).to_owned();
+            if server.about().dataset != wanted {
+                let there = server.about().dataset.clone();
+                server.stop().await;
+                return Err(Error::usage(format!("the database holds the dataset {there}, and this is asked of the {wanted}"))
+                    .cure(format!("dbstress seed --reset --dataset {wanted}, or another database")));
+            }
+            screen.note(&format!("the reference server listens on {} for this run", server.address()));
+            (server.address(), Some(server))
+        }
+        (None, None) => {
+            return Err(Error::usage("it is not said which API is asked").cure("--target http://HOST:PORT, or target in [http]"));
+        }
     };
-    let secret = match super::env("DBSTRESS_API_SECRET") {
-        Some(secret) => Some(Secret::chosen(&secret)?),
-        None => Secret::kept(state)?,
+    let secret = match env("DBSTRESS_API_SECRET") {
+        Some(text) if server.is_none() => Some(Secret::chosen(&text)?),
+        _ => Secret::kept(state)?,
     };
-    interrupt::graceful(screen, |interrupt| async {
+    let asked = interrupt::graceful(screen, |interrupt| async {
         let mut live = Live::new(style, screen, plan.load.clone());
         let request = foreign::Request {
             plan,
@@ -336,7 +386,11 @@ async fn ask(prepared: Prepared, database: Option<&Target>, state: &Path, style:
         };
         foreign::run(request, |event| tell(event, &mut live, screen)).await
     })
-    .await
+    .await;
+    if let Some(server) = server {
+        server.stop().await;
+    }
+    asked
 }
 
 /// Shows what happens during a run.

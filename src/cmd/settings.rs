@@ -15,6 +15,7 @@ use clap::{ArgMatches, Args, Command};
 use crate::bug::Bug;
 use crate::fault::Planned;
 use crate::history::OperationKind;
+use crate::http::Address;
 use crate::pace::{Arrival, Profile, Stage, Think, parse_duration};
 use crate::pg::load::Protocol;
 use crate::pg::pool::Recycle;
@@ -107,6 +108,9 @@ pub struct Settings {
     /// Strategies, separated by commas; `all` = those that claim to be safe
     #[arg(long, value_name = "NAME,…", env = "DBSTRESS_STRATEGY", value_delimiter = ',', help_heading = BOOKING)]
     pub strategy: Vec<String>,
+    /// Let the reference server at this URL do it, over HTTP: `dbstress serve` starts one
+    #[arg(long, value_name = "URL", env = "DBSTRESS_TARGET", value_parser = Address::parse, help_heading = BOOKING)]
+    pub target: Option<Address>,
     /// Units that every operation asks for
     #[arg(long, value_name = "N", env = "DBSTRESS_UNITS", allow_negative_numbers = true, help_heading = BOOKING)]
     pub units: Option<i32>,
@@ -129,9 +133,6 @@ pub struct Settings {
         help_heading = FAULTS
     )]
     pub faults: Vec<Planned>,
-    /// The API of a scenario that asks one, as http://127.0.0.1:8080
-    #[arg(long, value_name = "URL", env = "DBSTRESS_TARGET", help_heading = API)]
-    pub target: Option<String>,
     /// Send nothing but GET and HEAD, whatever the scenario says: a scenario that does more is refused
     #[arg(long, env = "DBSTRESS_READ_ONLY", value_parser = FalseyValueParser::new(), help_heading = API)]
     pub read_only: bool,
@@ -279,6 +280,19 @@ pub fn refuse(ids: &[&str], matches: &ArgMatches, why: &str, cure: &str) -> Resu
     let mistakes: Vec<(String, Error)> =
         ids.iter().filter_map(|id| Some((spelled(id, source(matches, id)?), Error::usage(why).cure(cure)))).collect();
     if mistakes.is_empty() { Ok(()) } else { Err(together(mistakes)) }
+}
+
+/// Refuses what the server at `target` decides, whoever says it.
+///
+/// # Errors
+/// Usage, with the flags or the variables.
+pub fn refuse_what_a_server_decides(target: &Address, matches: &ArgMatches) -> Result<()> {
+    refuse(
+        &["strategy", "hold", "bug", "pool_size", "pool_timeout", "pool_recycle", "protocol"],
+        matches,
+        &format!("the server at {target} decides that"),
+        "give it to dbstress serve; or leave out --target, and unset DBSTRESS_TARGET",
+    )
 }
 
 /// Where anything is said of the setting.
@@ -435,9 +449,7 @@ impl Over<'_> {
         let cure = "leave it out, or change the scenario's file";
         if !matches!(scenario.workload, Workload::Http(_)) {
             let message = format!("it is about scenarios that ask an API of anybody's, and `{}` is none", scenario.name);
-            for id in ["target", "read_only"] {
-                self.wrong(id, &message, cure);
-            }
+            self.wrong("read_only", &message, cure);
         }
         let booking = match &mut scenario.workload {
             Workload::Booking(booking) => booking,
@@ -456,12 +468,13 @@ impl Over<'_> {
                 for id in ["strategy", "units", "total", "hold", "bug", "rounds"] {
                     self.wrong(id, &message, cure);
                 }
-                self.put("target", "http.target", Some(&settings.target), &mut http.target);
+                let target = settings.target.as_ref().map(|target| Some(target.to_string()));
+                self.put("target", "http.target", target.as_ref(), &mut http.target);
                 // Where the tested is asked, its twin is.
                 if let Some(Control::Twin(twin)) = &mut http.control
                     && let Workload::Http(theirs) = &mut twin.workload
                 {
-                    self.put("target", "http.target", Some(&settings.target), &mut theirs.target);
+                    self.put("target", "http.target", target.as_ref(), &mut theirs.target);
                 }
                 if settings.read_only {
                     http.read_only = true;

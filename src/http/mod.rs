@@ -130,7 +130,37 @@ impl Client {
         let body = driven(connection, read(body)).await?;
         Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
     }
+
+    /// Sends a request and closes the connection: as soon as it is sent, or, if somebody `waits`, when the head of its answer has come.
+    pub async fn hang_up_on(&mut self, request: Request<Body>, waits: bool) {
+        let Self { sender, connection } = self;
+        if driven(connection, sender.ready()).await.is_ok() {
+            let mut answering = pin!(sender.try_send_request(request));
+            if waits {
+                drop(driven(connection, answering).await);
+            } else {
+                let mut is_answered = false;
+                for _ in 0..STEPS {
+                    poll_fn(|cx| {
+                        if let Some(running) = connection
+                            && running.as_mut().poll(cx).is_ready()
+                        {
+                            *connection = None;
+                        }
+                        is_answered = is_answered || answering.as_mut().poll(cx).is_ready();
+                        Poll::Ready(())
+                    })
+                    .await;
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+        *connection = None;
+    }
 }
+
+/// How often a connection goes on before it is closed on a request that was just sent: what is short is written when it goes on first.
+const STEPS: u32 = 3;
 
 /// Most bodies come in one piece, and are not copied then.
 async fn read(mut body: hyper::body::Incoming) -> Result<Bytes, Broken> {

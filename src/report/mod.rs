@@ -12,6 +12,7 @@ pub mod progress;
 pub mod run;
 mod schedules;
 pub mod screen;
+pub mod serve;
 pub mod storm;
 pub mod suite;
 pub mod text;

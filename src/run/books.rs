@@ -40,13 +40,14 @@ impl Books {
         }
     }
 
-    /// Claims the markers of all attempts of an operation that may have gone unanswered.
-    pub fn fence(self, place: &Place, record: &Record) -> String {
+    /// Claims the markers of all attempts of an operation that may have gone unanswered; `each` of the client's may have been so many.
+    pub fn fence(self, place: &Place, record: &Record, each: u16) -> String {
         let Place { schema, run, strategy, .. } = place;
         let op = OpId::new(*run, record.vu, record.n).0;
         let (vu, strategy, subject) = (record.vu, literal(strategy), record.authorisation);
         // Who has a key goes on after a COMMIT that is not answered: any of its attempts may have been the one.
-        let (first, last) = (if record.asking.is_some() { 1 } else { record.attempts }, record.attempts);
+        let last = record.attempts;
+        let first = if record.asking.is_some() { 1 } else { last.saturating_sub(each - 1) };
         match self {
             Self::Units => format!(
                 "INSERT INTO {schema}.unit_ledger (op_id, attempt, line, run_id, vu, strategy, kind, authorisation_id, organisation_id, actor_id, units) \

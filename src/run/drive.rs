@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use super::alarm::Alarms;
 use super::faults;
+use super::grievance::Grievances;
 use super::pacing::{self, Desk};
 use super::pool::{self, Door, Pool};
 use super::rounds::{self, Rounds};
@@ -49,6 +50,8 @@ pub struct Turn {
     pub load: Load,
     /// What the virtual users do.
     pub work: Arc<Work>,
+    /// An attempt that begins shortly before the deadline of its iteration is given at least this long.
+    pub patience: Duration,
     /// How the virtual users reach what performs for them.
     pub way: Way,
     /// Number of the run, as in the ledger.
@@ -95,6 +98,8 @@ pub struct Driven {
     pub settings: BTreeMap<String, String>,
     /// What the pool did; none without one, or if the load never began.
     pub pool: Option<PoolRecord>,
+    /// What was answered that is no answer to what was asked.
+    pub wrong: Option<String>,
 }
 
 /// A second of the load, for whoever watches.
@@ -135,6 +140,7 @@ pub(super) struct Everyone {
     available: watch::Receiver<u64>,
     breach: AtomicBool,
     failure: Mutex<Option<Error>>,
+    grievances: Grievances,
     openings: Semaphore,
     /// The server is down on purpose.
     outage: Arc<AtomicBool>,
@@ -231,7 +237,13 @@ impl Everyone {
 
     /// An attempt was turned away for a reason that is none of the tested: nothing that follows could prove anything.
     pub fn turned_away(&self, abort: Abort, words: impl FnOnce() -> String) {
-        self.fail(Error::inconclusive(format!("{} turned requests away: {}: {}", self.turn.way.words(), abort.words(), words())));
+        self.grievances.turned_away(abort, words);
+        self.finish();
+    }
+
+    /// An answer is none to what was asked.
+    pub fn wrong_answer(&self, words: String) {
+        self.grievances.wrong_answer(words);
     }
 
     /// Something was seen that must not be.
@@ -343,6 +355,7 @@ pub async fn drive(
         available,
         breach: AtomicBool::new(false),
         failure: Mutex::new(None),
+        grievances: Grievances::default(),
         openings: Semaphore::new(OPENING),
         outage,
         turn,
@@ -440,6 +453,7 @@ pub async fn drive(
         began: everyone.turn.began.borrow().map_or(0, |began| everyone.nanos(began)),
         settings: BTreeMap::new(),
         pool: None,
+        wrong: None,
     };
     // Nothing else goes wrong from here on, and whatever did is healed.
     everyone.over.send_replace(true);
@@ -477,6 +491,8 @@ pub async fn drive(
     if let Ok(mut failure) = everyone.failure.lock() {
         driven.failure = driven.failure.or(failure.take());
     }
+    driven.failure = driven.failure.or(everyone.grievances.failure(&everyone.turn.way.words()));
+    driven.wrong = everyone.grievances.wrong();
     // The feeding ends once nobody can ask for more.
     drop(everyone);
     let Some(feeding) = feeding else { return Ok(driven) };

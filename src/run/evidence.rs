@@ -328,6 +328,7 @@ pub(super) fn judge(
     for (breach, count) in &judged.audit.breaches {
         violated.push(format!("{} ({count})", breach.words()));
     }
+    open.extend(judged.driven.wrong.clone());
     if let Some(pool) = judged.driven.pool.as_ref().filter(|pool| pool.books.in_use() > 0) {
         open.push(format!("{} connections of the pool were not given back: this is a bug in dbstress", pool.books.in_use()));
     }

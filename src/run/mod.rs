@@ -1,6 +1,7 @@
 //! One run, from plan to record: invariants before, controls, the strategies' turns, controls again, verdict.
 
 mod alarm;
+pub mod api;
 mod books;
 mod cleanup;
 mod collect;
@@ -11,6 +12,8 @@ mod evidence;
 mod faults;
 mod figures;
 pub mod foreign;
+mod grant;
+mod grievance;
 mod live;
 pub mod own;
 pub mod own_schema;
@@ -35,6 +38,7 @@ use std::time::{Instant, SystemTime};
 
 use tokio::sync::{Mutex, watch};
 
+use self::api::{Api, Target};
 use self::drive::{Driven, Progress};
 use self::own::OwnWork;
 use self::session::{Opener, Way};
@@ -70,6 +74,8 @@ pub struct Request {
     pub options: ConnectOptions,
     /// What the load goes through, and nothing else: a pooler, a proxy.
     pub via: Option<Place>,
+    /// The reference server that is asked, if the virtual users do nothing in SQL.
+    pub target: Option<Target>,
     /// Subcommand, for messages and `pg_stat_activity`.
     pub command_name: &'static str,
     /// The command that runs it again.
@@ -130,6 +136,8 @@ pub struct Context<'a> {
     /// What the load connects through, where the wire is to break.
     proxy: Option<Arc<Proxy>>,
     lease: Arc<Mutex<Lease>>,
+    /// The reference server that is asked.
+    api: Option<Api>,
     /// What our own connections make.
     tally: Arc<Tally>,
     command_name: &'static str,
@@ -186,6 +194,7 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
         plan,
         options,
         via,
+        target,
         command_name,
         command,
         verify,
@@ -216,6 +225,16 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
     };
     faults::check_alone(&mut session, &plan.faults, &options).await?;
     let mut server = server(&mut session, &options).await?;
+    let api = match (&target, &dataset) {
+        (Some(target), Some(dataset)) => Some(Api::reach(target, &mut session, &options, &dataset.name).await?),
+        (Some(_), None) => return Err(api::no_statements()),
+        (None, _) => None,
+    };
+    let plan = match &api {
+        Some(api) => api.plan(plan)?,
+        None => plan,
+    };
+    server.api = api.as_ref().map(Api::record);
     if let Some(place) = &via {
         server.via = Some(via::prove(&mut session, &options, place, &plan).await?);
     }
@@ -223,7 +242,9 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
     let manner = Manner { protocol: plan.protocol, between };
     // Where it goes, and before which the wire would break.
     let load_target = via.as_ref().map_or_else(|| options.clone(), |place| options.through(place));
-    check_connections(&mut session, &plan, between).await?;
+    if api.is_none() {
+        check_connections(&mut session, &plan, between).await?;
+    }
     let id = identify(wall_clock);
     let mut record = RunRecord {
         schema_version: SCHEMA_VERSION,
@@ -246,7 +267,7 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
         not_run: Vec::new(),
         plan: plan.clone(),
     };
-    if let Some(why) = plan.cannot_contend() {
+    if let Some(why) = plan.cannot_contend().or_else(|| api.as_ref()?.cannot_contend(&plan)) {
         return Ok(over_before(record, why, began, lease).await);
     }
     let invariants: Vec<Invariant> = match (&ground, &record.dataset) {
@@ -301,6 +322,11 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
         return Err(Error::usage("the dataset has one organisation: no other can ask with its key")
             .cure("leave out the operation with request = \"other-tenant\", or dbstress seed --reset with the clinic"));
     }
+    if let Some(api) = &api {
+        let clinics = if let Ground::Clinic { clinics, .. } = &ground { &clinics[..] } else { &[] };
+        api.preflight(&mut session, &plan, clinics).await?;
+        grant::revoke_all(&mut session).await?;
+    }
     let directory = state.join("runs").join(&id);
     std::fs::create_dir_all(&directory).map_err(|e| {
         Error::usage(format!("the histories cannot be written to {}", directory.display()))
@@ -318,6 +344,7 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
         server: own_server,
         proxy,
         lease: lease.clone(),
+        api,
         tally,
         command_name,
         command,
@@ -330,6 +357,10 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
     };
     let ended = phases(&context, &mut session, &mut record, &mut show).await;
     record.interrupted = context.is_interrupted();
+    if context.api.is_some() {
+        // Best effort: the server may be gone, and a secret that nobody knows opens nothing.
+        let _ = grant::revoke_all(&mut session).await;
+    }
     let mut open = Vec::new();
     match ended {
         // Once a turn has been judged, its result is worth keeping whatever happened afterwards.
@@ -589,7 +620,7 @@ async fn server(session: &mut Session, options: &ConnectOptions) -> Result<Serve
         .await?;
     let settings: BTreeMap<String, String> =
         rows.into_iter().filter_map(|row| Some((row.first()?.clone()?, row.get(1)?.clone()?))).collect();
-    Ok(Server { address: options.to_string(), version, settings, via: None })
+    Ok(Server { address: options.to_string(), version, settings, via: None, api: None })
 }
 
 /// Whether the server has room for the connections of a plan, found out before anything is run for it.

@@ -4,12 +4,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::books::Books;
-use super::drive::application_name;
 use crate::Result;
+use crate::contract::MOST_ATTEMPTS;
 use crate::history::Reader;
 use crate::outcome::Outcome;
 use crate::pg::admin::{Session, SqlError, literal};
-use crate::pg::load::Between;
 use crate::workload::booking::Place;
 
 /// How long sessions of the run may take to go by themselves.
@@ -19,20 +18,64 @@ const ASK_EVERY: Duration = Duration::from_millis(20);
 /// How often a marker is claimed before its operation counts as unresolved.
 const CLAIMS: u32 = 10;
 
-/// Waits until no session of the run is left and no prepared transaction exists; what does not go by itself is terminated. Behind a pooler
-/// sessions outlive their clients, idle and still called as the last of them: there no session of the run may be in a transaction.
+/// How often in a row the sessions of an API must be found at rest: between two attempts at a request they are, for up to 16 ms.
+const LOOKS: u32 = 5;
+
+/// The sessions that the operations of a turn are performed in.
+#[derive(Debug, Clone)]
+pub struct Sessions {
+    /// What their names begin with: `dbstress/run5/`.
+    pub prefix: String,
+    /// Whose they are.
+    pub keeper: Keeper,
+}
+
+/// Whose sessions they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeper {
+    /// The virtual users': they end with them.
+    VirtualUsers,
+    /// A pooler's: they outlive their clients, idle and still called as the last of them.
+    Pooler,
+    /// An API's: others may be at work in them too.
+    Api,
+}
+
+impl Sessions {
+    /// Whether they stay when the load is over.
+    pub fn stay(&self) -> bool {
+        self.keeper != Keeper::VirtualUsers
+    }
+
+    /// Those that are still to end something, as what follows a SELECT's columns. Other databases of the server have runs of the same number.
+    fn at_work(&self) -> String {
+        let at_work = if self.stay() { " AND state IS DISTINCT FROM 'idle'" } else { "" };
+        format!(
+            "FROM pg_stat_activity WHERE datname = current_database() AND starts_with(application_name, {}) AND pid <> pg_backend_pid(){at_work}",
+            literal(&self.prefix)
+        )
+    }
+}
+
+/// Waits until no session of the run is left and no prepared transaction exists; what does not go by itself is terminated. Where sessions stay,
+/// none of them may be in a transaction; those of an API are not ours to end.
 /// `None` if it is quiet, otherwise what is still there.
 ///
 /// # Errors
 /// When the server cannot be asked.
-pub async fn quiesce(session: &mut Session, run: i32, between: Between) -> Result<Option<String>> {
-    let ours = sessions(run, between);
+pub async fn quiesce(session: &mut Session, sessions: &Sessions) -> Result<Option<String>> {
+    let ours = sessions.at_work();
     let began = Instant::now();
     let mut terminated = false;
+    let mut quiet = 0;
     loop {
         let left = session.integer(&format!("SELECT count(*) {ours}")).await?;
-        if left == 0 {
+        quiet = if left == 0 { quiet + 1 } else { 0 };
+        if left == 0 && (sessions.keeper != Keeper::Api || quiet >= LOOKS) {
             break;
+        }
+        if sessions.keeper == Keeper::Api && began.elapsed() > PATIENCE {
+            return Ok(Some(format!("{left} sessions of the API are still at work")));
         }
         if began.elapsed() > PATIENCE {
             if terminated {
@@ -50,22 +93,15 @@ pub async fn quiesce(session: &mut Session, run: i32, between: Between) -> Resul
     Ok((prepared > 0).then(|| format!("{prepared} prepared transactions are open")))
 }
 
-/// The sessions of the run, as what follows a SELECT's columns. Other databases of the server have runs of the same number.
-fn sessions(run: i32, between: Between) -> String {
-    let name = literal(&format!("{}/", application_name(run)));
-    let at_work = if between.is_pooler() { " AND state IS DISTINCT FROM 'idle'" } else { "" };
-    format!(
-        "FROM pg_stat_activity WHERE datname = current_database() AND starts_with(application_name, {name}) AND pid <> pg_backend_pid(){at_work}"
-    )
-}
-
 /// Resolves every unknown of the histories by claiming its marker: a fence with the key of each attempt that may have gone unanswered. If the key
 /// is taken, the attempt committed; if the fence goes in, it did not and never can. How many remain unresolved is found by the audit.
 ///
 /// # Errors
 /// When the server cannot be asked. A history that cannot be read has no unknowns here; the audit says so.
-pub async fn resolve(session: &mut Session, books: Books, place: &Place, histories: &[PathBuf], between: Between) -> Result<()> {
-    let ours = sessions(place.run, between);
+pub async fn resolve(session: &mut Session, books: Books, place: &Place, histories: &[PathBuf], sessions: &Sessions) -> Result<()> {
+    let ours = sessions.at_work();
+    // A server makes several attempts at one of ours, and each has a number.
+    let each = if sessions.keeper == Keeper::Api { MOST_ATTEMPTS } else { 1 };
     for path in histories {
         let Ok(reader) = Reader::open(path) else { continue };
         for record in reader.operations() {
@@ -73,7 +109,7 @@ pub async fn resolve(session: &mut Session, books: Books, place: &Place, histori
             if record.outcome != Outcome::Unknown {
                 continue;
             }
-            claim(session, &books.fence(place, &record), &ours).await?;
+            claim(session, &books.fence(place, &record, each), &ours).await?;
         }
     }
     Ok(())

@@ -3,6 +3,7 @@
 use super::work::{Intention, What};
 use crate::scenario::{Contest, Scheduling as SchedulingPlan};
 use crate::strategy::Strategy;
+use crate::target::http::Caller;
 use crate::target::scheduling::Scheduler;
 use crate::workload::contest::Deck;
 
@@ -10,6 +11,8 @@ use crate::workload::contest::Deck;
 pub struct SchedulingWork {
     /// Who performs it.
     pub scheduler: Scheduler,
+    /// Who asks for it over HTTP; the server then does what the scheduler would do.
+    pub caller: Option<Caller>,
     /// The first of the programmes that were made for it.
     pub base: i64,
     /// What is contended for.

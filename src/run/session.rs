@@ -7,6 +7,7 @@ use super::work::{Intention, Prepared, Work};
 use crate::http::{self, Address};
 use crate::pg::ConnectOptions;
 use crate::pg::load::{Connection, Manner, Phase};
+use crate::target::http::{Carried, Told};
 use crate::target::{Attempt, Who};
 use crate::workload::twin;
 use crate::{Error, Result};
@@ -31,6 +32,8 @@ pub struct SqlSession {
 pub struct HttpSession {
     /// The connection.
     pub client: http::Client,
+    /// What its user carries.
+    pub carried: Carried,
 }
 
 impl Session {
@@ -40,7 +43,7 @@ impl Session {
             Self::Sql(session) => {
                 session.connection.is_open() && !matches!(&session.prepared, Prepared::Booking(prepared) if !prepared.is_open())
             }
-            Self::Http(HttpSession { client }) => client.is_open(),
+            Self::Http(session) => session.client.is_open(),
         }
     }
 
@@ -49,6 +52,14 @@ impl Session {
         match self {
             Self::Sql(session) => work.in_sql(session, intention, who, scratch, phase).await,
             Self::Http(session) => work.over_http(session, intention, who, scratch, phase).await,
+        }
+    }
+
+    /// What the answer to the last attempt said besides how it ended; `None` where nobody but ourselves makes attempts.
+    pub fn told(&mut self) -> Option<Told> {
+        match self {
+            Self::Sql(_) => None,
+            Self::Http(session) => Some(std::mem::take(&mut session.carried.told)),
         }
     }
 
@@ -75,6 +86,11 @@ pub enum Way {
 }
 
 impl Way {
+    /// Whether it leads to an API.
+    pub fn is_http(&self) -> bool {
+        matches!(self, Self::Http(_))
+    }
+
     /// Whether there is a pooler before the server.
     pub fn is_pooled(&self) -> bool {
         matches!(self, Self::Sql { manner, .. } if manner.between.is_pooler())
@@ -118,7 +134,7 @@ impl Opener {
                         .because(why)
                         .cure("look into its log, or correct the URL")
                 })?;
-                Ok(Session::Http(HttpSession { client }))
+                Ok(Session::Http(HttpSession { client, carried: Carried::default() }))
             }
         }
     }

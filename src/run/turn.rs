@@ -7,17 +7,19 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch::{self, channel};
 use tokio::task::JoinHandle;
 
+use super::api::Api;
 use super::books::Books;
 use super::cleanup::{self, Swept};
 use super::counters::Beginning;
 use super::drive::{Driven, Progress, Turn, application_name, drive};
 use super::figures::Figures;
 use super::own::OwnWork;
+use super::quiesce::{Keeper, Sessions as Performers};
 use super::scheduling::SchedulingWork;
 use super::session::{Way, usual};
 use super::stock::{Size, Stock};
 use super::work::{BookingWork, Weights, Work};
-use super::{Context, Ground, Judged, collect, control, evidence, faults, live, quiesce, skews};
+use super::{Context, Ground, Judged, collect, control, evidence, faults, grant, live, quiesce, skews};
 use crate::audit::{Audit, Counters, Expectation, Lifetimes};
 use crate::bug::Bug;
 use crate::fault::{Arena, Injector};
@@ -67,6 +69,9 @@ pub(super) struct Leg {
     pub label: String,
 }
 
+/// An attempt that begins shortly before the deadline of its iteration is given at least this long.
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Drives one turn; `began` is told when it begins, `watch` sees every second of it.
 async fn load(
     context: &Context<'_>,
@@ -75,6 +80,15 @@ async fn load(
     mut watch: impl FnMut(&Progress),
 ) -> Result<Driven> {
     let plan = context.plan;
+    let caller = match &context.api {
+        Some(api) => {
+            let mut session = Session::connect(context.options, "grant").await?;
+            let secret = grant::issue(&mut session, plan, leg).await;
+            session.close().await;
+            api.caller(&secret?)
+        }
+        None => None,
+    };
     let (work, stock) = match &leg.subject {
         Subject::Booking(strategy, bug, place) => {
             let (Workload::Booking(booking), Ground::Clinic { clinics, .. }) = (&plan.workload, &context.ground) else {
@@ -85,6 +99,7 @@ async fn load(
                 Stock::open(feeder, context.options, place, clinics, size(booking, &leg.load), strategy.needs_guard()).await?;
             let work = BookingWork {
                 booker: Booker { strategy: *strategy, place: place.clone(), hold: booking.hold, bug: *bug, keys: booking.keys },
+                caller,
                 clinics: clinics.clone(),
                 base: stock.base(),
                 weights: Weights::new(booking.operations.iter().map(|o| o.weight)),
@@ -104,7 +119,10 @@ async fn load(
             };
             let stock = Stock::of_programmes(feeder, context.options, place, deck.clone(), most).await?;
             let scheduler = Scheduler { strategy: *strategy, place: place.clone(), hold: scheduling.hold };
-            (Work::Scheduling(SchedulingWork { scheduler, base: stock.base(), plan: scheduling.clone(), deck }), Some(stock))
+            (
+                Work::Scheduling(SchedulingWork { scheduler, caller, base: stock.base(), plan: scheduling.clone(), deck }),
+                Some(stock),
+            )
         }
         Subject::Foreign => return Err(Error::inconclusive("an API is not driven here: this is a bug in dbstress")),
         Subject::Own(sql, schema) => (Work::Own(OwnWork::new(sql, schema, leg.load.vus(), plan.rng_seed)), None),
@@ -115,7 +133,11 @@ async fn load(
         plan: plan.clone(),
         load: leg.load.clone(),
         work,
-        way: Way::Sql { options: context.load_options.clone(), manner: context.manner },
+        patience: context.api.as_ref().map_or(PATIENCE, Api::patience),
+        way: match &context.api {
+            Some(api) => Way::Http(api.address.clone()),
+            None => Way::Sql { options: context.load_options.clone(), manner: context.manner },
+        },
         run: leg.run,
         until_breach: leg.until_breach,
         // Only bookings keep a ledger that a history could be reconciled with; but where something goes wrong, it shows who recovered when.
@@ -150,7 +172,7 @@ fn injector(context: &Context<'_>, leg: &Leg) -> Option<Injector> {
     if leg.until_breach || faults.is_empty() {
         return None;
     }
-    let prefix = format!("{}/", application_name(leg.run));
+    let prefix = performers(context, leg.run).prefix;
     let arena =
         Arena::new(context.options.clone(), prefix, context.server.clone(), context.proxy.clone(), Some(context.lease.clone()));
     Some(Injector::new(arena, faults.clone()))
@@ -178,7 +200,8 @@ async fn judge(
     (swept, beginning): (Option<Swept>, Option<Beginning>),
     invariants: &[Invariant],
 ) -> Result<Judged> {
-    let restless = quiesce::quiesce(session, leg.run, context.manner.between).await?;
+    let performers = performers(context, leg.run);
+    let restless = quiesce::quiesce(session, &performers).await?;
     let counters = match beginning {
         // Best effort: nothing is proved with it.
         Some(beginning) => beginning.until_now(session, context.manner.between.is_pooler()).await.ok(),
@@ -195,7 +218,7 @@ async fn judge(
     };
     let (audit, search_path) = match (books, &leg.subject) {
         (Some((books, place)), _) => {
-            quiesce::resolve(session, books, place, &driven.histories, context.manner.between).await?;
+            quiesce::resolve(session, books, place, &driven.histories, &performers).await?;
             let is_of_schedules = books == Books::Schedules;
             let expectation = Expectation {
                 contest_units: if is_of_schedules { Some(1) } else { context.plan.round().map(|(units, _)| units) },
@@ -254,7 +277,11 @@ pub(super) async fn tested(
         }
     };
     let leg = Leg { subject, run, load: context.plan.load.clone(), until_breach: false, label: name.to_owned() };
-    let counted_from = Beginning::read(session, &context.tally).await?;
+    // What an API makes is not ours, and nobody counts it beside the server.
+    let counted_from = match &context.api {
+        Some(_) => None,
+        None => Some(Beginning::read(session, &context.tally).await?),
+    };
     let (stop, stopped) = channel(false);
     let (began, has_begun) = channel(None);
     let probes = probes(context, run, has_begun)?.map(|watch| tokio::spawn(async { Ok(probe::watch(watch).await) }));
@@ -291,7 +318,7 @@ pub(super) async fn tested(
     let driven = driven?;
     // A server that is gone cannot be asked; what the clients measured is kept.
     let judged = match reconnected(context, session, driven.failure.is_some()).await {
-        Ok(()) => judge(context, session, &leg, driven, (swept, Some(counted_from)), context.invariants).await?,
+        Ok(()) => judge(context, session, &leg, driven, (swept, counted_from), context.invariants).await?,
         Err(error) => {
             let mut audit = Audit::default();
             audit.incomplete("the server was lost before anything could be reconciled".into());
@@ -326,9 +353,19 @@ fn probes(context: &Context<'_>, run: i32, began: watch::Receiver<Option<Instant
     }
     let mut probes = probe::built_in()?;
     probes.extend(evidence.probes.iter().cloned());
-    let prefix = format!("{}/", application_name(run));
-    let stay = context.manner.between.is_pooler();
+    let performers = performers(context, run);
+    let (stay, prefix) = (performers.stay(), performers.prefix);
     Ok(Some(Watch { options: context.options.clone(), prefix, interval: evidence.probe_interval, probes, stay, began }))
+}
+
+/// The sessions that the operations of a run are performed in.
+fn performers(context: &Context<'_>, run: i32) -> Performers {
+    let prefix = format!("{}/", application_name(run));
+    match &context.api {
+        Some(api) => Performers { prefix: format!("{}/", api.about.sessions), keeper: Keeper::Api },
+        None if context.manner.between.is_pooler() => Performers { prefix, keeper: Keeper::Pooler },
+        None => Performers { prefix, keeper: Keeper::VirtualUsers },
+    }
 }
 
 async fn ended<T>(task: Option<Watching<T>>) -> Option<T> {
@@ -409,6 +446,7 @@ pub(super) fn record(
         operations: operations.collect(),
         lag: Some(Percentiles::of(recorder.lags())),
         wait: recorder.waits().map(Percentiles::of),
+        connect: recorder.connects().map(Percentiles::of),
         pool: judged.driven.pool.clone(),
         counters: judged.counters.map(|counters| Counters { others: watched.others(), ..counters }),
         generator_limited: figures.limited(),

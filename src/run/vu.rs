@@ -11,13 +11,15 @@ use super::own::Scratch;
 use super::pool::Checkout;
 use super::session::Session;
 use super::work::{Intention, Work};
+use crate::contract::{MOST_ATTEMPTS, MOST_TRIES};
 use crate::history::{Applied, OpId, Record, Writer};
 use crate::metrics::{Iteration, Recorder};
-use crate::outcome::{Abort, Certainty, Outcome, Signal, certainty};
+use crate::outcome::{Abort, Certainty, Outcome, Signal, Sqlstate, certainty};
 use crate::pg::load::{Failure, Phase};
 use crate::pg::pool::Unavailable;
 use crate::pg::retry::Retry;
 use crate::random::Random;
+use crate::target::http::Told;
 use crate::target::{Attempt, Who};
 use crate::{Error, Result};
 
@@ -52,13 +54,27 @@ pub(super) struct Vu {
     alarm: Alarm,
     /// Connections that could not be opened since the last that could.
     knocks: u16,
+    /// What the last answer over HTTP said besides.
+    told: Option<Told>,
+}
+
+/// How far an iteration has come in attempts.
+#[derive(Default)]
+struct Attempts {
+    /// Those of the virtual user.
+    made: u16,
+    /// Those of them that a server may have seen that makes attempts of its own.
+    sent: u16,
+    /// The number of the last one in the ledger.
+    at: u16,
+    /// BEGIN…COMMIT tries, whoever made them.
+    tries: u16,
+    /// Those that were turned down because of a concurrent transaction.
+    conflicts: u8,
 }
 
 /// Stream of the pauses between the attempts of virtual user 0; those of the others follow.
 const JITTER: u64 = 3 << 32;
-/// An attempt that is let run past the deadline of its iteration gets at least this long.
-const LEAST_ATTEMPT: Duration = Duration::from_secs(1);
-
 impl Vu {
     /// Connects and prepares, unless connections come from a pool.
     pub async fn open(number: u16, everyone: &Everyone, thread: Rc<Thread>) -> Result<Self> {
@@ -67,9 +83,9 @@ impl Vu {
         let alarm = thread.alarms.set_up();
         let session = match &everyone.pool {
             Some(_) => None,
-            None => Some(everyone.opener.open(&name_of(everyone, number)).await?),
+            None => Some(open(everyone, &thread, number).await?),
         };
-        Ok(Self { number, thread, session, issued: 0, scratch: Scratch::default(), jitter, alarm, knocks: 0 })
+        Ok(Self { number, thread, session, issued: 0, scratch: Scratch::default(), jitter, alarm, knocks: 0, told: None })
     }
 
     /// How many operations it has issued.
@@ -99,27 +115,35 @@ impl Vu {
         let op_id = OpId::new(everyone.turn.run, self.number, n);
         let is_measured = everyone.is_measured(scheduled);
         let is_keyed = intention.proposal().is_some_and(|proposal| proposal.key.is_some());
-        let mut attempts: u16 = 0;
-        let mut conflicts: u8 = 0;
+        let mut attempts = Attempts::default();
         let mut unanswered: u16 = 0;
         let mut first_commit = None;
         let mut now = started;
         let (outcome, applied, phase) = loop {
-            attempts = attempts.saturating_add(1);
+            attempts.made = attempts.made.saturating_add(1);
             let phase = Phase::beginning(now);
             let patience = match &*everyone.opener.work {
                 // Each answer has its own time, and there are pauses between them.
-                Work::Http(work) => work.patience(intention.operation).max(LEAST_ATTEMPT),
-                _ => LEAST_ATTEMPT,
+                Work::Http(work) => work.patience(intention.operation).max(everyone.turn.patience),
+                _ => everyone.turn.patience,
             };
             let deadline = (started + retry.deadline).max(now + patience);
-            let who = Who { op_id, attempt: attempts, unanswered };
+            let is_http = everyone.turn.way.is_http();
+            let who = Who { op_id, attempt: if is_http { attempts.sent + 1 } else { attempts.made }, unanswered };
             let attempt = self.attempt(everyone, intention, who, &phase, deadline, is_measured).await;
-            self.note(everyone, intention, is_measured);
+            let told = self.told.take();
+            if is_http {
+                attempts.were_told(phase.commit_sent().is_some(), told.as_ref());
+                self.note(everyone, told.as_ref(), is_measured);
+                self.note_checks(everyone, intention, is_measured);
+            } else {
+                attempts.at = attempts.made;
+                attempts.tries = attempts.made;
+            }
             let (failure, may_retry) = match attempt {
                 Attempt::Committed(applied) => break (Outcome::Committed, applied, phase),
                 Attempt::Replayed { applied, met } => {
-                    conflicts = conflicts.saturating_add(u8::from(met));
+                    attempts.conflicts = attempts.conflicts.saturating_add(u8::from(met));
                     break (Outcome::Replayed, applied, phase);
                 }
                 Attempt::Refused(refusal) => break (Outcome::Refused(refusal), Applied::default(), phase),
@@ -143,13 +167,17 @@ impl Vu {
                 }
                 Attempt::Again(failure) => (Some(failure), true),
                 Attempt::GivenUp(failure, words) => {
+                    if failure.abort.is_of_the_test() && everyone.turn.plan.keeps_ledger() {
+                        everyone.turned_away(failure.abort, || words.clone().unwrap_or_default());
+                    }
                     if let Some(words) = words.filter(|_| is_measured) {
                         self.thread.recorder.borrow_mut().remark(failure.abort.words(), || words);
                     }
                     (Some(failure), false)
                 }
             };
-            conflicts = conflicts.saturating_add(u8::from(failure.as_ref().is_some_and(|f| f.abort.is_conflict())));
+            attempts.conflicts =
+                attempts.conflicts.saturating_add(u8::from(failure.as_ref().is_some_and(|f| f.abort.is_conflict())));
             if let Some(failure) = failure.as_ref().filter(|_| is_measured) {
                 let server = failure.server.as_ref().map(|e| (e.code, e.routine.as_str(), e.message.as_str()));
                 self.thread.recorder.borrow_mut().failed_attempt(failure.abort, server);
@@ -158,7 +186,11 @@ impl Vu {
                 self.session = None;
             }
             now = Instant::now();
-            let pause = may_retry.then(|| retry.pause(attempts, now - started, &mut self.jitter)).flatten();
+            // What the ledger cannot tell apart any more is not tried.
+            let may_retry = may_retry && attempts.sent < MOST_TRIES;
+            let pause = may_retry.then(|| retry.pause(attempts.made, now - started, &mut self.jitter)).flatten();
+            let wanted = told.and_then(|told| told.retry_after).unwrap_or_default();
+            let pause = pause.map(|pause| pause.max(wanted).min(retry.deadline.saturating_sub(now - started)));
             let pause = match self.knocks {
                 0 => pause,
                 // Nobody let it in, which may take a while to change.
@@ -186,7 +218,7 @@ impl Vu {
         let ended = Instant::now();
         let finished = everyone.nanos(ended);
         let is_attack = intention.proposal().is_some_and(|proposal| proposal.is_attack);
-        let iteration = Iteration { outcome, attempts, is_attack, scheduled, started: started_at, finished };
+        let iteration = Iteration { outcome, attempts: attempts.tries, is_attack, scheduled, started: started_at, finished };
         if is_measured {
             self.thread.recorder.borrow_mut().record(intention.operation, iteration);
         } else {
@@ -200,8 +232,8 @@ impl Vu {
                 kind: intention.kind(),
                 asking: intention.asking(),
                 outcome,
-                attempts,
-                conflicts,
+                attempts: attempts.at,
+                conflicts: attempts.conflicts,
                 is_attack,
                 authorisation,
                 units,
@@ -226,7 +258,7 @@ impl Vu {
     }
 
     /// Writes down what an attempt at an API had to say besides how it ended.
-    fn note(&mut self, everyone: &Everyone, intention: &Intention, is_measured: bool) {
+    fn note_checks(&mut self, everyone: &Everyone, intention: &Intention, is_measured: bool) {
         let Work::Http(work) = &*everyone.opener.work else { return };
         let mut recorder = self.thread.recorder.borrow_mut();
         for (call, check, held) in self.scratch.notes.checks.drain(..).filter(|_| is_measured) {
@@ -236,6 +268,24 @@ impl Vu {
         }
         if let Some((abort, words)) = self.scratch.notes.surprise.take() {
             everyone.turned_away(abort, || words);
+        }
+    }
+
+    /// Writes down what an answer said of the server's own attempts, and of itself.
+    fn note(&self, everyone: &Everyone, told: Option<&Told>, is_measured: bool) {
+        let Some(told) = told else { return };
+        if let Some(wrong) = &told.wrong {
+            everyone.wrong_answer(wrong.clone());
+        }
+        if !is_measured {
+            return;
+        }
+        let mut recorder = self.thread.recorder.borrow_mut();
+        for failed in &told.failed {
+            let server = failed.routine.as_deref().map(|routine| (Sqlstate::new(failed.abort.short()), routine, "told by the API"));
+            for _ in 0..failed.times.min(MOST_ATTEMPTS.into()) {
+                recorder.failed_attempt(failed.abort, server);
+            }
         }
     }
 
@@ -257,6 +307,7 @@ impl Vu {
             let attempting = pin!(session.as_mut().attempt(work, intention, who, &mut self.scratch, phase));
             self.alarm.within(deadline, attempting).await
         };
+        self.told = session.as_mut().told();
         match ended {
             Some(attempt) => {
                 if let Checkout::Own(session) = session {
@@ -301,8 +352,7 @@ impl Vu {
                 checkout.map(|checkout| checkout.map(Checkout::Pooled).map_err(|_| ()))
             }
             None => {
-                let name = name_of(everyone, self.number);
-                let opened = self.alarm.within(deadline, pin!(everyone.opener.open(&name))).await;
+                let opened = self.alarm.within(deadline, pin!(open(everyone, &self.thread, self.number))).await;
                 phase.begins();
                 opened.map(|opened| opened.map(Checkout::Own).map_err(|_| ()))
             }
@@ -316,6 +366,32 @@ impl Vu {
             None => Err(Attempt::Failed(Failure::local(Abort::ConnectionLost))),
         }
     }
+}
+
+impl Attempts {
+    /// Takes in what the last answer told of the server's attempts; if nothing was sent, there were none.
+    fn were_told(&mut self, was_sent: bool, told: Option<&Told>) {
+        self.tries = self.tries.saturating_add(told.map_or(0, |told| told.attempts).max(1));
+        let conflicts = told.into_iter().flat_map(|told| &told.failed).filter(|failed| failed.abort.is_conflict());
+        let conflicts: u32 = conflicts.map(|failed| failed.times).sum();
+        self.conflicts = self.conflicts.saturating_add(u8::try_from(conflicts).unwrap_or(u8::MAX));
+        if was_sent {
+            // One that says nothing may have made as many as there can be.
+            let last = told.map_or(0, |told| told.attempts);
+            self.at = self.sent * MOST_ATTEMPTS + if last == 0 { MOST_ATTEMPTS } else { last.min(MOST_ATTEMPTS) };
+            self.sent += 1;
+        }
+    }
+}
+
+/// Opens a session for the virtual user, and writes down how long that took if it is one of an API.
+async fn open(everyone: &Everyone, thread: &Thread, vu: u16) -> Result<Session> {
+    let began = Instant::now();
+    let session = everyone.opener.open(&name_of(everyone, vu)).await?;
+    if everyone.turn.way.is_http() {
+        thread.recorder.borrow_mut().connected(began.elapsed().as_nanos() as u64);
+    }
+    Ok(session)
 }
 
 /// Its sessions in `pg_stat_activity`.

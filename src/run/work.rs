@@ -13,9 +13,9 @@ use crate::pg::load::{Between, Connection, Failure, Isolation, Phase};
 use crate::random::Random;
 use crate::scenario::{Booking as BookingPlan, Targets};
 use crate::target::booking::Booker;
+use crate::target::http::Caller;
 use crate::target::{self, Attempt, Who};
 use crate::workload::booking::Proposal;
-use crate::workload::keyed::Key;
 use crate::workload::{contest, scheduling};
 use crate::{Error, Result};
 
@@ -35,6 +35,8 @@ pub enum Work {
 pub struct BookingWork {
     /// Who performs it.
     pub booker: Booker,
+    /// Who asks for it over HTTP; the server then does what the booker would do.
+    pub caller: Option<Caller>,
     /// Whose authorisations, and who acts.
     pub clinics: Vec<Clinic>,
     /// The first of the authorisations that were made for it.
@@ -170,8 +172,7 @@ impl Work {
     ) -> Attempt {
         match (self, prepared, &intention.what) {
             (Self::Booking(work), Prepared::Booking(prepared), What::Booking(proposal)) => {
-                let key = work.booker.keys.and_then(|keys| Key::of(proposal, work.booker.place.run, keys));
-                work.booker.attempt(connection, prepared, proposal, key.as_ref(), who, phase).await
+                work.booker.attempt(connection, prepared, proposal, work.booker.key(proposal).as_ref(), who, phase).await
             }
             (Self::Scheduling(work), Prepared::Scheduling(statements), What::Scheduling(proposal)) => {
                 work.scheduler.attempt(connection, statements, proposal, who, phase).await
@@ -187,17 +188,23 @@ impl Work {
     /// Makes one attempt over HTTP.
     pub(super) async fn over_http(
         &self,
-        session: &mut HttpSession,
+        HttpSession { client, carried }: &mut HttpSession,
         intention: &Intention,
         who: Who,
         scratch: &mut own::Scratch,
         phase: &Phase,
     ) -> Attempt {
         match (self, &intention.what) {
-            (Self::Http(work), What::Asked(drawn)) => {
-                work.perform(session, intention.operation, drawn, who, &mut scratch.notes, phase).await
+            (Self::Booking(BookingWork { booker, caller: Some(caller), .. }), What::Booking(proposal)) => {
+                caller.book(client, carried, proposal, booker.key(proposal).as_ref(), who, phase).await
             }
-            // None of the other work is asked of an API.
+            (Self::Scheduling(SchedulingWork { caller: Some(caller), .. }), What::Scheduling(proposal)) => {
+                caller.change(client, carried, proposal, who, phase).await
+            }
+            (Self::Http(work), What::Asked(drawn)) => {
+                work.perform(client, intention.operation, drawn, who, &mut scratch.notes, phase).await
+            }
+            // Whoever connects to an API has work for it.
             _ => Attempt::Failed(Failure::local(Abort::Other)),
         }
     }

@@ -203,7 +203,6 @@ impl Reader<'_> {
             }
             WorkloadName::Http => {
                 let foreign = [
-                    ("dataset", dataset.is_some()),
                     ("strategy", strategy.is_some()),
                     ("booking", booking.is_some()),
                     ("scheduling", scheduling.is_some()),
@@ -223,6 +222,7 @@ impl Reader<'_> {
                 let control = control.and_then(|control| self.control(control, WorkloadName::Http));
                 let parameters = self.parameters(parameters);
                 let parts = Parts {
+                    dataset,
                     http: http.unwrap_or_default(),
                     data,
                     rules: invariant,

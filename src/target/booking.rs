@@ -51,6 +51,11 @@ impl Booker {
         twin::levels(self.bug, self.strategy)
     }
 
+    /// The key that a proposal is asked for with, where requests carry keys.
+    pub fn key(&self, proposal: &Proposal) -> Option<Key> {
+        Key::of(proposal, self.place.run, self.keys?)
+    }
+
     /// Prepares its statements on a new connection. `another` opens a second one, which a mistake may need.
     ///
     /// # Errors

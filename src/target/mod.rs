@@ -1,9 +1,10 @@
 //! Who performs what was proposed, and how did one attempt at it end?
 //!
-//! Here it is done in SQL, under a strategy: by the virtual users themselves, or by the reference server for those who ask it.
+//! It is done in SQL, under a strategy: by the virtual users themselves, or by the reference server for those who ask it over `http`.
 
 pub mod appointing;
 pub mod booking;
+pub mod http;
 pub mod scheduling;
 pub mod view;
 

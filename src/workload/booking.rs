@@ -126,7 +126,7 @@ fn write_sql(place: &Place, key: Option<&keyed::Scope>, set: &str, condition: &s
 }
 
 /// Who asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Actor {
     /// A practitioner.
     pub id: i64,

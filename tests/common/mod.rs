@@ -254,6 +254,7 @@ async fn run_with(
         plan,
         options: options.clone(),
         via: None,
+        target: None,
         command_name: "contention",
         command: "dbstress contention".into(),
         verify: "dbstress verify".into(),
@@ -434,6 +435,11 @@ impl Started {
     /// Waits until it has said `text` on stderr.
     pub async fn says(&self, text: &str) {
         within(PATIENCE, text, || self.err.lock().unwrap().contains(text)).await;
+    }
+
+    /// What it has said on stderr so far.
+    pub fn said(&self) -> String {
+        self.err.lock().unwrap().clone()
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -35,7 +35,7 @@ pub(super) struct Floor {
     pub settings: Settings,
     /// As many permits as there may be sessions.
     seats: Semaphore,
-    idle: RefCell<Vec<Box<Session>>>,
+    idle: RefCell<Vec<Session>>,
     opened: Cell<u32>,
     operations: Cell<u32>,
     pub jitter: RefCell<Random>,
@@ -153,7 +153,7 @@ impl Floor {
     }
 
     /// A session for whoever has a seat: one that is there, or a new one.
-    pub async fn session(&self, setup: Option<&Setup>) -> Result<Box<Session>> {
+    pub async fn session(&self, setup: Option<&Setup>) -> Result<Session> {
         let idle = self.idle.borrow_mut().pop();
         match idle {
             Some(session) if setup.is_none_or(|setup| session.has_room_for(setup)) => Ok(session),
@@ -162,12 +162,12 @@ impl Floor {
     }
 
     /// Opens a session.
-    pub async fn open(&self) -> Result<Box<Session>> {
+    pub async fn open(&self) -> Result<Session> {
         let mut connection = self.connect().await?;
         if let Some(setting) = twin::session_setting(self.settings.bug) {
             connection.ask(setting).await?;
         }
-        Ok(Box::new(Session { connection, prepared: Vec::new(), looks: Vec::new(), is_spoilt: false }))
+        Ok(Session { connection, prepared: Vec::new(), looks: Vec::new(), is_spoilt: false })
     }
 
     async fn connect(&self) -> Result<Connection> {
@@ -177,7 +177,7 @@ impl Floor {
     }
 
     /// Takes a session back, if it can be used again.
-    pub fn back(&self, session: Box<Session>) {
+    pub fn back(&self, session: Session) {
         if session.is_open() && !session.is_spoilt {
             self.idle.borrow_mut().push(session);
         }
@@ -265,7 +265,7 @@ impl Session {
     }
 
     /// Gives it up while a statement may still run on it.
-    pub async fn discard(self: Box<Self>) {
+    pub async fn discard(self) {
         self.connection.discard().await;
     }
 }

@@ -154,6 +154,9 @@ pub struct Order {
     pub deadline: Instant,
 }
 
+/// How an attempt failed: why, and the routine of the server that said so, where one did.
+pub type How = (Abort, Option<String>);
+
 /// What became of it.
 #[derive(Debug, Clone)]
 pub struct Reply {
@@ -162,7 +165,7 @@ pub struct Reply {
     /// How many attempts were made.
     pub attempts: u16,
     /// How attempts failed that were made again, and how often.
-    pub failed: Vec<(Abort, u32)>,
+    pub failed: Vec<(How, u32)>,
     /// When the transaction of the last attempt began, microseconds of the server's clock; 0: the server was not asked.
     pub began: i64,
     /// Another transaction with the same key was under way when this one asked.
@@ -245,6 +248,11 @@ impl Desk {
         }
         // Whoever took it is gone: nobody knows how far it came.
         answered.await.unwrap_or_else(|_| Reply::of(Done::Unknown))
+    }
+
+    /// Whether it takes no more orders.
+    pub fn is_closed(&self) -> bool {
+        self.asked.is_closed()
     }
 
     /// Takes no more orders, finishes those that were taken, and closes the sessions.

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout_at};
 
-use super::floor::{Floor, Prepared, Session, Setup, What};
+use super::floor::{Floor, OWN_SCHEMA, Prepared, Session, Setup, What};
 use super::look::{self, Look};
-use super::{Ask, Caller, Done, Order, Reply, compliance};
+use super::{Ask, Caller, Done, Grant, Order, Reply, compliance};
 use crate::bug::Bug;
 use crate::contract::MOST_ATTEMPTS;
-use crate::history::OpId;
+use crate::history::{Applied, OpId};
 use crate::outcome::{Abort, Refusal, Stage};
-use crate::pg::load::{Failure, Phase};
+use crate::pg::load::{Failure, Parameters, Phase};
 use crate::pg::retry::Retry;
 use crate::random::Random;
 use crate::target::view::View;
@@ -55,14 +55,14 @@ enum Step {
     /// The key was known, and the one that it was known by was under way.
     Met(Done),
     /// Certainly nothing came of it; and whether it is worth another.
-    Failed(Abort, bool),
+    Failed(Failure, bool),
     Unknown,
 }
 
 impl From<Failure> for Step {
     fn from(failure: Failure) -> Self {
         let may = failure.abort.is_retryable() && failure.abort != Abort::KeyInFlight;
-        Self::Failed(failure.abort, may)
+        Self::Failed(failure, may)
     }
 }
 
@@ -93,7 +93,7 @@ async fn attempts(
     job: &Job,
     (op_id, tries): (OpId, u16),
     deadline: Instant,
-    session: &mut Option<Box<Session>>,
+    session: &mut Option<Session>,
     reply: &mut Reply,
 ) -> Done {
     let settings = &floor.settings;
@@ -139,26 +139,30 @@ async fn attempts(
             (Err(_), stage) => {
                 tokio::task::spawn_local(at.discard());
                 match stage {
-                    Stage::Before => Step::Failed(Abort::Deadline, false),
+                    Stage::Before => Step::Failed(Failure::local(Abort::Deadline), false),
                     Stage::Commit | Stage::Alone => Step::Unknown,
                 }
             }
         };
-        let abort = match step {
+        let failure = match step {
             Step::Done(done) => return done,
             Step::Met(done) => {
                 reply.met = true;
                 return done;
             }
-            Step::Failed(abort, true) => abort,
-            Step::Failed(Abort::KeyInFlight, false) => return Done::InFlight,
-            Step::Failed(Abort::Deadline, false) => return not_done(Abort::Deadline, unanswered),
-            Step::Failed(abort, false) => return Done::Failed(abort),
+            Step::Failed(failure, true) => failure,
+            Step::Failed(failure, false) => {
+                return match failure.abort {
+                    Abort::KeyInFlight => Done::InFlight,
+                    Abort::Deadline => not_done(Abort::Deadline, unanswered),
+                    abort => Done::Failed(abort),
+                };
+            }
             // The mistake: it is asked again, and without the key that would tell.
             Step::Unknown if job.asks_again() => {
                 *session = None;
                 unanswered += 1;
-                Abort::ConnectionLost
+                Failure::local(Abort::ConnectionLost)
             }
             Step::Unknown => {
                 *session = None;
@@ -169,10 +173,13 @@ async fn attempts(
             MOST_ATTEMPTS.. => None,
             made => retry.pause(made, started.elapsed(), &mut *floor.jitter.borrow_mut()),
         };
-        let Some(pause) = pause.filter(|pause| Instant::now() + *pause < deadline) else { return not_done(abort, unanswered) };
-        match reply.failed.iter_mut().find(|(known, _)| *known == abort) {
+        let Some(pause) = pause.filter(|pause| Instant::now() + *pause < deadline) else {
+            return not_done(failure.abort, unanswered);
+        };
+        let how = (failure.abort, failure.server.map(|server| server.routine));
+        match reply.failed.iter_mut().find(|(known, _)| *known == how) {
             Some((_, times)) => *times += 1,
-            None => reply.failed.push((abort, 1)),
+            None => reply.failed.push((how, 1)),
         }
         if !pause.is_zero() {
             sleep(pause).await;
@@ -206,7 +213,7 @@ fn seen_by(floor: &Floor, who: Caller, is_list: bool) -> Option<i64> {
 
 impl Job {
     /// What an order comes to; `None` if there is no such thing.
-    fn new(floor: &Floor, ask: Ask, who: Caller, grant: Option<&super::Grant>, op_id: OpId) -> Option<Self> {
+    fn new(floor: &Floor, ask: Ask, who: Caller, grant: Option<&Grant>, op_id: OpId) -> Option<Self> {
         let setup = |what| Setup::new(&floor.settings, grant, op_id.run(), what);
         let work = match ask {
             Ask::Book { kind, units, authorisation, key } => {
@@ -219,7 +226,7 @@ impl Job {
             Ask::Appoint(ask) => {
                 let setup = setup(What::Appointing);
                 // Controls have no appointments.
-                if setup.schema != super::floor::OWN_SCHEMA {
+                if setup.schema != OWN_SCHEMA {
                     return None;
                 }
                 Work::Appoint(setup, ask)
@@ -293,7 +300,7 @@ impl Job {
             }
             Work::See(view, organisation) => {
                 let Some(form) = view.form(*organisation) else { return Ok(IMPOSSIBLE) };
-                let fill = |p: &mut crate::pg::load::Parameters<'_>| view.fill(*organisation, p);
+                let fill = |p: &mut Parameters<'_>| view.fill(*organisation, p);
                 let seen = session.look(Look::View(form), fill, |values| values.next().flatten().map(str::to_owned)).await?;
                 Ok(seen.flatten().map_or(NOT_FOUND, |seen| Step::Done(Done::Seen(seen))))
             }
@@ -318,18 +325,18 @@ impl Job {
 
 const NOT_FOUND: Step = Step::Done(Done::Refused(Refusal::NotFound));
 /// What is prepared is of the kind that is asked for.
-const IMPOSSIBLE: Step = Step::Failed(Abort::Other, false);
+const IMPOSSIBLE: Step = Step::Failed(Failure { abort: Abort::Other, server: None }, false);
 
 /// How an attempt ended, as it is told.
-fn step(attempt: Attempt, done: impl FnOnce(crate::history::Applied) -> Done) -> Step {
+fn step(attempt: Attempt, done: impl FnOnce(Applied) -> Done) -> Step {
     match attempt {
         Attempt::Committed(applied) => Step::Done(done(applied)),
         Attempt::Replayed { applied, met: true } => Step::Met(Done::Replayed(applied)),
         Attempt::Replayed { applied, met: false } => Step::Done(Done::Replayed(applied)),
         Attempt::Refused(refusal) => Step::Done(Done::Refused(refusal)),
         Attempt::Failed(failure) => failure.into(),
-        Attempt::Again(failure) => Step::Failed(failure.abort, true),
-        Attempt::GivenUp(failure, _) => Step::Failed(failure.abort, false),
+        Attempt::Again(failure) => Step::Failed(failure, true),
+        Attempt::GivenUp(failure, _) => Step::Failed(failure, false),
         Attempt::Unknown => Step::Unknown,
     }
 }

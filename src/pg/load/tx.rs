@@ -102,6 +102,11 @@ impl Phase {
         self.first_statement.get()
     }
 
+    /// Notes when the transaction began, microseconds of the server's clock.
+    pub fn begun_at(&self, micros: i64) {
+        self.begun.set(micros);
+    }
+
     /// When the transaction began, microseconds of the server's clock; 0 if the server was not asked.
     pub fn begun(&self) -> i64 {
         self.begun.get()
@@ -143,7 +148,7 @@ impl<'c> Tx<'c> {
 
     /// Notes when the server says that the transaction began, microseconds of its clock.
     pub fn begun(&self, micros: i64) {
-        self.phase.begun.set(micros);
+        self.phase.begun_at(micros);
     }
 
     /// Whether it is to be rolled back, and said to be committed.

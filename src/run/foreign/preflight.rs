@@ -45,7 +45,7 @@ pub async fn look(plan: &Plan, http: &Http, address: &Address, identities: &Iden
             }
         }
     }
-    for cause in limit {
+    if let Some(cause) = limit {
         causes.entry(cause).or_default();
     }
     if let Some(cause) = ends_too_soon(plan, http, identities) {
