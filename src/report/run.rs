@@ -106,10 +106,11 @@ fn heading(record: &RunRecord, width: u16) -> String {
         let sessions = if api.pool_size == 1 { "session" } else { "sessions" };
         format!(" through the API at {}, dbstress {} with {} {sessions}", api.address, api.version, api.pool_size)
     });
-    let line = format!(
-        "{load}{pool}{protocol}, {retry}; PostgreSQL {} at {}{via}{api}; response times in ms, of committed iterations",
-        record.server.version, record.server.address
-    );
+    let server = match plan.http() {
+        Some(_) => format!("the API at {}", record.server.address),
+        None => format!("PostgreSQL {} at {}{via}{api}", record.server.version, record.server.address),
+    };
+    let line = format!("{load}{pool}{protocol}, {retry}; {server}; response times in ms, of committed iterations");
     wrap(&line, width, "")
 }
 
