@@ -142,7 +142,7 @@ impl Api {
                 scheduling.strategies = vec![strategy(scheduling.hazard())?];
                 scheduling.hold = Duration::ZERO;
             }
-            Workload::Sql(_) => return Err(no_statements()),
+            Workload::Sql(_) | Workload::Http(_) => return Err(no_statements()),
         }
         Ok(plan)
     }

@@ -19,7 +19,8 @@ const K6: [(&str, &str); 5] = [
     ("dropped_iterations", "dropped"),
 ];
 /// Our words for metrics, without the classes of outcome.
-const METRICS: [&str; 9] = ["response", "service", "wait", "lag", "pool_use", "server_use", "failed", "dropped", "iterations"];
+const METRICS: [&str; 10] =
+    ["response", "service", "wait", "lag", "pool_use", "server_use", "failed", "dropped", "iterations", "checks"];
 const STATISTICS: &str = "p(95), avg, med, min or max";
 
 impl FromStr for Threshold {
@@ -234,6 +235,7 @@ fn subject<'w, 'a>(name: &str, metric: &Word<'a>, before: &'w [Word<'a>]) -> Res
         "failed" => counter(Counter::Failed),
         "dropped" => counter(Counter::Dropped),
         "iterations" => counter(Counter::Iterations),
+        "checks" => counter(Counter::Checks),
         other => match (class(other), Limited::ALL.into_iter().find(|limited| limited.name() == other)) {
             (Some(class), _) => counter(Counter::Class(class)),
             (_, Some(limited)) => Ok((Subject::Limited(limited), before)),
