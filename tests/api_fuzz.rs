@@ -176,7 +176,7 @@ impl<'s> Maker<'s> {
     fn token(&mut self) -> Vec<u8> {
         let good = self.one(&self.tokens.clone());
         match self.below(16) {
-            0 => return Vec::new(),
+            0 => Vec::new(),
             1 => self.noise(40),
             2 => b"garbage".to_vec(),
             3 => {

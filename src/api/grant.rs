@@ -22,8 +22,11 @@ const LATEST: i64 = 10 * 366 * 86_400;
 /// The grants that were asked for lately, by their secrets.
 #[derive(Default)]
 pub struct Grants {
-    known: Mutex<HashMap<Box<str>, (Arc<Grant>, Instant)>>,
+    known: Mutex<HashMap<Box<str>, Known>>,
 }
+
+/// A grant, and since when it is known.
+type Known = (Arc<Grant>, Instant);
 
 impl Grants {
     /// The one of this secret, if it was asked for lately.
