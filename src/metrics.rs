@@ -185,6 +185,26 @@ pub struct Counts {
     /// Iterations of the warm-up and arrivals dropped in it, which nothing else here counts.
     #[serde(default)]
     pub warm_up: u64,
+    /// What was looked at in the answers of an API: by operation, then by what must be so.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub checks: BTreeMap<String, BTreeMap<String, Held>>,
+}
+
+/// How often something that must be so was so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// It was.
+    pub held: u64,
+    /// It was not.
+    pub failed: u64,
+}
+
+impl Held {
+    /// Together with another.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self { held: self.held + other.held, failed: self.failed + other.failed }
+    }
 }
 
 impl Counts {
@@ -208,6 +228,12 @@ impl Counts {
         self.failed_attempts.iter().filter(|(abort, _)| abort.is_conflict()).map(|(_, n)| n).sum()
     }
 
+    /// How often what must be so in answers was so, of one operation or of all.
+    pub fn checked(&self, operation: Option<&str>) -> Held {
+        let of = self.checks.iter().filter(|(name, _)| operation.is_none_or(|operation| operation == *name));
+        of.flat_map(|(_, checks)| checks.values()).fold(Held::default(), |sum, held| sum.and(*held))
+    }
+
     /// BEGIN…COMMIT tries in all.
     pub fn attempts_made(&self) -> u64 {
         self.attempts.iter().map(|(attempts, n)| u64::from(*attempts) * n).sum()
@@ -226,6 +252,7 @@ impl Counts {
             attacks,
             dropped,
             warm_up,
+            checks,
         } = other;
         add(&mut self.outcomes, outcomes);
         add(&mut self.refused, refused);
@@ -240,6 +267,13 @@ impl Counts {
         self.attacks += attacks;
         self.dropped += dropped;
         self.warm_up += warm_up;
+        for (operation, checks) in checks {
+            let into = self.checks.entry(operation.clone()).or_default();
+            for (check, held) in checks {
+                let entry = into.entry(check.clone()).or_default();
+                *entry = entry.and(*held);
+            }
+        }
     }
 }
 
@@ -330,6 +364,18 @@ impl Recorder {
                 self.counts.messages.insert(key.clone(), message.to_owned());
                 self.counts.sqlstates.insert(key, 1);
             }
+        }
+    }
+
+    /// Counts one look at what must be so in the answer to an operation.
+    pub fn checked(&mut self, operation: &str, check: &str, held: bool) {
+        // Only the first of its kind allocates.
+        if !self.counts.checks.get(operation).is_some_and(|checks| checks.contains_key(check)) {
+            self.counts.checks.entry(operation.to_owned()).or_default().insert(check.to_owned(), Held::default());
+        }
+        let found = self.counts.checks.get_mut(operation).and_then(|checks| checks.get_mut(check));
+        if let Some(entry) = found {
+            *entry = entry.and(Held { held: held.into(), failed: (!held).into() });
         }
     }
 

@@ -12,7 +12,7 @@ use crate::pace::{Arrival, Ramp, Stage, Think, duration_text};
 use crate::pg::load::Protocol;
 use crate::pg::pool::{PoolSettings, Recycle};
 use crate::pg::retry::Retry;
-use crate::scenario::{self, Booking, Contest, Evidence, Extent, Keys, Scenario, Scheduling, Sql, Targets};
+use crate::scenario::{self, Booking, Contest, Evidence, Extent, Http, Keys, Scenario, Scheduling, Sql, Targets};
 use crate::strategy::{Hazard, Strategy};
 use crate::threshold::Threshold;
 
@@ -71,6 +71,8 @@ pub enum Workload {
     Scheduling(Scheduling),
     /// Statements of the user's own.
     Sql(Sql),
+    /// Requests to an API.
+    Http(Box<Http>),
 }
 
 /// How hard and how long.
@@ -223,6 +225,7 @@ impl Plan {
             scenario::Workload::Booking(booking) => Workload::Booking(booking.clone()),
             scenario::Workload::Scheduling(scheduling) => Workload::Scheduling(scheduling.clone()),
             scenario::Workload::Sql(sql) => Workload::Sql(sql.clone()),
+            scenario::Workload::Http(http) => Workload::Http(http.clone()),
         };
         let in_rounds = scenario.is_in_rounds();
         let (duration, iterations) = match &scenario.load.extent {
@@ -266,7 +269,7 @@ impl Plan {
     pub fn booking(&self) -> Option<&Booking> {
         match &self.workload {
             Workload::Booking(booking) => Some(booking),
-            Workload::Scheduling(_) | Workload::Sql(_) => None,
+            Workload::Scheduling(_) | Workload::Sql(_) | Workload::Http(_) => None,
         }
     }
 
@@ -274,13 +277,21 @@ impl Plan {
     pub fn scheduling(&self) -> Option<&Scheduling> {
         match &self.workload {
             Workload::Scheduling(scheduling) => Some(scheduling),
-            Workload::Booking(_) | Workload::Sql(_) => None,
+            Workload::Booking(_) | Workload::Sql(_) | Workload::Http(_) => None,
         }
     }
 
     /// Whether every operation leaves a line in a ledger of ours, by which its history can be judged.
     pub fn keeps_ledger(&self) -> bool {
-        !matches!(self.workload, Workload::Sql(_))
+        matches!(self.workload, Workload::Booking(_) | Workload::Scheduling(_))
+    }
+
+    /// What is asked of an API, if one is asked by a scenario of its own.
+    pub fn http(&self) -> Option<&Http> {
+        match &self.workload {
+            Workload::Http(http) => Some(http),
+            Workload::Booking(_) | Workload::Scheduling(_) | Workload::Sql(_) => None,
+        }
     }
 
     /// What becomes of the keys that requests carry, if they carry any.
@@ -293,7 +304,7 @@ impl Plan {
         match &self.workload {
             Workload::Booking(booking) => &booking.strategies,
             Workload::Scheduling(scheduling) => &scheduling.strategies,
-            Workload::Sql(_) => &[],
+            Workload::Sql(_) | Workload::Http(_) => &[],
         }
     }
 
@@ -303,6 +314,7 @@ impl Plan {
             Workload::Booking(booking) => booking.operations.iter().map(|o| &*o.name).collect(),
             Workload::Scheduling(scheduling) => scheduling.contested().map(Contest::name).collect(),
             Workload::Sql(sql) => sql.operations.iter().map(|o| &*o.name).collect(),
+            Workload::Http(http) => http.operations.iter().map(|o| &*o.name).collect(),
         }
     }
 

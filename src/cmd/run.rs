@@ -9,6 +9,7 @@ use super::config::stdin;
 use super::settings::{Settings, refuse_what_a_server_decides};
 use super::target::{self, Target};
 use super::{Global, env, interrupt};
+use crate::api::{self, Server};
 use crate::http::Address;
 use crate::outcome::OutcomeClass;
 use crate::pg::admin::{self, Sentinel, Session};
@@ -19,8 +20,8 @@ use crate::report::run as report;
 use crate::report::screen::Screen;
 use crate::report::text::grouped;
 use crate::run::api::Target as Api;
-use crate::run::{self, Event, Request};
-use crate::scenario::{Scenario, Scheduling};
+use crate::run::{self, Event, Request, foreign};
+use crate::scenario::{self, Scenario, Scheduling};
 use crate::strategy::{Claim, Hazard, Strategy};
 use crate::token::Secret;
 use crate::verdict::Exit;
@@ -148,7 +149,7 @@ pub fn prepare(
     if let Some(path) = &settings.summary_export {
         record::check_writable(path)?;
     }
-    if let Some(target) = &settings.target {
+    if let Some(target) = settings.target.as_ref().filter(|_| !matches!(scenario.workload, scenario::Workload::Http(_))) {
         refuse_what_a_server_decides(target, matches)?;
         global.refuse_via("--target leads to a server, and that")?;
     }
@@ -160,7 +161,8 @@ pub fn prepare(
         again: format!("dbstress {typed}{}{flags}", settings.again(matches)),
         verify: format!("dbstress verify{flags}"),
     };
-    let api = settings.target.clone();
+    // Whom an API's own scenario asks is in its plan.
+    let api = settings.target.clone().filter(|_| !matches!(scenario.workload, scenario::Workload::Http(_)));
     Ok(Prepared { plan: Plan::of(&scenario, tags), api, commands, disposable: None, accepts_uncontrolled: false })
 }
 
@@ -244,8 +246,14 @@ pub(super) fn quoted(word: &str) -> String {
 
 async fn finish(prepared: Prepared, common: &Common, global: &Global, screen: Screen) -> Result<Exit> {
     let state = global.cluster()?.state;
-    let target = target::resolve(global, screen).await?;
-    let record = execute(prepared, &target, &state, common.progress, screen).await?;
+    // Who asks an API needs no database, unless it is to look into the one behind it.
+    let record = match prepared.plan.http().filter(|http| !foreign::needs_database(http) && http.target.is_some()) {
+        Some(_) => ask(prepared, None, &state, common.progress, screen).await?,
+        None => {
+            let target = target::resolve(global, screen).await?;
+            execute(prepared, &target, &state, common.progress, screen).await?
+        }
+    };
     let kept = keep(&record, &state, common.settings.summary_export.as_deref())?;
     screen.out(&report::text(&record, kept.as_deref(), screen.width, screen.colour));
     Ok(exit(&record, screen))
@@ -257,6 +265,10 @@ async fn seed_if_empty(workload: &Workload, target: &Target, state: &Path, scree
     let dataset = match workload {
         Workload::Booking(_) => defaults.dataset.clone(),
         Workload::Scheduling(_) => Scheduling::DATASET.to_owned(),
+        Workload::Http(http) => match &http.dataset {
+            Some(dataset) if http.target.is_none() => dataset.clone(),
+            _ => return Ok(()),
+        },
         Workload::Sql(_) => return Ok(()),
     };
     if target.private.is_none() {
@@ -299,6 +311,9 @@ fn secret(state: &Path) -> Result<Secret> {
 pub async fn execute(prepared: Prepared, target: &Target, state: &Path, style: Style, screen: Screen) -> Result<RunRecord> {
     // Whoever reads objects can do without remarks between them.
     let screen = Screen { quiet: screen.quiet || style == Style::Json, ..screen };
+    if prepared.plan.http().is_some() {
+        return ask(prepared, Some(target), state, style, screen).await;
+    }
     let Prepared { plan, api, commands, disposable, accepts_uncontrolled } = prepared;
     let api = match api {
         Some(address) => Some(Api { address, secret: secret(state)? }),
@@ -323,33 +338,88 @@ pub async fn execute(prepared: Prepared, target: &Target, state: &Path, style: S
             state: state.to_owned(),
             interrupt,
         };
-        run::run(request, |event| match event {
-            Event::Phase(name) => screen.note(&format!("{name} …")),
-            Event::Control(control) => {
-                let word = if control.fired { "caught, as it must be" } else { "NOT caught" };
-                let moment = if control.moment == Moment::Before { "before" } else { "after" };
-                screen.note(&format!("control {moment}: {} {word} ({:.1} s)", control.name, control.seconds));
-            }
-            Event::TurnBegins(name) => live.begin(name),
-            Event::Tick(name, progress) => {
-                if let Some(tick) = &progress.tick {
-                    live.tick(name, tick, progress.so_far, progress.rules.as_ref());
-                }
-            }
-            Event::TurnEnded(turn) => {
-                live.end();
-                screen.note(&format!(
-                    "{}: {} ({} committed in {:.1} s)",
-                    turn.name,
-                    turn.verdict.word(),
-                    grouped(turn.counts.of(OutcomeClass::Committed)),
-                    turn.seconds
-                ));
-            }
-        })
-        .await
+        run::run(request, |event| tell(event, &mut live, screen)).await
     })
     .await
+}
+
+/// Asks an API of anybody's, with progress on the screen; `database` is the one behind it, as far as the scenario looks into it.
+async fn ask(prepared: Prepared, database: Option<&Target>, state: &Path, style: Style, screen: Screen) -> Result<RunRecord> {
+    let screen = Screen { quiet: screen.quiet || style == Style::Json, ..screen };
+    let Prepared { plan, api: _, commands, disposable, accepts_uncontrolled } = prepared;
+    let address = plan.http().and_then(|http| http.target.as_deref()).map(Address::parse).transpose()?;
+    let (target, server) = match (address, database) {
+        (Some(address), _) => (address, None),
+        (None, Some(database)) => {
+            seed_if_empty(&plan.workload, database, state, screen).await?;
+            let server = Server::start(api::Settings::new(database.options.clone(), Secret::ensure(state)?)).await?;
+            let wanted = plan.http().and_then(|http| http.dataset.as_deref()).unwrap_or(&server.about().dataset).to_owned();
+            if server.about().dataset != wanted {
+                let there = server.about().dataset.clone();
+                server.stop().await;
+                return Err(Error::usage(format!("the database holds the dataset {there}, and this is asked of the {wanted}"))
+                    .cure(format!("dbstress seed --reset --dataset {wanted}, or another database")));
+            }
+            screen.note(&format!("the reference server listens on {} for this run", server.address()));
+            (server.address(), Some(server))
+        }
+        (None, None) => {
+            return Err(Error::usage("it is not said which API is asked").cure("--target http://HOST:PORT, or target in [http]"));
+        }
+    };
+    let secret = match env("DBSTRESS_API_SECRET") {
+        Some(text) if server.is_none() => Some(Secret::chosen(&text)?),
+        _ => Secret::kept(state)?,
+    };
+    let asked = interrupt::graceful(screen, |interrupt| async {
+        let mut live = Live::new(style, screen, plan.load.clone());
+        let request = foreign::Request {
+            plan,
+            target,
+            options: database.map(|database| database.options.clone()),
+            command_name: commands.name,
+            command: commands.again,
+            disposable,
+            accepts_uncontrolled,
+            secret,
+            state: state.to_owned(),
+            interrupt,
+        };
+        foreign::run(request, |event| tell(event, &mut live, screen)).await
+    })
+    .await;
+    if let Some(server) = server {
+        server.stop().await;
+    }
+    asked
+}
+
+/// Shows what happens during a run.
+fn tell(event: Event<'_>, live: &mut Live, screen: Screen) {
+    match event {
+        Event::Phase(name) => screen.note(&format!("{name} …")),
+        Event::Control(control) => {
+            let word = if control.fired { "caught, as it must be" } else { "NOT caught" };
+            let moment = if control.moment == Moment::Before { "before" } else { "after" };
+            screen.note(&format!("control {moment}: {} {word} ({:.1} s)", control.name, control.seconds));
+        }
+        Event::TurnBegins(name) => live.begin(name),
+        Event::Tick(name, progress) => {
+            if let Some(tick) = &progress.tick {
+                live.tick(name, tick, progress.so_far, progress.rules.as_ref());
+            }
+        }
+        Event::TurnEnded(turn) => {
+            live.end();
+            screen.note(&format!(
+                "{}: {} ({} committed in {:.1} s)",
+                turn.name,
+                turn.verdict.word(),
+                grouped(turn.counts.of(OutcomeClass::Committed)),
+                turn.seconds
+            ));
+        }
+    }
 }
 
 /// Keeps the record beside its histories, and where the user wants it; says where it is.

@@ -21,7 +21,7 @@ use crate::pg::load::Protocol;
 use crate::pg::pool::Recycle;
 use crate::pg::retry::Backoff;
 use crate::probe;
-use crate::scenario::{Evidence, Extent, Load, Mistake, Origin, Scenario, Source, Workload, strategies, together};
+use crate::scenario::{Control, Evidence, Extent, Load, Mistake, Origin, Scenario, Source, Workload, strategies, together};
 use crate::strategy::{Hazard, Strategy};
 use crate::threshold::Threshold;
 use crate::{Error, Result};
@@ -108,9 +108,6 @@ pub struct Settings {
     /// Strategies, separated by commas; `all` = those that claim to be safe
     #[arg(long, value_name = "NAME,…", env = "DBSTRESS_STRATEGY", value_delimiter = ',', help_heading = BOOKING)]
     pub strategy: Vec<String>,
-    /// Let the reference server at this URL do it, over HTTP: `dbstress serve` starts one
-    #[arg(long, value_name = "URL", env = "DBSTRESS_TARGET", value_parser = Address::parse, help_heading = BOOKING)]
-    pub target: Option<Address>,
     /// Units that every operation asks for
     #[arg(long, value_name = "N", env = "DBSTRESS_UNITS", allow_negative_numbers = true, help_heading = BOOKING)]
     pub units: Option<i32>,
@@ -133,6 +130,12 @@ pub struct Settings {
         help_heading = FAULTS
     )]
     pub faults: Vec<Planned>,
+    /// The API that is asked, as http://127.0.0.1:8080; bookings and schedules ask the reference server, which `dbstress serve` starts
+    #[arg(long, value_name = "URL", env = "DBSTRESS_TARGET", value_parser = Address::parse, help_heading = API)]
+    pub target: Option<Address>,
+    /// Send nothing but GET and HEAD, whatever the scenario says: a scenario that does more is refused
+    #[arg(long, env = "DBSTRESS_READ_ONLY", value_parser = FalseyValueParser::new(), help_heading = API)]
+    pub read_only: bool,
     /// A threshold besides the scenario's, as 'aborted.rate<0.01'; several with ; between
     #[arg(
         long = "threshold",
@@ -174,6 +177,7 @@ const LOAD: &str = "Load";
 const RETRY: &str = "Retry";
 const BOOKING: &str = "Booking";
 const FAULTS: &str = "Faults";
+const API: &str = "API";
 const RESULT: &str = "Result";
 
 /// A word for the record.
@@ -443,6 +447,10 @@ impl Over<'_> {
     fn workload(&mut self, scenario: &mut Scenario) {
         let settings = self.settings;
         let cure = "leave it out, or change the scenario's file";
+        if !matches!(scenario.workload, Workload::Http(_)) {
+            let message = format!("it is about scenarios that ask an API of anybody's, and `{}` is none", scenario.name);
+            self.wrong("read_only", &message, cure);
+        }
         let booking = match &mut scenario.workload {
             Workload::Booking(booking) => booking,
             Workload::Scheduling(scheduling) => {
@@ -453,6 +461,25 @@ impl Over<'_> {
                 let hazard = scheduling.hazard();
                 self.strategies(hazard, &mut scheduling.strategies);
                 self.put("hold", "scheduling.hold", settings.hold.as_ref(), &mut scheduling.hold);
+                return;
+            }
+            Workload::Http(http) => {
+                let message = format!("it is about bookings, and the scenario `{}` asks an API", scenario.name);
+                for id in ["strategy", "units", "total", "hold", "bug", "rounds"] {
+                    self.wrong(id, &message, cure);
+                }
+                let target = settings.target.as_ref().map(|target| Some(target.to_string()));
+                self.put("target", "http.target", target.as_ref(), &mut http.target);
+                // Where the tested is asked, its twin is.
+                if let Some(Control::Twin(twin)) = &mut http.control
+                    && let Workload::Http(theirs) = &mut twin.workload
+                {
+                    self.put("target", "http.target", target.as_ref(), &mut theirs.target);
+                }
+                if settings.read_only {
+                    http.read_only = true;
+                    self.changed("http.read_only", "read_only");
+                }
                 return;
             }
             Workload::Sql(_) => {

@@ -107,6 +107,11 @@ impl Client {
         self.connection.is_some() && !self.sender.is_closed()
     }
 
+    /// Does not use it again: an answer is still to come that nobody waits for.
+    pub fn abandon(&mut self) {
+        self.connection = None;
+    }
+
     /// Sends a request, which has its `Host`, and reads the answer to its end.
     ///
     /// # Errors

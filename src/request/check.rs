@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::answer::{From, Seen};
-use super::text_of;
+use super::{JsonTemplate, Scope, text_of};
 use crate::random::Random;
 
 /// Something that must be so.
@@ -27,8 +27,8 @@ pub struct Check {
 pub enum Test {
     /// Anything but null.
     Exists,
-    /// This very value.
-    Equals(Json),
+    /// This very value, in which placeholders may stand.
+    Equals(JsonTemplate),
     /// A text, or a number, in which this is found.
     Matches(Regex),
     /// Something of this type.
@@ -74,12 +74,12 @@ impl Check {
     ///
     /// # Errors
     /// In words, what is there.
-    pub fn holds(&self, seen: &Seen<'_>) -> Result<(), String> {
+    pub fn holds(&self, seen: &Seen<'_>, scope: &Scope<'_>) -> Result<(), String> {
         // Whatever `*` is, it must be so of one; which one, does not matter to be found again.
         let Some(value) = self.at.find(seen, &mut Random::seeded(0)) else { return Err("nothing is there".into()) };
         let is_so = match &self.test {
             Test::Exists => !value.is_null(),
-            Test::Equals(wanted) => is_same(wanted, &value),
+            Test::Equals(wanted) => is_same(&wanted.fill(scope).map_err(|missing| missing.0)?, &value),
             Test::Matches(pattern) => (value.is_string() || value.is_number()) && pattern.is_match(&text_of(&value)),
             Test::Is(kind) => kind.is_of(&value),
         };
@@ -114,7 +114,8 @@ impl fmt::Display for Check {
         }
         match &self.test {
             Test::Exists => f.write_str(" exists"),
-            Test::Equals(wanted) => write!(f, " = {}", shown(wanted)),
+            Test::Equals(JsonTemplate::Constant(wanted)) => write!(f, " = {}", shown(wanted)),
+            Test::Equals(_) => f.write_str(" = what was asked for"),
             Test::Matches(pattern) => write!(f, " matches {pattern}"),
             Test::Is(kind) => write!(f, " is {kind:?}").and(Ok(())),
         }
@@ -126,6 +127,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::request::Names;
 
     fn check(at: &str, test: Test) -> Check {
         Check { name: String::new(), at: From::parse(at).unwrap(), test }
@@ -135,12 +137,28 @@ mod tests {
     fn each_check_holds_where_it_is_so_and_nowhere_else() {
         let body = br#"{"id": 7, "status": "BOOKED", "none": null, "share": 1.0, "items": []}"#;
         let seen = Seen::new(200, body, |name| (name == "etag").then(String::new));
-        let holds = |at: &str, test: Test| check(at, test).holds(&seen).is_ok();
+        let scope = Scope {
+            vu: 0,
+            vus: 1,
+            iteration: 0,
+            op_id: 0,
+            uuid: "",
+            token: None,
+            parameters: &[json!(7)],
+            rows: &[],
+            account: None,
+            captured: &[],
+        };
+        let holds = |at: &str, test: Test| check(at, test).holds(&seen, &scope).is_ok();
+        let equals = |json: Json| {
+            Test::Equals(JsonTemplate::parse(&json, &Names { parameters: vec!["n".into()], ..Names::default() }).unwrap())
+        };
+        assert!(holds("/id", equals(json!("${n}"))) && !holds("/id", equals(json!("${n|text}"))));
         assert!(holds("/id", Test::Exists) && !holds("/none", Test::Exists) && !holds("/x", Test::Exists));
         assert!(holds("header etag", Test::Exists) && !holds("header x", Test::Exists));
-        assert!(holds("/status", Test::Equals(json!("BOOKED"))) && !holds("/status", Test::Equals(json!("booked"))));
-        assert!(holds("/share", Test::Equals(json!(1))) && !holds("/id", Test::Equals(json!("7"))));
-        assert!(holds("/none", Test::Equals(Json::Null)) && !holds("/x", Test::Equals(Json::Null)));
+        assert!(holds("/status", equals(json!("BOOKED"))) && !holds("/status", equals(json!("booked"))));
+        assert!(holds("/share", equals(json!(1))) && !holds("/id", equals(json!("7"))));
+        assert!(holds("/none", equals(Json::Null)) && !holds("/x", equals(Json::Null)));
         let matches = |pattern: &str| Test::Matches(Regex::new(pattern).unwrap());
         assert!(holds("/status", matches("^BOOK")) && !holds("/status", matches("^book")) && holds("/id", matches("^7$")));
         assert!(!holds("/items", matches("")), "a list is no text");
@@ -153,8 +171,8 @@ mod tests {
                 && !holds("/id", Test::Is(Kind::String))
         );
         let html = Seen::new(200, b"<html>", |_| None);
-        assert_eq!(check("/id", Test::Exists).holds(&html).unwrap_err(), "nothing is there");
-        assert_eq!(check("/status", Test::Equals(json!(1))).holds(&seen).unwrap_err(), "\"BOOKED\"");
+        assert_eq!(check("/id", Test::Exists).holds(&html, &scope).unwrap_err(), "nothing is there");
+        assert_eq!(check("/status", equals(json!(1))).holds(&seen, &scope).unwrap_err(), "\"BOOKED\"");
         assert_eq!(check("/a~1b/0", Test::Exists).to_string(), "/a~1b/0 exists");
     }
 }

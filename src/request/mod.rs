@@ -100,6 +100,27 @@ impl Call {
         only_reads(&self.method)
     }
 
+    /// A request that only asks for what is at `path`.
+    pub fn get(path: Template) -> Self {
+        Self {
+            name: None,
+            method: "GET".into(),
+            path,
+            headers: Vec::new(),
+            body: Body::None,
+            meanings: Meanings::default(),
+            checks: Vec::new(),
+            captures: Vec::new(),
+            pause: None,
+        }
+    }
+
+    /// Whether it can be made before there is any load: it needs nothing but who asks.
+    pub fn needs_account_alone(&self) -> bool {
+        let is_other = |source: &Source| !matches!(source, Source::Account(_) | Source::Token);
+        !self.path.names(is_other) && !self.headers.iter().any(|(_, value)| value.names(is_other))
+    }
+
     /// With the values of an iteration.
     ///
     /// # Errors

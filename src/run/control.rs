@@ -272,7 +272,8 @@ pub async fn run_own(context: &Context<'_>, session: &mut Session, twin: &Scenar
     })
 }
 
-fn blank(moment: Moment) -> Control {
+/// A control that has not run yet.
+pub(super) fn blank(moment: Moment) -> Control {
     Control {
         name: String::new(),
         moment,
@@ -323,7 +324,8 @@ async fn until_caught(
     Ok(control)
 }
 
-const CAUGHT: &str = "caught";
+/// What the detail of a control begins with that was caught.
+pub(super) const CAUGHT: &str = "caught";
 
 /// Both witnesses must have seen it, where there are two: one alone would leave the other's detector unproven.
 fn caught(twin: &Twin, judged: &Judged) -> String {
@@ -347,7 +349,7 @@ fn caught(twin: &Twin, judged: &Judged) -> String {
 
 /// The rules alone are the witnesses: there is no ledger that could be audited. Each of them must have been broken, in this slice or in an earlier
 /// one: what is claimed of a rule rests on its own control. `broken` keeps the rows by rule.
-fn caught_own(judged: &Judged, broken: &mut BTreeMap<String, i64>) -> String {
+pub(super) fn caught_own(judged: &Judged, broken: &mut BTreeMap<String, i64>) -> String {
     let mut whole = Vec::new();
     for checked in &judged.invariants {
         match &checked.finding {

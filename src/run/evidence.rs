@@ -78,7 +78,7 @@ pub(super) fn gates(
                 ("were refused for lack of units", "lower --total or raise --vus so that units run out; run longer")
             }
             Workload::Scheduling(_) => ("were refused by a rule of the schedule", "raise --vus, or run longer"),
-            Workload::Sql(_) => ("were refused by a rule of the scenario", "make it scarcer, or run longer"),
+            Workload::Sql(_) | Workload::Http(_) => ("were refused by a rule of the scenario", "make it scarcer, or run longer"),
         };
         gates.push(Gate {
             name: format!("at least {} {name}", evidence.refused),
@@ -131,10 +131,16 @@ fn no_surprises(plan: &Plan, counts: &Counts) -> Option<Gate> {
             }
     };
     let has_budget = plan.thresholds.iter().any(|threshold| is_budget(&threshold));
+    // How many checks of answers may fail is a budget for those that do, and for nothing else.
+    let is_of_checks = |threshold: &Threshold| {
+        threshold.operation().is_none() && threshold.figure() == Figure::Share(Counter::Checks) && threshold.operator().is_floor()
+    };
+    let has_checks = plan.thresholds.iter().any(is_of_checks);
     let surprises: Vec<String> = counts
         .aborted
         .iter()
         .filter(|(abort, _)| !abort.is_retryable() && **abort != Abort::Deadline)
+        .filter(|(abort, _)| !(has_checks && **abort == Abort::Expectation))
         .map(|(abort, n)| format!("{} {}", grouped(*n), abort.words()))
         .collect();
     (!plan.keeps_ledger() && !has_budget && !surprises.is_empty()).then(|| Gate {

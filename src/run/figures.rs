@@ -106,6 +106,11 @@ impl Source for Figures<'_> {
         self.recorder.counts().dropped
     }
 
+    fn checks(&self, operation: Option<&str>) -> (u64, u64) {
+        let held = self.recorder.counts().checked(operation);
+        (held.held, held.held + held.failed)
+    }
+
     fn lag(&self) -> Option<Histogram<u64>> {
         Some(self.recorder.lags().clone())
     }

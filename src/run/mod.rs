@@ -11,6 +11,7 @@ pub mod drive;
 mod evidence;
 mod faults;
 mod figures;
+pub mod foreign;
 mod grant;
 mod grievance;
 mod live;
@@ -207,6 +208,9 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
     let tally = Arc::new(Tally::default());
     let options = ConnectOptions { counted: tally.clone().into(), ..options };
     fault::check(&plan.faults, own_server.is_some())?;
+    if target.is_some() {
+        api::refuse_what_it_decides(&plan)?;
+    }
     let mut session = Session::connect(&options, command_name).await?;
     let lease = Arc::new(Mutex::new(Lease::take(&options, command_name).await?));
     let mut dataset = None;
@@ -220,6 +224,7 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
             admin::claim(&mut session, &options, disposable.as_deref()).await?;
             Ground::Own(Box::new(sql.clone()))
         }
+        Workload::Http(_) => return Err(Error::inconclusive("an API is asked elsewhere: this is a bug in dbstress")),
     };
     faults::check_alone(&mut session, &plan.faults, &options).await?;
     let mut server = server(&mut session, &options).await?;
@@ -386,7 +391,8 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
     }
     lease.lock().await.release().await;
     session.close().await;
-    conclude(&mut record, &context, open, accepts_uncontrolled);
+    let twins = twins(&context);
+    conclude(&mut record, &twins, open, accepts_uncontrolled);
     record.seconds = began.elapsed().as_secs_f64();
     Ok(record)
 }
@@ -511,7 +517,7 @@ async fn controls(
 }
 
 /// The verdict on the whole run: the worst of its turns, and inconclusive at least if a control did not fire or something is missing.
-fn conclude(record: &mut RunRecord, context: &Context<'_>, open: Vec<String>, accepts_uncontrolled: bool) {
+fn conclude(record: &mut RunRecord, twins: &[String], open: Vec<String>, accepts_uncontrolled: bool) {
     let mut verdicts: Vec<Verdict> = record.turns.iter().map(|t| t.verdict).collect();
     let mut reasons: Vec<(Verdict, String)> = Vec::new();
     let several = record.plan.strategies().len() > 1;
@@ -528,9 +534,8 @@ fn conclude(record: &mut RunRecord, context: &Context<'_>, open: Vec<String>, ac
         verdicts.push(Verdict::Inconclusive);
         reasons.push((Verdict::Inconclusive, why));
     };
-    let twins = twins(context);
     for moment in [Moment::Before, Moment::After] {
-        for twin in &twins {
+        for twin in twins {
             let control = record.controls.iter().find(|c| c.moment == moment && c.name == *twin);
             let word = if moment == Moment::Before { "before" } else { "after" };
             match control {
@@ -538,8 +543,9 @@ fn conclude(record: &mut RunRecord, context: &Context<'_>, open: Vec<String>, ac
                 Some(control) => {
                     let cure = match (&record.plan.workload, &record.plan.load) {
                         (_, Load::Open { .. }) => "raise --rate",
+                        _ if record.server.api.is_some() => "raise --vus, or serve with --hold 1ms",
                         (Workload::Booking(_) | Workload::Scheduling(_), _) => "raise --vus, or add --hold 1ms",
-                        (Workload::Sql(_), _) => "raise --vus, or let more of them want the same rows",
+                        (Workload::Sql(_) | Workload::Http(_), _) => "raise --vus, or let more of them want the same rows",
                     };
                     inconclusive(format!("the control {twin} {word} the run was not caught: {} ({cure})", control.detail));
                 }
@@ -592,13 +598,19 @@ fn uncontrolled(plan: &Plan) -> Option<String> {
         // What only the generator can miss says nothing of the server.
         let of_server = plan.thresholds.iter().any(|threshold| !threshold.is_of_generator());
         let how = match plan.workload {
-            Workload::Sql(_) => "name rules (invariants = \"DIRECTORY\") or figures (--threshold 'aborted.rate<0.01')",
+            Workload::Sql(_) | Workload::Http(_) => {
+                "name rules (invariants = \"DIRECTORY\") or figures (--threshold 'aborted.rate<0.01')"
+            }
             Workload::Booking(_) | Workload::Scheduling(_) => "name figures (--threshold 'aborted.rate<0.01')",
         };
         return (!of_server).then(|| format!("nothing was claimed: {how}"));
     }
-    let Workload::Sql(sql) = &plan.workload else { return None };
-    let controlled = matches!(sql.control, Some(scenario::Control::Twin(_)));
+    let control = match &plan.workload {
+        Workload::Sql(sql) => &sql.control,
+        Workload::Http(http) => &http.control,
+        Workload::Booking(_) | Workload::Scheduling(_) => return None,
+    };
+    let controlled = matches!(control, Some(scenario::Control::Twin(_)));
     (!controlled).then(|| "not proven able to fail: name a twin that breaks the rules ([control] file = \"racy.toml\")".into())
 }
 

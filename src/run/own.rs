@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::foreign::asking::Notes;
 use super::work::{Intention, Weights, What};
 use crate::history::{Applied, OpId};
 use crate::outcome::{Abort, Refusal};
@@ -61,6 +62,8 @@ pub struct Scratch {
     before: Vec<Value>,
     /// Whose iteration it is. The first attempt may never have got as far as this, if nobody let it in.
     of: Option<OpId>,
+    /// What the last attempt at an API had to say besides.
+    pub(super) notes: Notes,
 }
 
 impl OwnWork {

@@ -40,12 +40,13 @@ impl Place {
     }
 
     /// What is done next.
-    fn propose(&self, everyone: &Everyone, mut random: Random) -> Intention {
+    fn propose(&self, everyone: &Everyone, vu: u16, mut random: Random) -> Intention {
         match &*everyone.opener.work {
             Work::Booking(work) => work.propose(&mut random, self.position),
             // Schedules are changed in rounds alone.
             Work::Scheduling(work) => work.propose(self.position, 0).0,
             Work::Own(work) => work.propose(&mut random),
+            Work::Http(work) => work.propose(&mut random, vu),
         }
     }
 
@@ -99,7 +100,7 @@ pub(super) async fn closed(everyone: &Everyone, thread: &Thread, vu: &mut Vu) ->
             }
             scheduled = now;
         }
-        let intention = place.propose(everyone, random);
+        let intention = place.propose(everyone, vu.number, random);
         let (outcome, ended) = vu.perform(everyone, &intention, scheduled, now).await?;
         place.note(outcome);
         (scheduled, now) = (ended, ended);
@@ -212,7 +213,7 @@ pub(super) async fn open(everyone: &Everyone, desk: &Rc<Desk>, vu: &mut Vu) -> R
             desk.waiting.borrow_mut().push_front((n, due));
             break;
         }
-        let intention = place.propose(everyone, random);
+        let intention = place.propose(everyone, vu.number, random);
         let (outcome, _) = vu.perform(everyone, &intention, due, Instant::now()).await?;
         place.note(outcome);
     }

@@ -56,6 +56,8 @@ pub(super) enum Subject {
     Scheduling(Strategy, Place),
     /// Operations of the user's own, whose unqualified names are looked for in a schema.
     Own(Sql, String),
+    /// An API of anybody's, which [`super::foreign`] asks.
+    Foreign,
 }
 
 /// What is driven, and how much of it.
@@ -68,7 +70,7 @@ pub(super) struct Leg {
 }
 
 /// An attempt that begins shortly before the deadline of its iteration is given at least this long.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Drives one turn; `began` is told when it begins, `watch` sees every second of it.
 async fn load(
@@ -122,6 +124,7 @@ async fn load(
                 Some(stock),
             )
         }
+        Subject::Foreign => return Err(Error::inconclusive("an API is not driven here: this is a bug in dbstress")),
         Subject::Own(sql, schema) => (Work::Own(OwnWork::new(sql, schema, leg.load.vus(), plan.rng_seed)), None),
     };
     let work = Arc::new(work);
@@ -211,7 +214,7 @@ async fn judge(
     let books = match &leg.subject {
         Subject::Booking(_, _, place) => Some((Books::Units, place)),
         Subject::Scheduling(_, place) => Some((Books::Schedules, place)),
-        Subject::Own(..) => None,
+        Subject::Own(..) | Subject::Foreign => None,
     };
     let (audit, search_path) = match (books, &leg.subject) {
         (Some((books, place)), _) => {
@@ -323,7 +326,7 @@ pub(super) async fn tested(
             Judged { driven, audit, invariants: Vec::new(), restless: None, cleanup: None, counters: None }
         }
     };
-    let record = record(context, strategy, &leg, judged, (sessions, watched), live);
+    let record = record(context.plan, strategy, &leg, judged, (sessions, watched), live);
     // Best effort: the verdict stands in the record whether or not the server can be told.
     let _ = session
         .execute(&format!(
@@ -392,15 +395,15 @@ async fn register(context: &Context<'_>, session: &mut Session, name: &str) -> R
     })
 }
 
-fn record(
-    context: &Context<'_>,
+/// What is kept of a turn.
+pub(super) fn record(
+    plan: &Plan,
     strategy: Option<Strategy>,
     leg: &Leg,
     mut judged: Judged,
     (sessions, watched): (Sessions, Watched),
     live: Live,
 ) -> TurnRecord {
-    let plan = context.plan;
     let recorder = &judged.driven.recorder;
     let counts = recorder.counts().clone();
     let seconds = measured(plan, &leg.load, &judged.driven).as_secs_f64();
@@ -482,7 +485,7 @@ fn isolation(plan: &Plan, strategy: Option<Strategy>) -> String {
             levels.dedup();
             levels.join(", ")
         }
-        (Workload::Booking(_) | Workload::Scheduling(_), None) => String::new(),
+        (Workload::Booking(_) | Workload::Scheduling(_) | Workload::Http(_), None) => String::new(),
     }
 }
 

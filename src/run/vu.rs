@@ -10,7 +10,7 @@ use super::drive::Everyone;
 use super::own::Scratch;
 use super::pool::Checkout;
 use super::session::Session;
-use super::work::Intention;
+use super::work::{Intention, Work};
 use crate::contract::{MOST_ATTEMPTS, MOST_TRIES};
 use crate::history::{Applied, OpId, Record, Writer};
 use crate::metrics::{Iteration, Recorder};
@@ -122,7 +122,12 @@ impl Vu {
         let (outcome, applied, phase) = loop {
             attempts.made = attempts.made.saturating_add(1);
             let phase = Phase::beginning(now);
-            let deadline = (started + retry.deadline).max(now + everyone.turn.patience);
+            let patience = match &*everyone.opener.work {
+                // Each answer has its own time, and there are pauses between them.
+                Work::Http(work) => work.patience(intention.operation).max(everyone.turn.patience),
+                _ => everyone.turn.patience,
+            };
+            let deadline = (started + retry.deadline).max(now + patience);
             let is_http = everyone.turn.way.is_http();
             let who = Who { op_id, attempt: if is_http { attempts.sent + 1 } else { attempts.made }, unanswered };
             let attempt = self.attempt(everyone, intention, who, &phase, deadline, is_measured).await;
@@ -130,6 +135,7 @@ impl Vu {
             if is_http {
                 attempts.were_told(phase.commit_sent().is_some(), told.as_ref());
                 self.note(everyone, told.as_ref(), is_measured);
+                self.note_checks(everyone, intention, is_measured);
             } else {
                 attempts.at = attempts.made;
                 attempts.tries = attempts.made;
@@ -251,6 +257,20 @@ impl Vu {
         Ok((outcome, ended))
     }
 
+    /// Writes down what an attempt at an API had to say besides how it ended.
+    fn note_checks(&mut self, everyone: &Everyone, intention: &Intention, is_measured: bool) {
+        let Work::Http(work) = &*everyone.opener.work else { return };
+        let mut recorder = self.thread.recorder.borrow_mut();
+        for (call, check, held) in self.scratch.notes.checks.drain(..).filter(|_| is_measured) {
+            if let Some((operation, name)) = work.check(intention.operation, call, check) {
+                recorder.checked(operation, name, held);
+            }
+        }
+        if let Some((abort, words)) = self.scratch.notes.surprise.take() {
+            everyone.turned_away(abort, || words);
+        }
+    }
+
     /// Writes down what an answer said of the server's own attempts, and of itself.
     fn note(&self, everyone: &Everyone, told: Option<&Told>, is_measured: bool) {
         let Some(told) = told else { return };
@@ -262,7 +282,10 @@ impl Vu {
         }
         let mut recorder = self.thread.recorder.borrow_mut();
         for failed in &told.failed {
-            let server = failed.routine.as_deref().map(|routine| (Sqlstate::new(failed.abort.short()), routine, "told by the API"));
+            // Of some, the word is the server's code.
+            let code = failed.abort.short();
+            let routine = failed.routine.as_deref().filter(|_| code.starts_with(|c: char| c.is_ascii_digit()));
+            let server = routine.map(|routine| (Sqlstate::new(code), routine, "told by the API"));
             for _ in 0..failed.times.min(MOST_ATTEMPTS.into()) {
                 recorder.failed_attempt(failed.abort, server);
             }

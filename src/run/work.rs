@@ -1,10 +1,12 @@
 //! What does a virtual user do? Proposes, from random numbers alone; lets somebody perform, in one attempt, what was proposed.
 
+use std::sync::Arc;
+
+use super::foreign::asking::{Drawn, HttpWork};
 use super::own::{self, OwnWork};
 use super::scheduling::SchedulingWork;
 use super::session::{HttpSession, SqlSession};
 use super::stock::Clinic;
-use crate::Result;
 use crate::history::{Asking, OperationKind};
 use crate::outcome::{Abort, Outcome};
 use crate::pg::load::{Between, Connection, Failure, Isolation, Phase};
@@ -15,6 +17,7 @@ use crate::target::http::Caller;
 use crate::target::{self, Attempt, Who};
 use crate::workload::booking::Proposal;
 use crate::workload::{contest, scheduling};
+use crate::{Error, Result};
 
 /// What the virtual users of a turn do.
 pub enum Work {
@@ -24,6 +27,8 @@ pub enum Work {
     Scheduling(SchedulingWork),
     /// Statements of the user's own.
     Own(OwnWork),
+    /// Requests of the user's own to an API.
+    Http(Arc<HttpWork>),
 }
 
 /// Units of authorisations are booked under one strategy.
@@ -92,6 +97,8 @@ pub enum What {
     Scheduling(contest::Proposal),
     /// An operation of the user's own: where its choices come from.
     Own(Random),
+    /// Requests of the user's own.
+    Asked(Arc<Drawn>),
 }
 
 /// What was prepared on a connection.
@@ -111,6 +118,7 @@ impl Work {
             Self::Booking(work) => work.booker.levels(),
             Self::Scheduling(work) => vec![work.scheduler.level()],
             Self::Own(work) => work.levels(),
+            Self::Http(_) => Vec::new(),
         }
     }
 
@@ -123,7 +131,7 @@ impl Work {
                 let (intention, room) = work.propose(position, vu);
                 Some((intention, Some(room)))
             }
-            Self::Own(_) => None,
+            Self::Own(_) | Self::Http(_) => None,
         }
     }
 
@@ -131,7 +139,7 @@ impl Work {
     pub fn breakable(&self) -> Option<u64> {
         match self {
             Self::Scheduling(work) => Some(work.breakable()),
-            Self::Booking(_) | Self::Own(_) => None,
+            Self::Booking(_) | Self::Own(_) | Self::Http(_) => None,
         }
     }
 
@@ -149,6 +157,7 @@ impl Work {
             Self::Booking(work) => Prepared::Booking(work.booker.prepare(connection, another).await?),
             Self::Scheduling(work) => Prepared::Scheduling(Box::new(work.scheduler.prepare(connection).await?)),
             Self::Own(work) => Prepared::Own(work.prepare(connection, between).await?),
+            Self::Http(_) => return Err(Error::inconclusive("an API is not asked in SQL: this is a bug in dbstress")),
         })
     }
 
@@ -182,7 +191,7 @@ impl Work {
         HttpSession { client, carried }: &mut HttpSession,
         intention: &Intention,
         who: Who,
-        _scratch: &mut own::Scratch,
+        scratch: &mut own::Scratch,
         phase: &Phase,
     ) -> Attempt {
         match (self, &intention.what) {
@@ -191,6 +200,9 @@ impl Work {
             }
             (Self::Scheduling(SchedulingWork { caller: Some(caller), .. }), What::Scheduling(proposal)) => {
                 caller.change(client, carried, proposal, who, phase).await
+            }
+            (Self::Http(work), What::Asked(drawn)) => {
+                work.perform(client, intention.operation, drawn, who, &mut scratch.notes, phase).await
             }
             // Whoever connects to an API has work for it.
             _ => Attempt::Failed(Failure::local(Abort::Other)),
@@ -203,7 +215,7 @@ impl Intention {
     pub fn proposal(&self) -> Option<&Proposal> {
         match &self.what {
             What::Booking(proposal) => Some(proposal),
-            What::Scheduling(_) | What::Own(_) => None,
+            What::Scheduling(_) | What::Own(_) | What::Asked(_) => None,
         }
     }
 
@@ -212,7 +224,7 @@ impl Intention {
         match &self.what {
             What::Booking(proposal) => proposal.kind,
             What::Scheduling(proposal) => proposal.kind(),
-            What::Own(_) => OperationKind::Own,
+            What::Own(_) | What::Asked(_) => OperationKind::Own,
         }
     }
 
@@ -221,7 +233,7 @@ impl Intention {
         match &self.what {
             What::Booking(proposal) => (proposal.authorisation, proposal.units),
             What::Scheduling(proposal) => (proposal.programme, 1),
-            What::Own(_) => (0, 0),
+            What::Own(_) | What::Asked(_) => (0, 0),
         }
     }
 

@@ -10,6 +10,7 @@ use super::file::{
     BookingFile, ControlFile, DistributionFile, EvidenceFile, File, IdempotencyFile, IsolationName, LoadFile, Names, OperationFile,
     RetryFile, Scalar, SchedulingFile, StatementFile, TargetsName, WorkloadName,
 };
+use super::http::Parts;
 use super::place::{Document, Mistake};
 use super::{
     Booking, BookingOperation, Contest, Control, Evidence, Extent, Hot, Keys, Kind, Load, Scenario, Scheduling, Script, Sql,
@@ -82,32 +83,32 @@ pub fn strategies<'n>(names: impl IntoIterator<Item = &'n str>, hazard: Hazard) 
 }
 
 /// Makes values of keys. What cannot be used is noted, and something usable goes on in its place until all has been looked at.
-struct Reader<'b> {
+pub(super) struct Reader<'b> {
     base: Option<&'b Path>,
     role: Role,
     mistakes: Vec<Mistake>,
 }
 
 impl Reader<'_> {
-    fn wrong(&mut self, at: impl Into<String>, message: impl Into<String>, cure: impl Into<String>) {
+    pub(super) fn wrong(&mut self, at: impl Into<String>, message: impl Into<String>, cure: impl Into<String>) {
         self.mistakes.push(Mistake::new(at, message, cure));
     }
 
     /// `value`, unless it is an error, which is noted.
-    fn good<T>(&mut self, at: impl Into<String>, value: Result<T>) -> Option<T> {
+    pub(super) fn good<T>(&mut self, at: impl Into<String>, value: Result<T>) -> Option<T> {
         value.map_err(|error| self.mistakes.push(Mistake { at: at.into(), error })).ok()
     }
 
-    fn parsed<T: FromStr<Err = Error>>(&mut self, at: impl Into<String>, text: &str) -> Option<T> {
+    pub(super) fn parsed<T: FromStr<Err = Error>>(&mut self, at: impl Into<String>, text: &str) -> Option<T> {
         self.good(at, text.parse())
     }
 
-    fn duration(&mut self, at: &str, text: Option<&str>) -> Option<Duration> {
+    pub(super) fn duration(&mut self, at: &str, text: Option<&str>) -> Option<Duration> {
         text.and_then(|text| self.good(at, parse_duration(text)))
     }
 
     /// Notes each of `keys` that is there although `why`.
-    fn refuse(&mut self, keys: &[(&str, bool)], prefix: &str, why: &str, cure: &str) {
+    pub(super) fn refuse(&mut self, keys: &[(&str, bool)], prefix: &str, why: &str, cure: &str) {
         for (key, _) in keys.iter().filter(|(_, is_there)| *is_there) {
             self.wrong(format!("{prefix}{key}"), format!("`{key}` cannot be used: {why}"), cure);
         }
@@ -135,7 +136,14 @@ impl Reader<'_> {
             parameters,
             evidence,
             control,
+            http,
+            data,
+            invariant,
         } = file;
+        if workload != WorkloadName::Http {
+            let of_http = [("http", http.is_some()), ("data", !data.is_empty()), ("invariant", !invariant.is_empty())];
+            self.refuse(&of_http, "", "it belongs to workload = \"http\"", "leave it out, or change the workload");
+        }
         if summary.trim().is_empty() {
             self.wrong("summary", "the summary is empty", "say in one line what the scenario shows");
         }
@@ -189,15 +197,51 @@ impl Reader<'_> {
                     setup: setup.and_then(|name| self.script("setup", &name)),
                     teardown: teardown.and_then(|name| self.script("teardown", &name)),
                     invariants: known.clone(),
-                    control: control.and_then(|control| self.control(control)),
+                    control: control.and_then(|control| self.control(control, WorkloadName::Sql)),
                     operations: self.sql_operations(operation, &parameters),
                 })
             }
+            WorkloadName::Http => {
+                let foreign = [
+                    ("strategy", strategy.is_some()),
+                    ("booking", booking.is_some()),
+                    ("scheduling", scheduling.is_some()),
+                    ("idempotency", idempotency.is_some()),
+                ];
+                self.refuse(&foreign, "", "it belongs to another workload", "leave it out, or change the workload");
+                let has_database = schema.is_some() || setup.is_some() || teardown.is_some() || invariants.is_some();
+                known = invariants.map(|directory| self.invariants(&directory)).unwrap_or_default();
+                let database = has_database.then(|| Sql {
+                    schema: schema.unwrap_or_else(|| "public".into()),
+                    setup: setup.and_then(|name| self.script("setup", &name)),
+                    teardown: teardown.and_then(|name| self.script("teardown", &name)),
+                    invariants: known.clone(),
+                    control: None,
+                    operations: Vec::new(),
+                });
+                let control = control.and_then(|control| self.control(control, WorkloadName::Http));
+                let parameters = self.parameters(parameters);
+                let parts = Parts {
+                    dataset,
+                    http: http.unwrap_or_default(),
+                    data,
+                    rules: invariant,
+                    operations: operation,
+                    parameters,
+                    database,
+                    control,
+                };
+                Workload::Http(Box::new(self.http(parts)))
+            }
         };
-        let claims = match claims {
-            Some(names) => self.claims(&names, &known, matches!(workload, Workload::Sql(_))),
-            None if !matches!(workload, Workload::Sql(_)) => Vec::new(),
-            None => known.iter().map(|i| i.name.clone()).collect(),
+        let claims = match (claims, &workload) {
+            (Some(names), Workload::Http(http)) => self.http_claims(names, &http.rule_names()),
+            (None, Workload::Http(http)) => http.rule_names(),
+            (claims, _) => match claims {
+                Some(names) => self.claims(&names, &known, matches!(workload, Workload::Sql(_))),
+                None if !matches!(workload, Workload::Sql(_)) => Vec::new(),
+                None => known.iter().map(|i| i.name.clone()).collect(),
+            },
         };
         let thresholds = thresholds.iter().enumerate().filter_map(|(n, entry)| {
             let mut threshold: Threshold = self.parsed(format!("thresholds.{n}.threshold"), &entry.threshold)?;
@@ -210,7 +254,8 @@ impl Reader<'_> {
         let probe_interval = self.duration("evidence.probe_interval", probe_interval.as_deref()).unwrap_or(probe::INTERVAL);
         let probes = probes.map(|directory| self.probes(&directory)).unwrap_or_default();
         // Whoever claims that rules hold when operations meet must have seen them meet.
-        let least_contested = u64::from(!claims.is_empty());
+        // Whether requests met, an API does not tell; that they did is shown by the control, which is asked in the same way.
+        let least_contested = u64::from(!claims.is_empty() && !matches!(workload, Workload::Http(_)));
         Scenario {
             name: Path::new(label).file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned()),
             summary,
@@ -405,7 +450,11 @@ impl Reader<'_> {
                 refused,
                 retry,
                 outcomes,
+                steps,
+                roles,
             } = operation;
+            let of_http = [("steps", steps.is_some()), ("roles", roles.is_some())];
+            self.refuse(&of_http, &format!("{at}."), "it belongs to workload = \"http\"", "leave it out, or change the workload");
             let foreign = [
                 ("isolation", isolation.is_some()),
                 ("sql", sql.is_some()),
@@ -440,7 +489,7 @@ impl Reader<'_> {
     }
 
     /// Weights can be chosen by if none is negative and one is not zero.
-    fn weights(&mut self, operations: &[OperationFile]) {
+    pub(super) fn weights(&mut self, operations: &[OperationFile]) {
         let weights: Vec<f64> = operations.iter().map(|o| o.weight.unwrap_or(1.0)).collect();
         let is_usable = |weight: f64| weight.is_finite() && weight >= 0.0;
         for (n, weight) in weights.iter().enumerate().filter(|(_, weight)| !is_usable(**weight)) {
@@ -456,7 +505,7 @@ impl Reader<'_> {
     }
 
     /// Names stand in thresholds, and mean one operation.
-    fn name(&mut self, operation: &str, name: &str, names: &mut BTreeSet<String>) {
+    pub(super) fn name(&mut self, operation: &str, name: &str, names: &mut BTreeSet<String>) {
         let at = format!("{operation}.name");
         let is_name = name.starts_with(|c: char| c.is_ascii_lowercase())
             && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-');
@@ -483,6 +532,21 @@ impl Reader<'_> {
         claims
     }
 
+    fn http_claims(&mut self, names: Vec<String>, known: &[String]) -> Vec<String> {
+        let mut claims: Vec<String> = Vec::new();
+        for (n, name) in names.into_iter().enumerate() {
+            if !known.contains(&name) {
+                let near = nearest(&name, known.iter().map(String::as_str))
+                    .map_or(String::new(), |near| format!("did you mean `{near}`?\n"));
+                let cure = format!("{near}invariants = \"DIRECTORY\", or [[invariant]], says what must hold");
+                self.wrong(format!("claims.{n}"), format!("there is no invariant `{name}`"), cure);
+            } else if !claims.contains(&name) {
+                claims.push(name);
+            }
+        }
+        claims
+    }
+
     /// Where a file named beside the scenario is.
     fn beside(&mut self, at: &str, name: &str) -> Option<std::path::PathBuf> {
         if self.base.is_none() {
@@ -492,7 +556,7 @@ impl Reader<'_> {
         Some(self.base?.join(name))
     }
 
-    fn script(&mut self, at: &str, name: &str) -> Option<Script> {
+    pub(super) fn script(&mut self, at: &str, name: &str) -> Option<Script> {
         let path = self.beside(at, name)?;
         let text = std::fs::read_to_string(&path).map_err(|e| {
             Error::usage(format!("{} cannot be read", path.display())).because(e).cure("name a file relative to this one")
@@ -513,7 +577,7 @@ impl Reader<'_> {
         path.and_then(|path| self.good("evidence.probes", probe::parse::load_directory(&path))).unwrap_or_default()
     }
 
-    fn control(&mut self, control: ControlFile) -> Option<Control> {
+    fn control(&mut self, control: ControlFile, workload: WorkloadName) -> Option<Control> {
         match (control.file, control.none) {
             (Some(_), _) if self.role == Role::Control => {
                 self.wrong("control.file", "a control has no control of its own", "none = true");
@@ -523,8 +587,13 @@ impl Reader<'_> {
                 let script = self.script("control.file", &name)?;
                 let label = script.path.display().to_string();
                 let twin = self.good("control.file", read(&label, &script.text, self.base, Role::Control))?;
-                if !matches!(twin.workload, Workload::Sql(_)) {
-                    self.wrong("control.file", format!("{label} is of another workload"), "its workload must be \"sql\" too");
+                let (is_same, word) = match workload {
+                    WorkloadName::Http => (matches!(twin.workload, Workload::Http(_)), "http"),
+                    _ => (matches!(twin.workload, Workload::Sql(_)), "sql"),
+                };
+                if !is_same {
+                    let cure = format!("its workload must be \"{word}\" too");
+                    self.wrong("control.file", format!("{label} is of another workload"), cure);
                 }
                 Some(Control::Twin(Box::new(twin)))
             }
@@ -579,6 +648,9 @@ impl Reader<'_> {
             let at = format!("operation.{n}");
             let foreign = [("kind", operation.kind.is_some()), ("units", operation.units.is_some())];
             let why = "it belongs to workload = \"booking\"";
+            self.refuse(&foreign, &format!("{at}."), why, "leave it out, or change the workload");
+            let foreign = [("steps", operation.steps.is_some()), ("roles", operation.roles.is_some())];
+            let why = "it belongs to workload = \"http\"";
             self.refuse(&foreign, &format!("{at}."), why, "leave it out, or change the workload");
             match &operation.name {
                 Some(name) => self.name(&at, name, &mut names),

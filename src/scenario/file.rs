@@ -12,6 +12,7 @@ use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value as Json;
 
+use super::http_file::{DataFile, HttpFile, RuleFile, StepFile};
 use super::{Contest, InFlight};
 use crate::history::{Asking, OperationKind};
 use crate::pace::Arrival;
@@ -29,9 +30,10 @@ pub struct File {
     /// Words by which scenarios are chosen.
     #[serde(default)]
     pub tags: Vec<String>,
-    /// What the virtual users do: book units of authorisations, change schedules of residents, or run your own SQL.
+    /// What the virtual users do: book units of authorisations, change schedules of residents, run your own SQL, or ask any API.
     pub workload: WorkloadName,
-    /// The dataset that `dbstress seed` put there. Default: clinic for booking, residency for scheduling, which is the only one for it.
+    /// The dataset that `dbstress seed` put there. Default: clinic for booking, residency for scheduling, which is the only one for it; http: that of the
+    /// reference server, where no other API is asked.
     pub dataset: Option<String>,
     /// booking, scheduling: how rows are protected: names of strategies, each of which has its turn, or "all" for those that claim to be safe.
     /// Default: serializable.
@@ -41,13 +43,13 @@ pub struct File {
     /// What the figures must keep to: "reserve.response:p(95)<200ms", "aborted.rate<0.01", "committed.rate>=100/s".
     #[serde(default)]
     pub thresholds: Vec<ThresholdEntry>,
-    /// sql: the schema of the tables; it is the search_path of every session. Default: public.
+    /// sql, http: the schema of the tables; it is the search_path of every session. Default: public.
     pub schema: Option<String>,
-    /// sql: a file of SQL beside this one that makes the schema and its rows before the run.
+    /// sql, http: a file of SQL beside this one that makes the schema and its rows before the run.
     pub setup: Option<String>,
-    /// sql: a file of SQL beside this one that removes it all after the run.
+    /// sql, http: a file of SQL beside this one that removes it all after the run.
     pub teardown: Option<String>,
-    /// sql: a directory beside this file with one .sql file for each rule that the data must keep.
+    /// sql, http: a directory beside this file with one .sql file for each rule that the data must keep.
     pub invariants: Option<String>,
     /// What goes wrong while the load runs: "crash@15s", "terminate@5s..25s/500ms", "freeze@5s+2s", "response-lost@2s..25s/200ms".
     #[serde(default)]
@@ -65,14 +67,22 @@ pub struct File {
     /// What virtual users choose from, by weight. booking: default one that reserves.
     #[serde(default)]
     pub operation: Vec<OperationFile>,
-    /// sql: what $NAME in a statement stands for; drawn once for each iteration, so that a retry has the same values.
+    /// sql, http: what $NAME in a statement, ${NAME} in a request, stands for; drawn once for each iteration, so that a retry has the same values.
     #[serde(default)]
     pub parameters: BTreeMap<String, DistributionFile>,
     /// What a pass must rest on: without these the run is inconclusive.
     #[serde(default)]
     pub evidence: EvidenceFile,
-    /// sql: the twin of this scenario that does it wrongly and must be caught, to show that the invariants can fail.
+    /// sql, http: the twin of this scenario that does it wrongly and must be caught, to show that the invariants can fail.
     pub control: Option<ControlFile>,
+    /// http: the API, who asks it, and what all requests have in common.
+    pub http: Option<HttpFile>,
+    /// http: tables of values, which requests have as ${TABLE.COLUMN}: files beside this one.
+    #[serde(default)]
+    pub data: BTreeMap<String, DataFile>,
+    /// http: rules about what the API itself says when the load is over.
+    #[serde(default)]
+    pub invariant: Vec<RuleFile>,
 }
 
 /// What the virtual users do.
@@ -85,6 +95,8 @@ pub enum WorkloadName {
     Scheduling,
     /// Your own statements or pgbench scripts, on your own schema.
     Sql,
+    /// Requests to any API.
+    Http,
 }
 
 /// How hard, how long, and in which shape. Without duration, iterations, rounds and stages it is 30 seconds.
@@ -206,7 +218,7 @@ pub enum TargetsName {
     Spread,
 }
 
-/// One thing that virtual users do. booking: kind and units. sql: exactly one of sql, statements and script.
+/// One thing that virtual users do. booking: kind and units. sql: exactly one of sql, statements and script. http: steps.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OperationFile {
@@ -232,10 +244,14 @@ pub struct OperationFile {
     pub expect: Option<String>,
     /// sql: which number of rows of the one statement means that a business rule said no, as "0 rows".
     pub refused: Option<String>,
-    /// sql: whether an attempt that failed with 40001 or 40P01 is tried again. Default: true.
+    /// sql, http: whether an attempt is tried again that failed with 40001 or 40P01, or that the API could not take up just then. Default: true.
     pub retry: Option<bool>,
     /// sql: what an SQLSTATE means here, as { "23505" = "refused" }.
     pub outcomes: Option<BTreeMap<String, Meaning>>,
+    /// http: the requests, one after the other. It is done when the last of them is.
+    pub steps: Option<Vec<StepFile>>,
+    /// http: who does it: accounts of these roles. Default: all.
+    pub roles: Option<Vec<String>>,
 }
 
 /// What an operation of the workload booking does.

@@ -6,6 +6,8 @@
 mod alone;
 mod check;
 pub mod file;
+pub mod http;
+mod http_file;
 mod origin;
 mod place;
 mod rules;
@@ -36,6 +38,7 @@ use crate::{Error, Result};
 pub use alone::typed as typed_for_bug;
 pub use check::strategies;
 pub use file::{Kind, Meaning};
+pub use http::{Auth, Credentials, Http, HttpOperation, Relation, Rule};
 pub use origin::{Origin, Source};
 pub use place::{Mistake, together};
 
@@ -153,6 +156,8 @@ pub enum Workload {
     Scheduling(Scheduling),
     /// Statements of the user's own.
     Sql(Sql),
+    /// Requests to an API.
+    Http(Box<Http>),
 }
 
 /// Schedules are changed, in rounds: everybody wants another change of the same small programme, and there is not room for all of them.
@@ -360,7 +365,7 @@ fn once_usual() -> Duration {
 }
 
 /// The files that come with the program: name and text. A test keeps the list equal to the directory.
-pub const BUILT_IN: [(&str, &str); 9] = [
+pub const BUILT_IN: [(&str, &str); 12] = [
     ("contention", include_str!("../../scenarios/contention.toml")),
     ("churn", include_str!("../../scenarios/churn.toml")),
     ("throughput", include_str!("../../scenarios/throughput.toml")),
@@ -370,6 +375,9 @@ pub const BUILT_IN: [(&str, &str); 9] = [
     ("idempotency", include_str!("../../scenarios/idempotency.toml")),
     ("scheduling", include_str!("../../scenarios/scheduling.toml")),
     ("double-booking", include_str!("../../scenarios/double-booking.toml")),
+    ("baseline", include_str!("../../scenarios/baseline.toml")),
+    ("concurrent-users", include_str!("../../scenarios/concurrent-users.toml")),
+    ("behaviour-mix", include_str!("../../scenarios/behaviour-mix.toml")),
 ];
 
 /// The text of the built-in scenario called `name`.
@@ -432,7 +440,7 @@ impl Scenario {
     pub fn booking(&self) -> Option<&Booking> {
         match &self.workload {
             Workload::Booking(booking) => Some(booking),
-            Workload::Scheduling(_) | Workload::Sql(_) => None,
+            Workload::Scheduling(_) | Workload::Sql(_) | Workload::Http(_) => None,
         }
     }
 
@@ -441,7 +449,7 @@ impl Scenario {
         match &self.workload {
             Workload::Booking(booking) => booking.targets == Targets::Rounds,
             Workload::Scheduling(_) => true,
-            Workload::Sql(_) => false,
+            Workload::Sql(_) | Workload::Http(_) => false,
         }
     }
 
@@ -504,6 +512,7 @@ impl Scenario {
             Workload::Booking(booking) => booking.operations.iter().map(|o| &*o.name).collect(),
             Workload::Scheduling(scheduling) => scheduling.contested().map(Contest::name).collect(),
             Workload::Sql(sql) => sql.operations.iter().map(|o| &*o.name).collect(),
+            Workload::Http(http) => http.operations.iter().map(|o| &*o.name).collect(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::{Booking, Control, Evidence, Extent, Load, Scenario, Scheduling, Sql, Targets, Workload};
+use super::{Booking, Control, Evidence, Extent, Http, Load, Scenario, Scheduling, Sql, Targets, Workload};
 use crate::pace::duration_text;
 
 /// Who said so; the first of them that says anything is right.
@@ -65,6 +65,7 @@ impl Scenario {
             Workload::Booking(booking) => values.booking(booking),
             Workload::Scheduling(scheduling) => values.scheduling(scheduling),
             Workload::Sql(sql) => values.sql(sql),
+            Workload::Http(http) => values.http(http),
         }
         values.put("claims", list(claims));
         values.put("thresholds", list(thresholds));
@@ -148,15 +149,43 @@ impl Values {
         self.maybe("setup", setup.as_ref().map(|s| s.path.display()));
         self.maybe("teardown", teardown.as_ref().map(|s| s.path.display()));
         self.put("invariants", list(invariants.iter().map(|i| &i.name)));
+        self.control(control.as_ref());
+        for (n, operation) in operations.iter().enumerate() {
+            self.put(format!("operation.{n}.name"), &operation.name);
+            self.put(format!("operation.{n}.weight"), operation.weight);
+            self.put(format!("operation.{n}.isolation"), operation.isolation.setting());
+            self.put(format!("operation.{n}.retry"), operation.retry);
+        }
+    }
+
+    fn control(&mut self, control: Option<&Control>) {
         match control {
             Some(Control::Twin(twin)) => self.put("control.file", &twin.name),
             Some(Control::Renounced) => self.put("control.none", true),
             None => self.put("control", "-"),
         }
-        for (n, operation) in operations.iter().enumerate() {
+    }
+
+    fn http(&mut self, http: &Http) {
+        self.put("workload", "http");
+        self.put("http.target", http.target.as_deref().unwrap_or("the reference server"));
+        self.maybe("dataset", http.dataset.as_ref());
+        self.put("http.timeout", duration_text(http.timeout));
+        self.put("http.read_only", http.read_only);
+        if let Some(sql) = &http.database {
+            self.put("schema", &sql.schema);
+            self.maybe("setup", sql.setup.as_ref().map(|s| s.path.display()));
+            self.maybe("teardown", sql.teardown.as_ref().map(|s| s.path.display()));
+            self.put("invariants", list(sql.invariants.iter().map(|i| &i.name)));
+        }
+        for (n, rule) in http.rules.iter().enumerate() {
+            self.put(format!("invariant.{n}.name"), &rule.name);
+        }
+        self.control(http.control.as_ref());
+        for (n, operation) in http.operations.iter().enumerate() {
             self.put(format!("operation.{n}.name"), &operation.name);
             self.put(format!("operation.{n}.weight"), operation.weight);
-            self.put(format!("operation.{n}.isolation"), operation.isolation.setting());
+            self.put(format!("operation.{n}.roles"), list(&operation.roles));
             self.put(format!("operation.{n}.retry"), operation.retry);
         }
     }

@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use super::place::Mistake;
-use super::{Booking, BookingOperation, Contest, Extent, Keys, Load, Scenario, Scheduling, Targets, Workload};
+use super::{Booking, BookingOperation, Contest, Extent, Http, Keys, Load, Scenario, Scheduling, Targets, Workload};
 use crate::bug::Bug;
 use crate::demand::{Demand, Known, Share, Unreachable, unreachable};
 use crate::error::nearest;
 use crate::fault::{Fault, Planned};
 use crate::history::{Asking, OpId, OperationKind};
+use crate::http::Address;
 use crate::pace::duration_text;
 use crate::pg::pool::Recycle;
 use crate::probe;
+use crate::request::{Counted, Sum};
 use crate::strategy::{Hazard, Strategy};
 
 impl Scenario {
@@ -31,7 +33,10 @@ impl Scenario {
             if mistakes.0.is_empty() {
                 mistakes.demand(self, booking);
             }
-        } else if matches!(self.load.extent, Extent::Rounds(_)) {
+        } else if let Workload::Http(http) = &self.workload {
+            mistakes.http(http, self);
+        }
+        if matches!(self.workload, Workload::Sql(_) | Workload::Http(_)) && matches!(self.load.extent, Extent::Rounds(_)) {
             mistakes.add(
                 "load.rounds",
                 "there are rounds only where everybody meets at one authorisation",
@@ -291,6 +296,55 @@ impl Mistakes {
         }
     }
 
+    /// What an API can be asked, and what cannot be known of it.
+    fn http(&mut self, http: &Http, scenario: &Scenario) {
+        if let Some((whose, call)) = http.first_write().filter(|_| http.read_only) {
+            let message = format!("`{whose}` sends {}, and this is to be read only", call.method);
+            self.add("http.read_only", message, "leave the operation out, or do not ask for it to be read only");
+        }
+        if let Some(Err(error)) = http.target.as_deref().map(Address::parse) {
+            self.0.push(Mistake { at: "http.target".into(), error });
+        }
+        if http.timeout.is_zero() {
+            self.add("http.timeout", "nothing could ever be answered", "10s is usual");
+        }
+        for (n, fault) in scenario.faults.iter().enumerate() {
+            let message = format!("{fault} happens to a database, and here it is an API that is asked");
+            self.add(format!("faults.{n}"), message, "leave it out");
+        }
+        if scenario.evidence.contested > 0 {
+            let message = "whether requests met, an API does not tell";
+            self.add(
+                "evidence.contested",
+                message,
+                "refused = 1: somebody came too late; and a control, which is caught if they met",
+            );
+        }
+        if scenario.load.pool_size.is_some() {
+            self.add("load.pool_size", "each virtual user has a connection of its own to the API", "leave it out");
+        }
+        for (n, rule) in http.rules.iter().enumerate() {
+            let counted: Vec<Counted> = Sum::parse(&rule.with).iter().flat_map(|sum| sum.counted().cloned()).collect();
+            for Counted { operation, call } in counted {
+                let at = format!("invariant.{n}");
+                match http.operations.iter().find(|o| o.name == operation) {
+                    None => {
+                        let known: Vec<&str> = http.operations.iter().map(|o| &*o.name).collect();
+                        let near = nearest(&operation, known.iter().copied())
+                            .map_or(String::new(), |near| format!("did you mean `{near}`?\n"));
+                        self.add(at, format!("there is no operation `{operation}`"), format!("{near}one of: {}", known.join(", ")));
+                    }
+                    Some(found) if found.requests.call(call.as_deref()).is_none() => {
+                        let call = call.unwrap_or_default();
+                        let message = format!("`{operation}` has no step `{call}`");
+                        self.add(at, message, format!("name = \"{call}\" in the step that is meant"));
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+    }
+
     /// A mistake can be made only where there is something to do wrong, and is seen only where it matters.
     fn bug(&mut self, bug: Bug, booking: &Booking, faults: &[Planned]) {
         let at = "booking.bug";
@@ -425,6 +479,16 @@ impl Mistakes {
 
     /// Thresholds and evidence are about operations that there are.
     fn names(&mut self, scenario: &Scenario) {
+        for (n, _) in scenario.thresholds.iter().enumerate().filter(|(_, t)| t.is_of_checks()) {
+            if !matches!(scenario.workload, Workload::Http(_)) {
+                let message = "there are no checks here: only answers of an API are looked at, and invariants are always proved";
+                self.add(
+                    format!("thresholds.{n}"),
+                    message,
+                    "how iterations ended is committed, replayed, refused, aborted, unknown",
+                );
+            }
+        }
         let known = scenario.operations();
         let named = scenario.thresholds.iter().enumerate().map(|(n, t)| (format!("thresholds.{n}"), t.operation()));
         let evidence = scenario.evidence.committed.keys().map(|name| (format!("evidence.committed.{name}"), Some(&**name)));

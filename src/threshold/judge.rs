@@ -23,6 +23,8 @@ pub trait Source {
     fn iterations(&self, operation: Option<&str>, class: Option<OutcomeClass>) -> u64;
     /// Scheduled arrivals that found nobody free.
     fn dropped(&self) -> u64;
+    /// Looks at answers of an API at which what must be so was so, and all of them.
+    fn checks(&self, operation: Option<&str>) -> (u64, u64);
     /// How much later than scheduled iterations began, in nanoseconds; `None` where nothing was scheduled.
     fn lag(&self) -> Option<Histogram<u64>>;
     /// Waiting for a connection of the pool, in nanoseconds; `None` where there is no pool.
@@ -200,7 +202,11 @@ impl Threshold {
             Counter::Failed => (of(OutcomeClass::Aborted) + of(OutcomeClass::Unknown), iterations),
             Counter::Iterations => (iterations, iterations),
             Counter::Dropped => (source.dropped(), iterations + source.dropped()),
+            Counter::Checks => source.checks(operation),
         };
+        if counter == Counter::Checks && all == 0 {
+            return Err("nothing was looked at in answers".into());
+        }
         if all > 0 { Ok((count, all)) } else { Err("there were no iterations".into()) }
     }
 
@@ -270,6 +276,7 @@ mod tests {
         seconds: f64,
         limited: Option<String>,
         pool: Option<Usage>,
+        checks: (u64, u64),
         lag_ms: Vec<u64>,
     }
 
@@ -302,6 +309,9 @@ mod tests {
         }
         fn dropped(&self) -> u64 {
             self.dropped
+        }
+        fn checks(&self, _: Option<&str>) -> (u64, u64) {
+            self.checks
         }
         fn lag(&self) -> Option<Histogram<u64>> {
             Some(times(&self.lag_ms))

@@ -12,6 +12,7 @@
 //! | `pool_use`, `server_use` | how many of the pool's connections are lent; how many of the server's are taken, by whomever | `avg`, `max` | `90%` or `0.9` |
 //! | `failed` | aborted or unknown | as above | as above |
 //! | `iterations` | all of them | as above | `rate` only with `/s` |
+//! | `checks` | what must be so in the answers of an API | as above | `rate>98%` is the share of looks at which it was so |
 //! | `dropped` | scheduled arrivals that found nobody free | as above | a share is one of all arrivals, those that were served and those that were dropped |
 //!
 //! k6's spellings are read too: `iteration_duration:p(95)<500`, `op_duration{op:reserve}:p(95)<500`, `iterations:rate>100` (per second),
@@ -135,6 +136,8 @@ pub enum Counter {
     Iterations,
     /// Arrivals that found nobody free.
     Dropped,
+    /// Looks at answers at which what must be so was so.
+    Checks,
 }
 
 /// How a figure is compared with its limit.
@@ -208,6 +211,11 @@ impl Threshold {
         )
     }
 
+    /// Whether it is about what must be so in answers.
+    pub fn is_of_checks(&self) -> bool {
+        matches!(self.figure, Figure::Count(Counter::Checks) | Figure::PerSecond(Counter::Checks) | Figure::Share(Counter::Checks))
+    }
+
     /// What is measured.
     pub fn figure(&self) -> Figure {
         self.figure
@@ -241,6 +249,7 @@ impl Counter {
             Self::Failed => "failed",
             Self::Iterations => "iterations",
             Self::Dropped => "dropped",
+            Self::Checks => "checks",
         }
     }
 }

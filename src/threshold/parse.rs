@@ -19,7 +19,8 @@ const K6: [(&str, &str); 5] = [
     ("dropped_iterations", "dropped"),
 ];
 /// Our words for metrics, without the classes of outcome.
-const METRICS: [&str; 9] = ["response", "service", "wait", "lag", "pool_use", "server_use", "failed", "dropped", "iterations"];
+const METRICS: [&str; 10] =
+    ["response", "service", "wait", "lag", "pool_use", "server_use", "failed", "dropped", "iterations", "checks"];
 const STATISTICS: &str = "p(95), avg, med, min or max";
 
 impl FromStr for Threshold {
@@ -171,9 +172,6 @@ fn is_metric(word: &str) -> bool {
 fn foreign(word: &str) -> Option<&'static str> {
     match word {
         "http_req_failed" => Some("there is no HTTP here: what fails is `failed:rate<1%` (aborted or unknown)"),
-        "checks" => Some(
-            "there are no checks here: invariants are always proved; how iterations ended is `committed`, `replayed`, `refused`, `aborted`, `unknown`",
-        ),
         http if http.starts_with("http_req") => {
             Some("there is no HTTP here: how long an iteration takes is `response:p(95)<500ms`")
         }
@@ -234,6 +232,7 @@ fn subject<'w, 'a>(name: &str, metric: &Word<'a>, before: &'w [Word<'a>]) -> Res
         "failed" => counter(Counter::Failed),
         "dropped" => counter(Counter::Dropped),
         "iterations" => counter(Counter::Iterations),
+        "checks" => counter(Counter::Checks),
         other => match (class(other), Limited::ALL.into_iter().find(|limited| limited.name() == other)) {
             (Some(class), _) => counter(Counter::Class(class)),
             (_, Some(limited)) => Ok((Subject::Limited(limited), before)),
@@ -449,8 +448,7 @@ mod tests {
                 "at character 1: there is no HTTP here: how long an iteration takes is `response:p(95)<500ms`",
             ),
             ("http_req_failed:rate<0.01", "`failed:rate<1%`"),
-            ("checks:rate>0.9", "`committed`, `replayed`, `refused`"),
-            ("checks>0.9", "invariants are always proved"),
+            ("checks>0.9", "`checks` needs a figure"),
             ("äöü.response:max<5", "at character 1: `ä` stands where a name should be"),
             ("response:max<5ä", "at character 14:"),
             ("aborted:rate<0", "no figure can be so"),

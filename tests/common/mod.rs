@@ -437,6 +437,11 @@ impl Started {
         within(PATIENCE, text, || self.err.lock().unwrap().contains(text)).await;
     }
 
+    /// What it has said on stderr so far.
+    pub fn said(&self) -> String {
+        self.err.lock().unwrap().clone()
+    }
+
     pub fn signal(&self, signal: Signal) {
         assert!(Identity::of(self.child.id().cast_signed()).unwrap().signal(signal));
     }
