@@ -269,7 +269,8 @@ async fn a_bare_seed_passes_on_its_structure_alone() {
     let of_use = ["counters-match-ledger", "ledger-replays", "applied-once", "organisation-of-actor"];
     let of_keys = of("clinic").into_iter().map(|i| i.name).filter(|name| name.contains("key") || name == "no-stale-claim");
     let of_appointments =
-        ["appointments-in-ledger", "one-session-per-completion", "organisation-of-appointment"].map(str::to_owned);
+        ["appointments-are-promised", "appointments-in-ledger", "one-session-per-completion", "organisation-of-appointment"]
+            .map(str::to_owned);
     let expected: Vec<String> = of_use.map(str::to_owned).into_iter().chain(of_keys).chain(of_appointments).collect();
     assert_eq!(vacuous, expected);
     let (code, out, _) = clinic.verify(&[]);
@@ -1209,4 +1210,15 @@ async fn all_that_is_planted_is_found_and_nothing_else() {
     let ward = Clinic { session: database.session().await, database, operations: 0 };
     let (code, out, _) = ward.verify(&[]);
     assert_eq!(code, 0, "{out}");
+}
+
+#[tokio::test]
+async fn a_database_that_was_loaded_before_there_were_appointments_gets_their_keys() {
+    let mut clinic = Clinic::seeded().await;
+    let before = "DROP TABLE account, run_grant, audit_entry, treatment_session, appointment; DROP SEQUENCE appointment_number; \
+        ALTER TABLE unit_ledger DROP COLUMN appointment_id; DELETE FROM _migrations WHERE version >= 5";
+    clinic.run(before).await;
+    admin::claim(&mut clinic.session, &clinic.database.options, None).await.unwrap();
+    assert_eq!(clinic.broken().await, [""; 0]);
+    assert_eq!(clinic.constraints(CLINIC_TABLES).await, expected_constraints("clinic"));
 }
