@@ -48,7 +48,9 @@ pub async fn serve(
     secret: &[u8],
     limit: Option<u64>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let pool = PgPoolOptions::new().max_connections(10).connect(database).await?;
+    // A URL without a host, whose socket is in its query, is none for the driver.
+    let database = database.replacen("@/", "@localhost/", 1);
+    let pool = PgPoolOptions::new().max_connections(10).connect(&database).await?;
     let service = Service { pool, key: Key::new(secret), limit, windows: Arc::default() };
     let inside = Router::new()
         .route("/seats/{id}", get(seat))

@@ -6,14 +6,15 @@ mod common;
 mod served;
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::time::Duration;
 
-use common::{Bench, PATIENCE, Place, Started, TestDatabase, on, run};
-use dbstress::api::{Mistake, Server, Settings};
+use common::{Bench, Place, Started, TestDatabase, on, run};
+use dbstress::api::Mistake;
+use dbstress::bug::Bug;
 use dbstress::contract::{Code, LoggedIn};
 use dbstress::history::OpId;
-use dbstress::http::{Address, Answer};
-use dbstress::outcome::Refusal;
+use dbstress::http::{Address, Answer, Body, Client, Request};
 use dbstress::pg::admin::{Session, literal};
 use dbstress::strategy::Strategy;
 use dbstress::token::{self, Key, Secret};
@@ -469,7 +470,6 @@ async fn a_run_names_its_operations_and_is_told_how_they_went() {
     let mut asker = asker.with("dbstress-operation", &operation.0.to_string()).with("dbstress-attempt", "3");
     let answer = asker.post(&path, units(2)).await;
     assert_eq!((answer.status, answer.header("dbstress-attempts")), (201, Some("1")));
-    assert!(answer.header("dbstress-began").unwrap().parse::<i64>().unwrap() > 0);
     assert_eq!((answer.header("dbstress-met"), answer.header("dbstress-failed")), (None, None));
     let line = &session.rows("SELECT op_id, attempt, run_id, vu FROM dbstress.unit_ledger").await.unwrap()[0];
     let expected = [operation.0, 2 * 64 + 1, i64::from(run), 3].map(|number| Some(number.to_string()));
@@ -649,15 +649,25 @@ async fn a_schedule_is_read_by_those_of_the_programme_and_changed_by_who_coordin
     let served = Served::start(&database.options, |settings| settings.limits = vec!["all=10000/1h".parse().unwrap()]).await;
     let row = &session
         .rows(
-            "SELECT b.programme_id, a.person_id, a.block_id, a.rotation_template_id, a.id FROM dbstress.assignment a \
+            "SELECT b.programme_id, a.person_id, a.block_id, a.rotation_template_id FROM dbstress.assignment a \
              JOIN dbstress.block b ON b.id = a.block_id JOIN dbstress.person p ON p.id = a.person_id \
-             JOIN dbstress.rotation_template t ON t.id = a.rotation_template_id \
-             WHERE p.kind = 'resident' AND t.activity = 'off' AND a.role = 'primary' ORDER BY a.id LIMIT 1",
+             WHERE p.kind = 'resident' AND a.role = 'primary' ORDER BY a.id LIMIT 1",
         )
         .await
         .unwrap()[0];
-    let [programme, person, block, template, assignment]: [i64; 5] =
-        std::array::from_fn(|n| row[n].as_ref().unwrap().parse().unwrap());
+    let [programme, person, block, template]: [i64; 4] = std::array::from_fn(|n| row[n].as_ref().unwrap().parse().unwrap());
+    // One supervisor more than are needed there, whom nobody misses.
+    let row = &session
+        .rows(&format!(
+            "INSERT INTO dbstress.assignment (block_id, person_id, rotation_template_id, role) \
+             SELECT {block}, p.id, {template}, 'supervising' FROM dbstress.person p \
+             WHERE p.kind = 'faculty' AND p.programme_id = {programme} \
+               AND NOT EXISTS (SELECT FROM dbstress.assignment a WHERE a.block_id = {block} AND a.person_id = p.id) \
+             ORDER BY p.id LIMIT 1 RETURNING id, person_id"
+        ))
+        .await
+        .unwrap()[0];
+    let [assignment, spare]: [i64; 2] = std::array::from_fn(|n| row[n].as_ref().unwrap().parse().unwrap());
     let mut resident = served.asker("resident", Some(programme), Some(person)).await;
     let people = body(&resident.get("/v1/people?kind=resident&limit=3").await);
     assert_eq!(people["items"].as_array().unwrap().len(), 3);
@@ -692,9 +702,8 @@ async fn a_schedule_is_read_by_those_of_the_programme_and_changed_by_who_coordin
     assert_eq!(resident.refused("POST", "/v1/appointments", Some(json!({}))).await, Code::DatasetNotHere);
 
     let cancel = format!("/v1/assignments/{assignment}/cancel");
-    let who = json!({ "programme": programme, "person": person, "block": block });
-    let mut assign = who.clone();
-    assign["template"] = json!(template);
+    let who = json!({ "programme": programme, "person": spare, "block": block });
+    let assign = json!({ "programme": programme, "person": person, "block": block, "template": template });
     for role in ["resident", "faculty"] {
         let mut asker = served.asker(role, Some(programme), Some(person)).await;
         assert_eq!(asker.refused("POST", &cancel, Some(who.clone())).await, Code::Role, "{role}");
@@ -705,16 +714,22 @@ async fn a_schedule_is_read_by_those_of_the_programme_and_changed_by_who_coordin
     assert_eq!(coordinator.refused("POST", "/v1/assignments", Some(assign.clone())).await, Code::AlreadySo);
     let cancelled = coordinator.post(&cancel, who.clone()).await;
     assert_eq!((cancelled.status, body(&cancelled)), (200, json!({ "programme": programme })));
-    assert_eq!(coordinator.refused("POST", &cancel, Some(who)).await, Code::AlreadySo);
-    let count = format!("SELECT count(*) FROM dbstress.assignment WHERE block_id = {block} AND person_id = {person}");
-    assert_eq!(number(&mut session, &count).await, 0);
+    let again = coordinator.refused("POST", &cancel, Some(who)).await;
+    assert!(again.refusal().is_some(), "{again:?}");
+    let there = |person: i64| format!("SELECT count(*) FROM dbstress.assignment WHERE block_id = {block} AND person_id = {person}");
+    assert_eq!(number(&mut session, &there(spare)).await, 0);
+    session.execute(&format!("DELETE FROM dbstress.assignment WHERE block_id = {block} AND person_id = {person}")).await.unwrap();
     assert_eq!(coordinator.post("/v1/assignments", assign).await.status, 201);
-    assert_eq!(number(&mut session, &count).await, 1);
+    assert_eq!(number(&mut session, &there(person)).await, 1);
     let call = |night: i64, kind: &str| json!({ "programme": programme, "person": person, "night": night, "kind": kind });
     assert_eq!(coordinator.refused("POST", "/v1/calls", Some(call(9_600, "never"))).await, Code::Invalid);
     assert_eq!(coordinator.refused("POST", "/v1/calls", Some(call(i64::MAX, "overnight"))).await, Code::Invalid);
-    // A night far from everything else.
-    assert_eq!(coordinator.post("/v1/calls", call(20_000, "overnight")).await.status, 201);
+    // A night far from everything else, and by a run, which is told when its transaction began.
+    let (_, secret) = grant(&mut session).await;
+    let mut run = served.asker("coordinator", Some(programme), None).await.with("dbstress-run", &secret);
+    let called = run.post("/v1/calls", call(20_000, "overnight")).await;
+    assert_eq!((called.status, called.header("dbstress-attempts")), (201, Some("1")));
+    assert!(called.header("dbstress-began").unwrap().parse::<i64>().unwrap() > 0);
     assert_eq!(coordinator.refused("POST", "/v1/calls", Some(call(20_000, "overnight"))).await, Code::AlreadySo);
     let swap = json!({ "programme": programme, "from": person, "to": person + 1, "source": 1, "target": null });
     let refused = coordinator.refused("POST", "/v1/swaps", Some(swap)).await;
@@ -727,79 +742,61 @@ async fn every_mistake_changes_the_answer_that_it_should() {
     let database = common::seeded().await;
     let mut session = database.session().await;
     let ward = Ward::of(&mut session).await;
-    let with = async |mistake: Option<Mistake>, limits: &[&str]| {
-        Served::start(&database.options, |settings| {
-            settings.mistake = mistake;
-            settings.limits = limits.iter().map(|limit| limit.parse().unwrap()).collect();
-        })
-        .await
-    };
     let (path, view) = (ward.path("reserve"), format!("/v1/authorisations/{}", ward.authorisation));
     let org = Some(ward.organisation);
     let token_of = |served: &Served, exp| served.token_until("practitioner", org, Some(ward.practitioner), exp);
     let bearer = |token: &str| format!("Bearer {token}");
     for mistake in [None].into_iter().chain(Mistake::OWN.map(Some)) {
         let makes = |is| mistake == Some(is);
-        let limits: &[&str] =
-            if mistake.is_some_and(|mistake| mistake.name().starts_with("limit-")) { &["read=3/1s"] } else { &[] };
-        let served = with(mistake, limits).await;
+        let served = Served::start(&database.options, |settings| settings.mistake = mistake).await;
         let status =
             async |token: &str| served.anybody().await.with("authorization", &bearer(token)).send("GET", &view, None).await.status;
         let wrong = |is: Mistake, usual: u16, mistaken: u16| if makes(is) { mistaken } else { usual };
-        if limits.is_empty() {
-            let now = token::now();
-            let late = token_of(&served, now - 60);
-            let others = Key::new(b"another").sign(&served_claims(org, now + 60)).unwrap();
-            let unsigned = format!("{}.{}.", "eyJhbGciOiJub25lIn0", others.split('.').nth(1).unwrap());
-            assert_eq!(status(&late).await, wrong(Mistake::AcceptsExpired, 401, 200), "{mistake:?}: expired");
-            assert_eq!(status(&others).await, wrong(Mistake::AnySignature, 401, 200), "{mistake:?}: signed by another");
-            let expected = if makes(Mistake::AnySignature) || makes(Mistake::AcceptsUnsigned) { 200 } else { 401 };
-            assert_eq!(status(&unsigned).await, expected, "{mistake:?}: not signed");
-            assert_eq!(status("garbage").await, wrong(Mistake::GarbageIs500, 401, 500), "{mistake:?}: garbage");
-            let mut viewer = served.asker("viewer", org, None).await;
-            assert_eq!(
-                viewer.send("POST", &path, one()).await.status,
-                wrong(Mistake::RoleIgnored, 403, 201),
-                "{mistake:?}: a viewer"
-            );
-            let mut stranger = ward.stranger(&served).await;
-            let expected = if makes(Mistake::ErrorAsSuccess) { 200 } else { wrong(Mistake::NoTenantCheck, 403, 201) };
-            assert_eq!(stranger.send("POST", &path, one()).await.status, expected, "{mistake:?}: a stranger");
-            let mut asker = ward.practitioner(&served).await;
-            let refused = asker.send("POST", &path, Some(br#"{"units":999999}"#.to_vec())).await;
-            assert_eq!(refused.status, wrong(Mistake::ErrorAsSuccess, 409, 200), "{mistake:?}: no units");
-            let mut asker = asker.with("idempotency-key", mistake.map_or("none", Mistake::name));
-            asker.send("POST", &path, one()).await;
-            let replayed = asker.send("POST", &path, one()).await.header("idempotency-replayed").is_some();
-            assert_eq!(replayed, !makes(Mistake::ForgetsKey), "{mistake:?}: a key");
-            let mut asker = asker.without("idempotency-key");
-            let lines = "SELECT count(*) FROM dbstress.unit_ledger";
-            let before = number(&mut session, lines).await;
-            for n in 0..32 {
-                let path = if n % 2 == 0 { path.clone() } else { ward.path("release") };
-                let done = asker.send("POST", &path, one()).await;
-                assert!([200, 201].contains(&done.status), "{mistake:?}: {}", text(&done));
-            }
-            let lost = 32 - (number(&mut session, lines).await - before);
-            assert_eq!(lost > 0, makes(Mistake::OkBeforeCommit), "{mistake:?}: {lost} of 32 are not there");
-            let mut foreign = 0;
-            for _ in 0..8 {
-                stranger.send("GET", "/v1/authorisations?limit=5", None).await;
-                let seen = body(&asker.send("GET", "/v1/authorisations?limit=5", None).await);
-                foreign += seen["items"]
-                    .as_array()
-                    .unwrap()
-                    .iter()
-                    .filter(|item| item["organisation"] != json!(ward.organisation))
-                    .count();
-            }
-            assert_eq!(
-                foreign > 0,
-                makes(Mistake::TenantLeftBehind) || makes(Mistake::NoTenantCheck),
-                "{mistake:?}: {foreign} of others"
-            );
-            assert_eq!(served.server.about().strategy, "serializable", "{mistake:?}");
+        let now = token::now();
+        let late = token_of(&served, now - 60);
+        let others = Key::new(b"another").sign(&served_claims(org, now + 60)).unwrap();
+        let unsigned = format!("{}.{}.", "eyJhbGciOiJub25lIn0", others.split('.').nth(1).unwrap());
+        assert_eq!(status(&late).await, wrong(Mistake::AcceptsExpired, 401, 200), "{mistake:?}: expired");
+        assert_eq!(status(&others).await, wrong(Mistake::AnySignature, 401, 200), "{mistake:?}: signed by another");
+        let expected = if makes(Mistake::AnySignature) || makes(Mistake::AcceptsUnsigned) { 200 } else { 401 };
+        assert_eq!(status(&unsigned).await, expected, "{mistake:?}: not signed");
+        assert_eq!(status("garbage").await, wrong(Mistake::GarbageIs500, 401, 500), "{mistake:?}: garbage");
+        let mut viewer = served.asker("viewer", org, None).await;
+        assert_eq!(viewer.send("POST", &path, one()).await.status, wrong(Mistake::RoleIgnored, 403, 201), "{mistake:?}: a viewer");
+        let mut stranger = ward.stranger(&served).await;
+        let expected = if makes(Mistake::ErrorAsSuccess) { 200 } else { wrong(Mistake::NoTenantCheck, 403, 201) };
+        assert_eq!(stranger.send("POST", &path, one()).await.status, expected, "{mistake:?}: a stranger");
+        let sees = stranger.send("GET", &view, None).await;
+        let is_seen = body(&sees).get("available").is_some();
+        assert_eq!(is_seen, makes(Mistake::NoTenantCheck), "{mistake:?}: {}", text(&sees));
+        let mut asker = ward.practitioner(&served).await;
+        let refused = asker.send("POST", &path, Some(br#"{"units":999999}"#.to_vec())).await;
+        assert_eq!(refused.status, wrong(Mistake::ErrorAsSuccess, 409, 200), "{mistake:?}: no units");
+        let mut asker = asker.with("idempotency-key", mistake.map_or("none", Mistake::name));
+        asker.send("POST", &path, one()).await;
+        let replayed = asker.send("POST", &path, one()).await.header("idempotency-replayed").is_some();
+        assert_eq!(replayed, !makes(Mistake::ForgetsKey), "{mistake:?}: a key");
+        let mut asker = asker.without("idempotency-key");
+        let lines = "SELECT count(*) FROM dbstress.unit_ledger";
+        let before = number(&mut session, lines).await;
+        for n in 0..32 {
+            let path = if n % 2 == 0 { path.clone() } else { ward.path("release") };
+            let done = asker.send("POST", &path, one()).await;
+            assert!([200, 201].contains(&done.status), "{mistake:?}: {}", text(&done));
         }
+        let lost = 32 - (number(&mut session, lines).await - before);
+        assert_eq!(lost > 0, makes(Mistake::OkBeforeCommit), "{mistake:?}: {lost} of 32 are not there");
+        let mut foreign = 0;
+        for _ in 0..8 {
+            stranger.send("GET", "/v1/authorisations?limit=5", None).await;
+            let seen = body(&asker.send("GET", "/v1/authorisations?limit=5", None).await);
+            foreign +=
+                seen["items"].as_array().unwrap().iter().filter(|item| item["organisation"] != json!(ward.organisation)).count();
+        }
+        if !makes(Mistake::NoTenantCheck) {
+            assert_eq!(foreign > 0, makes(Mistake::TenantLeftBehind), "{mistake:?}: {foreign} of others");
+        }
+        assert_eq!(served.server.about().strategy, "serializable", "{mistake:?}");
         let summary = served.stop().await;
         assert_eq!(summary.panics, u64::from(makes(Mistake::GarbageIs500)), "{mistake:?}");
     }
@@ -811,4 +808,200 @@ fn one() -> Option<Vec<u8>> {
 
 fn served_claims(org: Option<i64>, exp: i64) -> token::Claims {
     token::Claims { sub: "a@example.com".into(), role: "practitioner".into(), org, actor: None, iat: 0, exp }
+}
+
+#[tokio::test]
+async fn every_mistake_about_limits_lets_through_what_it_says() {
+    let database = common::seeded().await;
+    let ward = Ward::of(&mut database.session().await).await;
+    let passed = async |asker: &mut Asker, n: u32| {
+        let mut passed = 0;
+        for _ in 0..n {
+            passed += u32::from(asker.get("/v1/authorisations?limit=1").await.status == 200);
+        }
+        passed
+    };
+    for (mistake, of_30, of_another) in [
+        (None, 3, 3),
+        (Some(Mistake::LimitOffByOne), 4, 4),
+        (Some(Mistake::LimitFailsOpen), 3 + 7, 3),
+        (Some(Mistake::LimitShared), 3, 0),
+        (Some(Mistake::LimitWithoutHeaders), 3, 3),
+    ] {
+        let served = Served::start(&database.options, |settings| {
+            settings.mistake = mistake;
+            settings.limits = vec!["read=3/1h".parse().unwrap()];
+        })
+        .await;
+        let (mut asker, mut stranger) = (ward.practitioner(&served).await, ward.stranger(&served).await);
+        assert_eq!(passed(&mut asker, 30).await, of_30, "{mistake:?}");
+        assert_eq!(passed(&mut stranger, 9).await, of_another, "{mistake:?}");
+        let rejected = stranger.get("/v1/authorisations").await;
+        let is_told = mistake != Some(Mistake::LimitWithoutHeaders);
+        assert_eq!(standing(&rejected).map(|value| value.is_some()), [is_told; 3], "{mistake:?}");
+        assert_eq!((code(&rejected), rejected.header("retry-after").is_some()), (Code::RateLimited, is_told), "{mistake:?}");
+        served.stop().await;
+    }
+
+    // Its window begins before that of the other, and ends after it.
+    let short = |mistake| {
+        Served::start(&database.options, move |settings| {
+            settings.mistake = mistake;
+            settings.limits = vec!["read=3/2s".parse().unwrap()];
+        })
+    };
+    let (wrong, right) = (short(Some(Mistake::LimitNeverResets)).await, short(None).await);
+    let (mut of_wrong, mut of_right) = (ward.practitioner(&wrong).await, ward.practitioner(&right).await);
+    assert_eq!((passed(&mut of_wrong, 3).await, passed(&mut of_wrong, 1).await), (3, 0));
+    while of_right.get("/v1/authorisations?limit=1").await.status == 200 {}
+    let since = std::time::Instant::now();
+    while of_right.get("/v1/authorisations?limit=1").await.status == 429 {
+        assert!(since.elapsed() < common::PATIENCE, "the window does not end");
+    }
+    assert_eq!(passed(&mut of_wrong, 5).await, 0);
+    wrong.stop().await;
+    right.stop().await;
+}
+
+#[tokio::test]
+async fn a_password_is_compared_also_where_there_is_no_account() {
+    let database = common::seeded().await;
+    for (mistake, compared) in [(None, 2), (Some(Mistake::TellsAccountsApart), 1)] {
+        let served = Served::start(&database.options, |settings| settings.mistake = mistake).await;
+        let mut anybody = served.anybody().await;
+        for login in ["admin@example.com", "nobody@example.com"] {
+            let wrong = json!({ "login": login, "password": "wrong" });
+            assert_eq!(anybody.refused("POST", "/v1/login", Some(wrong)).await, Code::InvalidCredentials);
+        }
+        let metrics = text(&anybody.get("/metrics").await);
+        let line = format!("dbstress_passwords_compared_total {compared}");
+        assert!(metrics.lines().any(|is| is == line), "{mistake:?}: {metrics}");
+        served.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn rows_are_protected_unless_by_mistake() {
+    let database = common::seeded().await;
+    let mut session = database.session().await;
+    let ward = Ward::of(&mut session).await;
+    for (mistake, expected) in [(None, [201, 409]), (Some(Mistake::CheckThenAct), [201, 201])] {
+        let last = format!("UPDATE dbstress.authorisation SET total = used + scheduled + 1 WHERE id = {}", ward.authorisation);
+        session.execute(&last).await.unwrap();
+        let served = Served::start(&database.options, |settings| settings.mistake = mistake).await;
+        assert_eq!(served.server.about().strategy, "serializable", "what it says");
+        let mut holder = holds(&database, ward.authorisation).await;
+        let mut asking = Vec::new();
+        for _ in 0..2 {
+            let (mut asker, path) = (ward.practitioner(&served).await, ward.path("reserve"));
+            asking.push(tokio::spawn(async move { asker.post(&path, units(1)).await.status }));
+        }
+        waiting(&mut session, 2).await;
+        holder.execute("COMMIT").await.unwrap();
+        let mut statuses = Vec::new();
+        for asking in asking {
+            statuses.push(asking.await.unwrap());
+        }
+        statuses.sort_unstable();
+        assert_eq!(statuses, expected, "{mistake:?}");
+        served.stop().await;
+    }
+
+    // A mistake of bookings is made by those who perform them, under the strategy that it is a mistake of.
+    let raise = format!("UPDATE dbstress.authorisation SET total = used + scheduled + 100 WHERE id = {}", ward.authorisation);
+    session.execute(&raise).await.unwrap();
+    let served = Served::start(&database.options, |settings| settings.mistake = Some(Mistake::Booking(Bug::SpuriousRefusal))).await;
+    let mut asker = ward.practitioner(&served).await;
+    let mut refused = 0;
+    for _ in 0..100 {
+        match asker.post(&ward.path("reserve"), units(1)).await.status {
+            201 => assert!([200, 409].contains(&asker.post(&ward.path("release"), units(1)).await.status)),
+            _ => refused += 1,
+        }
+    }
+    assert!(refused > 0, "there was always room");
+    served.stop().await;
+    let served = Served::start(&database.options, |settings| settings.mistake = Some(Mistake::Booking(Bug::EarlyUnlock))).await;
+    assert_eq!(served.server.about().strategy, "advisory");
+    served.stop().await;
+}
+
+/// The address in the line that is said when it listens.
+fn address(said: &str) -> Address {
+    let word = said.split_whitespace().find(|word| word.starts_with("http://")).unwrap();
+    Address::parse(word).unwrap()
+}
+
+/// Waits until it listens; where.
+async fn listens(server: &Started, said: impl Fn() -> String) -> Address {
+    server.says("listening on http://").await;
+    address(&said())
+}
+
+async fn post(address: &Address, path: &str, body: Value) -> Answer {
+    let mut client = Client::connect(address).await.unwrap();
+    let request = Request::post(path).header("host", address.authority()).header("content-type", "application/json");
+    client.send(request.body(Body::new(serde_json::to_vec(&body).unwrap().into())).unwrap()).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_program_serves_until_it_is_told_to_stop_and_gives_no_secret_away() {
+    let bench = Bench::new().await;
+    let ward = Ward::of(&mut bench.database.session().await).await;
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let (exit, _, err) = run(&mut bench.dbstress(&format!("serve --listen {address}")));
+    assert_eq!(exit, 2, "{err}");
+    assert!(err.contains(&format!("somebody listens on {address} already")) && err.contains("--listen 127.0.0.1:0"), "{err}");
+    let (exit, _, err) = run(&mut bench.dbstress("serve --listen 0.0.0.0:0 --for 1s"));
+    assert!(exit == 2 && err.contains("--allow-remote"), "{err}");
+    let (exit, _, err) = run(&mut bench.dbstress("token"));
+    assert!(exit == 2 && err.contains("dbstress serve"), "no server has made accounts yet: {err}");
+    let (exit, _, err) = run(&mut bench.dbstress("serve --listen 127.0.0.1:0 --bug limit-of-by-one"));
+    assert!(exit == 2 && err.contains("limit-off-by-one"), "{err}");
+
+    let server = Started::new(bench.dbstress("serve --listen 127.0.0.1:0 --threads 2 --pool-size 3 --limit all=1000/1m"));
+    let address = listens(&server, || server.said()).await;
+    let said = server.said();
+    assert!(said.contains("· clinic · serializable · 3 sessions · 1 limit"), "{said}");
+    let secret = Secret::kept(&bench.place.0).unwrap().unwrap();
+    let login = json!({ "login": "admin@example.com", "password": secret.password() });
+    let answer = post(&address, "/v1/login", login).await;
+    let LoggedIn { token, .. } = serde_json::from_slice(&answer.body).unwrap();
+    let (exit, minted, err) = run(&mut bench.dbstress(&format!("token --login viewer@org-{}.example.com", ward.organisation)));
+    assert_eq!(exit, 0, "{err}");
+    let mut client = Client::connect(&address).await.unwrap();
+    for token in [&token, minted.trim()] {
+        let request = Request::get("/v1/authorisations").header("host", "x").header("authorization", format!("Bearer {token}"));
+        assert_eq!(client.send(request.body(Body::default()).unwrap()).await.unwrap().status, 200);
+    }
+    let (exit, list, err) = run(&mut bench.dbstress("token --list"));
+    assert!(exit == 0 && list.contains("admin@example.com") && list.contains("viewer@org-"), "{list}{err}");
+    let (exit, _, err) = run(&mut bench.dbstress("token --login admin@exampel.com"));
+    assert!(exit == 2 && err.contains("did you mean `admin@example.com`?"), "{err}");
+    server.signal(Signal::SIGTERM);
+    let (exit, out, err) = server.ended().await;
+    assert_eq!((exit, &*out), (0, ""), "{err}");
+    assert!(err.contains("stopped after") && err.contains("requests done"), "{err}");
+    common::assert_no_panic(&out, &err);
+    let kept = std::fs::read_to_string(Path::new(&bench.place.0).join("api.secret")).unwrap();
+    for hidden in [&token, minted.trim(), &secret.password(), kept.trim()] {
+        assert!(!format!("{err}{list}").contains(hidden), "{err}{list}");
+    }
+    let (exit, _, err) = run(&mut bench.dbstress("serve --listen 127.0.0.1:0 --for 100ms --quiet"));
+    assert!(exit == 0 && err.contains("listening on") && err.contains("stopped after"), "it stops by itself: {err}");
+}
+
+#[tokio::test]
+async fn it_serves_nothing_but_a_dataset_of_its_own() {
+    let place = Place::new();
+    let database = common::database().await;
+    let serve = || run(&mut on(&place, &database.options, "serve --listen 127.0.0.1:0 --for 1s"));
+    let (exit, _, err) = serve();
+    assert!(exit == 2 && err.contains("dbstress seed"), "{err}");
+    let mut session = database.session().await;
+    session.execute("CREATE TABLE theirs (n int)").await.unwrap();
+    let (exit, _, err) = serve();
+    assert!(exit == 2 && err.contains("1 relations that are not ours"), "{err}");
+    assert_eq!(session.text("SELECT to_regnamespace('dbstress')::text").await.unwrap(), None);
 }

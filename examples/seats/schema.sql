@@ -1,4 +1,4 @@
--- Two venues with ten seats each, and who has booked which. Makes the tables, or empties them: the service keeps its statements prepared, and they
+-- Two venues with twenty seats each, and who has booked which. Makes the tables, or empties them: the service keeps its statements prepared, and they
 -- stay good.
 
 CREATE TABLE IF NOT EXISTS seat (
@@ -15,4 +15,4 @@ CREATE TABLE IF NOT EXISTS booking (
 CREATE INDEX IF NOT EXISTS booking_seat ON booking (seat_id);
 
 TRUNCATE booking, seat;
-INSERT INTO seat (id, venue_id) SELECT n, 1 + (n - 1) / 10 FROM generate_series(1, 20) AS n;
+INSERT INTO seat (id, venue_id) SELECT n, 1 + (n - 1) / 20 FROM generate_series(1, 40) AS n;

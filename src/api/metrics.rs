@@ -38,6 +38,8 @@ pub struct Metrics {
     pub panics: AtomicU64,
     /// Requests that could not be understood as HTTP, or ended in the middle.
     pub broken: AtomicU64,
+    /// Passwords that were compared with a hash, of an account or of none.
+    pub compared: AtomicU64,
     /// Entries of the audit trail that were written.
     pub audited: AtomicU64,
     /// Those that are waiting to be.
@@ -65,6 +67,7 @@ impl Metrics {
             connections: AtomicI64::new(0),
             panics: AtomicU64::new(0),
             broken: AtomicU64::new(0),
+            compared: AtomicU64::new(0),
             audited: AtomicU64::new(0),
             audit_waiting: AtomicI64::new(0),
         }
@@ -155,6 +158,7 @@ impl Metrics {
                 "Connections that ended in the middle of a request, or were not HTTP.",
                 self.broken.load(Relaxed),
             ),
+            ("dbstress_passwords_compared_total", "Passwords that were compared with a hash.", self.compared.load(Relaxed)),
             ("dbstress_audit_entries_total", "Entries of the audit trail that were written.", self.audited.load(Relaxed)),
         ] {
             head(&mut out, name, "counter", help);

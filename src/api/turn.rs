@@ -1,6 +1,7 @@
 //! What happens to a request between its arrival and its answer? Who asks, may they, have it done, say what became of it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
 
 use axum::response::Response;
@@ -187,12 +188,18 @@ impl Turn {
             operation: self.said.operation.filter(|_| !is_lookup),
             deadline,
         };
-        let asked = tokio::time::timeout_at((deadline + LAST_ATTEMPT).into(), self.api.desk.ask(order));
-        asked.await.unwrap_or_else(|_| {
-            // What is under way goes on; nobody here will know how it ends.
-            let done = if self.route.class() == Class::Write { Done::Unknown } else { Done::Unavailable };
-            Reply { done, attempts: 1, failed: Vec::new(), began: 0, met: false, operation: self.said.operation.map(|(id, _)| id) }
-        })
+        let asked = tokio::time::timeout_at((deadline + LAST_ATTEMPT).into(), self.api.desk.ask(order)).await;
+        // What is under way goes on; nobody here will know how it ends.
+        let given_up = |_| {
+            let operation = self.said.operation.map(|(id, _)| id);
+            Reply { done: Done::Unknown, attempts: 1, failed: Vec::new(), began: 0, met: false, operation }
+        };
+        let mut reply = asked.unwrap_or_else(given_up);
+        if reply.done == Done::Unknown && (is_lookup || self.route.class() != Class::Write) {
+            // Whoever only looks has done nothing, whatever became of it.
+            reply.done = Done::Unavailable;
+        }
+        reply
     }
 
     /// What is said of what was not done.
@@ -290,6 +297,7 @@ impl Turn {
             return Err(Refused::plain(Code::InvalidCredentials));
         }
         let hash = account.as_ref().map(|account| account.password_hash.clone());
+        shared.metrics.compared.fetch_add(1, Relaxed);
         if !shared.passwords.is_right(login.password, hash).await {
             return Err(Refused::plain(Code::InvalidCredentials));
         }

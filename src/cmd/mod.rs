@@ -214,6 +214,21 @@ pub enum Command {
     /// Everybody wants the same resident's Saturday, for call or for a clinic: can a constraint keep a person from being in two places?
     #[command(after_help = "Example:\n  dbstress double-booking --strategy all --duration 5s")]
     DoubleBooking(Box<run::BuiltIn>),
+    /// One user asks an API for everything that is read most: how fast is it when nobody else is there?
+    ///
+    /// Without --target the reference server is started for the run; it needs `dbstress seed --dataset residency`.
+    #[command(after_help = "Example:\n  dbstress baseline --target http://127.0.0.1:8971 --read-only")]
+    Baseline(Box<run::BuiltIn>),
+    /// Up to a hundred people in four roles ask an API for what such people look at, with pauses
+    ///
+    /// Without --target the reference server is started for the run; it needs `dbstress seed --dataset residency`.
+    #[command(after_help = "Example:\n  dbstress concurrent-users --profile spike --vus 200 --time-scale 0.1")]
+    ConcurrentUsers(Box<run::BuiltIn>),
+    /// Customers browse, search, order and ask for reports of an API, as 40 to 30 to 20 to 10
+    ///
+    /// Without --target the reference server is started for the run, on the clinic.
+    #[command(after_help = "Example:\n  dbstress behaviour-mix --profile load --vus 100 --time-scale 0.1")]
+    BehaviourMix(Box<run::BuiltIn>),
     /// Run every scenario tagged `suite`, one after the other: only all of them together say GO
     #[command(after_help = "Example:\n  dbstress suite mine.toml --tag commit=1a2b3c --summary-export suite.json")]
     Suite(Box<suite::Args>),
@@ -343,6 +358,9 @@ impl Cli {
             Command::Idempotency(args) => block_on(run::built_in("idempotency", &args.common, matches, global, screen)),
             Command::Scheduling(args) => block_on(run::built_in("scheduling", &args.common, matches, global, screen)),
             Command::DoubleBooking(args) => block_on(run::built_in("double-booking", &args.common, matches, global, screen)),
+            Command::Baseline(args) => block_on(run::built_in("baseline", &args.common, matches, global, screen)),
+            Command::ConcurrentUsers(args) => block_on(run::built_in("concurrent-users", &args.common, matches, global, screen)),
+            Command::BehaviourMix(args) => block_on(run::built_in("behaviour-mix", &args.common, matches, global, screen)),
             Command::Suite(args) => block_on(suite::run(&args, matches, global, screen)),
             Command::Capacity(args) => block_on(capacity::run(&args, matches, global, screen)),
             Command::Verify(args) => {

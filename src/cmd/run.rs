@@ -9,6 +9,7 @@ use super::config::stdin;
 use super::settings::{Settings, refuse_what_a_server_decides};
 use super::target::{self, Target};
 use super::{Global, env, interrupt};
+use crate::api::{self, Server};
 use crate::http::Address;
 use crate::outcome::OutcomeClass;
 use crate::pg::admin::{self, Sentinel, Session};
@@ -20,7 +21,7 @@ use crate::report::screen::Screen;
 use crate::report::text::grouped;
 use crate::run::api::Target as Api;
 use crate::run::{self, Event, Request, foreign};
-use crate::scenario::{Scenario, Scheduling};
+use crate::scenario::{self, Scenario, Scheduling};
 use crate::strategy::{Claim, Hazard, Strategy};
 use crate::token::Secret;
 use crate::verdict::Exit;
@@ -148,7 +149,7 @@ pub fn prepare(
     if let Some(path) = &settings.summary_export {
         record::check_writable(path)?;
     }
-    if let Some(target) = &settings.target {
+    if let Some(target) = settings.target.as_ref().filter(|_| !matches!(scenario.workload, scenario::Workload::Http(_))) {
         refuse_what_a_server_decides(target, matches)?;
         global.refuse_via("--target leads to a server, and that")?;
     }
@@ -161,7 +162,7 @@ pub fn prepare(
         verify: format!("dbstress verify{flags}"),
     };
     // Whom an API's own scenario asks is in its plan.
-    let api = settings.target.clone().filter(|_| !matches!(scenario.workload, crate::scenario::Workload::Http(_)));
+    let api = settings.target.clone().filter(|_| !matches!(scenario.workload, scenario::Workload::Http(_)));
     Ok(Prepared { plan: Plan::of(&scenario, tags), api, commands, disposable: None, accepts_uncontrolled: false })
 }
 
@@ -264,7 +265,11 @@ async fn seed_if_empty(workload: &Workload, target: &Target, state: &Path, scree
     let dataset = match workload {
         Workload::Booking(_) => defaults.dataset.clone(),
         Workload::Scheduling(_) => Scheduling::DATASET.to_owned(),
-        Workload::Sql(_) | Workload::Http(_) => return Ok(()),
+        Workload::Http(http) => match &http.dataset {
+            Some(dataset) if http.target.is_none() => dataset.clone(),
+            _ => return Ok(()),
+        },
+        Workload::Sql(_) => return Ok(()),
     };
     if target.private.is_none() {
         return Ok(());
@@ -341,16 +346,32 @@ pub async fn execute(prepared: Prepared, target: &Target, state: &Path, style: S
 /// Asks an API of anybody's, with progress on the screen; `database` is the one behind it, as far as the scenario looks into it.
 async fn ask(prepared: Prepared, database: Option<&Target>, state: &Path, style: Style, screen: Screen) -> Result<RunRecord> {
     let screen = Screen { quiet: screen.quiet || style == Style::Json, ..screen };
-    let Prepared { plan, commands, disposable, accepts_uncontrolled, .. } = prepared;
+    let Prepared { plan, api: _, commands, disposable, accepts_uncontrolled } = prepared;
     let address = plan.http().and_then(|http| http.target.as_deref()).map(Address::parse).transpose()?;
-    let Some(target) = address else {
-        return Err(Error::usage("it is not said which API is asked").cure("--target http://HOST:PORT, or target in [http]"));
+    let (target, server) = match (address, database) {
+        (Some(address), _) => (address, None),
+        (None, Some(database)) => {
+            seed_if_empty(&plan.workload, database, state, screen).await?;
+            let server = Server::start(api::Settings::new(database.options.clone(), Secret::ensure(state)?)).await?;
+            let wanted = plan.http().and_then(|http| http.dataset.as_deref()).unwrap_or(&server.about().dataset).to_owned();
+            if server.about().dataset != wanted {
+                let there = server.about().dataset.clone();
+                server.stop().await;
+                return Err(Error::usage(format!("the database holds the dataset {there}, and this is asked of the {wanted}"))
+                    .cure(format!("dbstress seed --reset --dataset {wanted}, or another database")));
+            }
+            screen.note(&format!("the reference server listens on {} for this run", server.address()));
+            (server.address(), Some(server))
+        }
+        (None, None) => {
+            return Err(Error::usage("it is not said which API is asked").cure("--target http://HOST:PORT, or target in [http]"));
+        }
     };
-    let secret = match super::env("DBSTRESS_API_SECRET") {
-        Some(secret) => Some(Secret::chosen(&secret)?),
-        None => Secret::kept(state)?,
+    let secret = match env("DBSTRESS_API_SECRET") {
+        Some(text) if server.is_none() => Some(Secret::chosen(&text)?),
+        _ => Secret::kept(state)?,
     };
-    interrupt::graceful(screen, |interrupt| async {
+    let asked = interrupt::graceful(screen, |interrupt| async {
         let mut live = Live::new(style, screen, plan.load.clone());
         let request = foreign::Request {
             plan,
@@ -366,7 +387,11 @@ async fn ask(prepared: Prepared, database: Option<&Target>, state: &Path, style:
         };
         foreign::run(request, |event| tell(event, &mut live, screen)).await
     })
-    .await
+    .await;
+    if let Some(server) = server {
+        server.stop().await;
+    }
+    asked
 }
 
 /// Shows what happens during a run.

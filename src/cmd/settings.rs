@@ -21,7 +21,7 @@ use crate::pg::load::Protocol;
 use crate::pg::pool::Recycle;
 use crate::pg::retry::Backoff;
 use crate::probe;
-use crate::scenario::{Evidence, Extent, Load, Mistake, Origin, Scenario, Source, Workload, strategies, together};
+use crate::scenario::{Control, Evidence, Extent, Load, Mistake, Origin, Scenario, Source, Workload, strategies, together};
 use crate::strategy::{Hazard, Strategy};
 use crate::threshold::Threshold;
 use crate::{Error, Result};
@@ -468,7 +468,14 @@ impl Over<'_> {
                 for id in ["strategy", "units", "total", "hold", "bug", "rounds"] {
                     self.wrong(id, &message, cure);
                 }
-                self.put("target", "http.target", Some(&settings.target.as_ref().map(Address::to_string)), &mut http.target);
+                let target = settings.target.as_ref().map(|target| Some(target.to_string()));
+                self.put("target", "http.target", target.as_ref(), &mut http.target);
+                // Where the tested is asked, its twin is.
+                if let Some(Control::Twin(twin)) = &mut http.control
+                    && let Workload::Http(theirs) = &mut twin.workload
+                {
+                    self.put("target", "http.target", target.as_ref(), &mut theirs.target);
+                }
                 if settings.read_only {
                     http.read_only = true;
                     self.changed("http.read_only", "read_only");

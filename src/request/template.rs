@@ -246,6 +246,12 @@ impl Template {
         Ok(Self(pieces))
     }
 
+    /// In short, for a message: the text before its first placeholder, and whether more comes.
+    pub fn short(&self) -> String {
+        let more = if self.0.iter().any(|piece| matches!(piece, Piece::Value(..))) { "…" } else { "" };
+        format!("{}{more}", self.beginning())
+    }
+
     /// The text before its first placeholder.
     pub fn beginning(&self) -> &str {
         match self.0.first() {

@@ -257,6 +257,20 @@ impl Vu {
         Ok((outcome, ended))
     }
 
+    /// Writes down what an attempt at an API had to say besides how it ended.
+    fn note_checks(&mut self, everyone: &Everyone, intention: &Intention, is_measured: bool) {
+        let Work::Http(work) = &*everyone.opener.work else { return };
+        let mut recorder = self.thread.recorder.borrow_mut();
+        for (call, check, held) in self.scratch.notes.checks.drain(..).filter(|_| is_measured) {
+            if let Some((operation, name)) = work.check(intention.operation, call, check) {
+                recorder.checked(operation, name, held);
+            }
+        }
+        if let Some((abort, words)) = self.scratch.notes.surprise.take() {
+            everyone.turned_away(abort, || words);
+        }
+    }
+
     /// Writes down what an answer said of the server's own attempts, and of itself.
     fn note(&self, everyone: &Everyone, told: Option<&Told>, is_measured: bool) {
         let Some(told) = told else { return };
@@ -268,24 +282,13 @@ impl Vu {
         }
         let mut recorder = self.thread.recorder.borrow_mut();
         for failed in &told.failed {
-            let server = failed.routine.as_deref().map(|routine| (Sqlstate::new(failed.abort.short()), routine, "told by the API"));
+            // Of some, the word is the server's code.
+            let code = failed.abort.short();
+            let routine = failed.routine.as_deref().filter(|_| code.starts_with(|c: char| c.is_ascii_digit()));
+            let server = routine.map(|routine| (Sqlstate::new(code), routine, "told by the API"));
             for _ in 0..failed.times.min(MOST_ATTEMPTS.into()) {
                 recorder.failed_attempt(failed.abort, server);
             }
-        }
-    }
-
-    /// Writes down what became of the checks of an attempt, and what was answered that nobody had looked for.
-    fn note_checks(&mut self, everyone: &Everyone, intention: &Intention, is_measured: bool) {
-        let Work::Http(work) = &*everyone.opener.work else { return };
-        let mut recorder = self.thread.recorder.borrow_mut();
-        for (call, check, held) in self.scratch.notes.checks.drain(..).filter(|_| is_measured) {
-            if let Some((operation, name)) = work.check(intention.operation, call, check) {
-                recorder.checked(operation, name, held);
-            }
-        }
-        if let Some((abort, words)) = self.scratch.notes.surprise.take() {
-            everyone.turned_away(abort, || words);
         }
     }
 

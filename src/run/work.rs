@@ -188,7 +188,7 @@ impl Work {
     /// Makes one attempt over HTTP.
     pub(super) async fn over_http(
         &self,
-        session: &mut HttpSession,
+        HttpSession { client, carried }: &mut HttpSession,
         intention: &Intention,
         who: Who,
         scratch: &mut own::Scratch,
@@ -196,15 +196,13 @@ impl Work {
     ) -> Attempt {
         match (self, &intention.what) {
             (Self::Booking(BookingWork { booker, caller: Some(caller), .. }), What::Booking(proposal)) => {
-                let HttpSession { client, carried, .. } = session;
                 caller.book(client, carried, proposal, booker.key(proposal).as_ref(), who, phase).await
             }
             (Self::Scheduling(SchedulingWork { caller: Some(caller), .. }), What::Scheduling(proposal)) => {
-                let HttpSession { client, carried, .. } = session;
                 caller.change(client, carried, proposal, who, phase).await
             }
             (Self::Http(work), What::Asked(drawn)) => {
-                work.perform(session, intention.operation, drawn, who, &mut scratch.notes, phase).await
+                work.perform(client, intention.operation, drawn, who, &mut scratch.notes, phase).await
             }
             // Whoever connects to an API has work for it.
             _ => Attempt::Failed(Failure::local(Abort::Other)),

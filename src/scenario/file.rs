@@ -32,7 +32,8 @@ pub struct File {
     pub tags: Vec<String>,
     /// What the virtual users do: book units of authorisations, change schedules of residents, run your own SQL, or ask any API.
     pub workload: WorkloadName,
-    /// The dataset that `dbstress seed` put there. Default: clinic for booking, residency for scheduling, which is the only one for it.
+    /// The dataset that `dbstress seed` put there. Default: clinic for booking, residency for scheduling, which is the only one for it; http: that of the
+    /// reference server, where no other API is asked.
     pub dataset: Option<String>,
     /// booking, scheduling: how rows are protected: names of strategies, each of which has its turn, or "all" for those that claim to be safe.
     /// Default: serializable.

@@ -18,6 +18,7 @@ use crate::program::Distribution;
 use crate::request::{
     Body, Call, Check, From, JsonTemplate, Meanings, Names, Operation, Order, Source, Sum, Table, Template, Test,
 };
+use crate::seed::Dataset;
 use crate::{Error, Result};
 
 /// Requests to an API.
@@ -25,6 +26,9 @@ use crate::{Error, Result};
 pub struct Http {
     /// Where it is; `None`: the reference server, started for the run.
     pub target: Option<String>,
+    /// The dataset of the reference server, where that is what is asked.
+    #[serde(default)]
+    pub dataset: Option<String>,
     /// How long an answer may take.
     #[serde(rename = "timeout_ms", with = "crate::milliseconds")]
     pub timeout: Duration,
@@ -176,6 +180,7 @@ const LIFETIME: Duration = Duration::from_secs(15 * 60);
 
 /// What a scenario for an API has besides what all have.
 pub(super) struct Parts {
+    pub dataset: Option<String>,
     pub http: HttpFile,
     pub data: BTreeMap<String, DataFile>,
     pub rules: Vec<RuleFile>,
@@ -187,7 +192,7 @@ pub(super) struct Parts {
 
 impl Reader<'_> {
     pub(super) fn http(&mut self, parts: Parts) -> Http {
-        let Parts { http, data, rules, operations, parameters, database, control } = parts;
+        let Parts { dataset, http, data, rules, operations, parameters, database, control } = parts;
         let HttpFile { target, timeout, headers, outcomes, code, read_only, setup, auth } = http;
         let auth = auth.and_then(|auth| self.auth(auth));
         let columns = auth.as_ref().map(|auth| match &auth.accounts {
@@ -213,8 +218,15 @@ impl Reader<'_> {
             headers.extend(bearer.ok().map(|bearer| ("authorization".to_owned(), bearer)));
         }
         let setup = self.steps("http.setup", setup, &names, &common);
+        if let Some(dataset) = &dataset {
+            self.good("dataset", Dataset::named(dataset));
+            if target.is_some() {
+                self.wrong("dataset", "it is the reference server's, and another API is asked", "leave it out, or the target");
+            }
+        }
         Http {
             target,
+            dataset,
             timeout: self.duration("http.timeout", timeout.as_deref()).unwrap_or(TIMEOUT),
             read_only,
             headers,

@@ -365,7 +365,7 @@ fn once_usual() -> Duration {
 }
 
 /// The files that come with the program: name and text. A test keeps the list equal to the directory.
-pub const BUILT_IN: [(&str, &str); 9] = [
+pub const BUILT_IN: [(&str, &str); 12] = [
     ("contention", include_str!("../../scenarios/contention.toml")),
     ("churn", include_str!("../../scenarios/churn.toml")),
     ("throughput", include_str!("../../scenarios/throughput.toml")),
@@ -375,6 +375,9 @@ pub const BUILT_IN: [(&str, &str); 9] = [
     ("idempotency", include_str!("../../scenarios/idempotency.toml")),
     ("scheduling", include_str!("../../scenarios/scheduling.toml")),
     ("double-booking", include_str!("../../scenarios/double-booking.toml")),
+    ("baseline", include_str!("../../scenarios/baseline.toml")),
+    ("concurrent-users", include_str!("../../scenarios/concurrent-users.toml")),
+    ("behaviour-mix", include_str!("../../scenarios/behaviour-mix.toml")),
 ];
 
 /// The text of the built-in scenario called `name`.

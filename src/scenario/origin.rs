@@ -169,6 +169,7 @@ impl Values {
     fn http(&mut self, http: &Http) {
         self.put("workload", "http");
         self.put("http.target", http.target.as_deref().unwrap_or("the reference server"));
+        self.maybe("dataset", http.dataset.as_ref());
         self.put("http.timeout", duration_text(http.timeout));
         self.put("http.read_only", http.read_only);
         if let Some(sql) = &http.database {

@@ -312,6 +312,14 @@ impl Mistakes {
             let message = format!("{fault} happens to a database, and here it is an API that is asked");
             self.add(format!("faults.{n}"), message, "leave it out");
         }
+        if scenario.evidence.contested > 0 {
+            let message = "whether requests met, an API does not tell";
+            self.add(
+                "evidence.contested",
+                message,
+                "refused = 1: somebody came too late; and a control, which is caught if they met",
+            );
+        }
         if scenario.load.pool_size.is_some() {
             self.add("load.pool_size", "each virtual user has a connection of its own to the API", "leave it out");
         }
@@ -471,6 +479,16 @@ impl Mistakes {
 
     /// Thresholds and evidence are about operations that there are.
     fn names(&mut self, scenario: &Scenario) {
+        for (n, _) in scenario.thresholds.iter().enumerate().filter(|(_, t)| t.is_of_checks()) {
+            if !matches!(scenario.workload, Workload::Http(_)) {
+                let message = "there are no checks here: only answers of an API are looked at, and invariants are always proved";
+                self.add(
+                    format!("thresholds.{n}"),
+                    message,
+                    "how iterations ended is committed, replayed, refused, aborted, unknown",
+                );
+            }
+        }
         let known = scenario.operations();
         let named = scenario.thresholds.iter().enumerate().map(|(n, t)| (format!("thresholds.{n}"), t.operation()));
         let evidence = scenario.evidence.committed.keys().map(|name| (format!("evidence.committed.{name}"), Some(&**name)));

@@ -211,6 +211,11 @@ impl Threshold {
         )
     }
 
+    /// Whether it is about what must be so in answers.
+    pub fn is_of_checks(&self) -> bool {
+        matches!(self.figure, Figure::Count(Counter::Checks) | Figure::PerSecond(Counter::Checks) | Figure::Share(Counter::Checks))
+    }
+
     /// What is measured.
     pub fn figure(&self) -> Figure {
         self.figure

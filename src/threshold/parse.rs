@@ -172,9 +172,6 @@ fn is_metric(word: &str) -> bool {
 fn foreign(word: &str) -> Option<&'static str> {
     match word {
         "http_req_failed" => Some("there is no HTTP here: what fails is `failed:rate<1%` (aborted or unknown)"),
-        "checks" => Some(
-            "there are no checks here: invariants are always proved; how iterations ended is `committed`, `replayed`, `refused`, `aborted`, `unknown`",
-        ),
         http if http.starts_with("http_req") => {
             Some("there is no HTTP here: how long an iteration takes is `response:p(95)<500ms`")
         }
@@ -451,8 +448,7 @@ mod tests {
                 "at character 1: there is no HTTP here: how long an iteration takes is `response:p(95)<500ms`",
             ),
             ("http_req_failed:rate<0.01", "`failed:rate<1%`"),
-            ("checks:rate>0.9", "`committed`, `replayed`, `refused`"),
-            ("checks>0.9", "invariants are always proved"),
+            ("checks>0.9", "`checks` needs a figure"),
             ("äöü.response:max<5", "at character 1: `ä` stands where a name should be"),
             ("response:max<5ä", "at character 14:"),
             ("aborted:rate<0", "no figure can be so"),

@@ -15,7 +15,6 @@ use crate::pg::load::{Failure, Phase};
 use crate::program::Value;
 use crate::random::Random;
 use crate::request::{Call, Counted, Filled, Meaning, Order, Row, Scope, Seen};
-use crate::run::session::HttpSession;
 use crate::run::work::{Intention, Weights, What};
 use crate::scenario::Http;
 use crate::target::{Attempt, Who};
@@ -158,7 +157,7 @@ impl HttpWork {
 
     pub(in crate::run) async fn perform(
         &self,
-        session: &mut HttpSession,
+        client: &mut Client,
         number: usize,
         drawn: &Drawn,
         who: Who,
@@ -193,7 +192,7 @@ impl HttpWork {
             if !call.only_reads() {
                 phase.commits();
             }
-            let answered = send(&mut session.client, request, self.plan.timeout).await;
+            let answered = send(client, request, self.plan.timeout).await;
             let (meaning, is_said, answer) = match &answered {
                 Ok(answer) => {
                     let seen = seen(answer);
@@ -325,7 +324,7 @@ pub(super) fn seen(answer: &Answer) -> Seen<'_> {
 
 /// An answer that nobody expected, in a line.
 pub(super) fn said(call: &Call, answer: &Answer, seen: &Seen<'_>) -> String {
-    let mut words = format!("{} {} was answered {}", call.method, call.path.beginning(), answer.status);
+    let mut words = format!("{} {} was answered {}", call.method, call.path.short(), answer.status);
     if let Some(code) = call.meanings.code(seen) {
         words += &format!(" {code}");
     }

@@ -152,9 +152,9 @@ impl Identities {
         self.all.len()
     }
 
-    /// When the first of the tokens expires that say so, seconds since 1970.
+    /// In how many seconds the first of the tokens expires that have not yet, and that say so.
     pub fn first_expiry(&self) -> Option<i64> {
-        (0..self.len()).filter_map(|n| expires(&self.token(n)?)).min()
+        (0..self.len()).filter_map(|n| Some(expires(&self.token(n)?)? - now())).filter(|left| *left > 0).min()
     }
 
     /// Gives everybody a token that has none, or one that expires before long; what went wrong, by identity.

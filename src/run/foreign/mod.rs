@@ -22,13 +22,13 @@ use super::drive::{Driven, Progress, Turn, drive};
 use super::figures::Figures;
 use super::live;
 use super::session::Way;
-use super::turn::{CHECK_TIMEOUT, Leg, Subject, record as turn_record};
+use super::turn::{CHECK_TIMEOUT, Leg, PATIENCE, Subject, record as turn_record};
 use super::work::Work;
 use super::{Event, Judged, conclude, identify, own_schema};
 use crate::audit::Audit;
 use crate::history::OpId;
 use crate::http::Address;
-use crate::invariant::{Checked, Finding, When, run_all};
+use crate::invariant::{self, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, When, run_all};
 use crate::pg::ConnectOptions;
 use crate::pg::admin::{self, Lease, Session};
 use crate::plan::{CONTROL_LIMIT, Plan};
@@ -74,6 +74,8 @@ struct Behind {
     /// Taken where anything is made or removed.
     lease: Option<Lease>,
     sql: Option<Sql>,
+    /// The rules of its dataset, if it is the reference server's and anything is written there.
+    ours: Vec<Invariant>,
 }
 
 /// What is asked, where, and by whom: the tested, or its twin.
@@ -217,7 +219,12 @@ impl Behind {
             }
             false => None,
         };
-        Ok(Self { options, session, lease, sql: http.database.clone() })
+        let mut ours = Vec::new();
+        if http.database.is_none() && http.first_write().is_some() {
+            let (_, loaded) = admin::require_loaded(&mut session, &options).await?;
+            ours = invariant::built_in()?.into_iter().filter(|i| i.is_about(&loaded.dataset)).collect();
+        }
+        Ok(Self { options, session, lease, sql: http.database.clone(), ours })
     }
 }
 
@@ -238,8 +245,8 @@ impl Side {
                 .cure("leave the control out; what only reads breaks nothing"));
         }
         let address = match &http.target {
-            Some(target) if self.http.target != http.target => Address::parse(target)?,
-            _ => self.address.clone(),
+            Some(target) => Address::parse(target)?,
+            None => self.address.clone(),
         };
         let session = behind.as_mut().map(|behind| &mut behind.session);
         let identities = Identities::new(&http, plan.load.vus(), session, secret.as_ref()).await?;
@@ -317,11 +324,15 @@ impl Run<'_> {
 
     /// The rules of the database, as they are now.
     async fn of_database(&mut self) -> Vec<Checked> {
-        let Some(Behind { session, sql: Some(sql), .. }) = &mut self.behind else { return Vec::new() };
-        if sql.invariants.is_empty() {
-            return Vec::new();
+        match &mut self.behind {
+            Some(Behind { session, sql: Some(sql), .. }) if !sql.invariants.is_empty() => {
+                run_all(session, &sql.invariants, &[&sql.schema], When::Quiesced, CHECK_TIMEOUT).await
+            }
+            Some(Behind { session, sql: None, ours, .. }) if !ours.is_empty() => {
+                run_all(session, ours, &DEFAULT_SEARCH_PATH, When::Quiesced, CHECK_TIMEOUT).await
+            }
+            _ => Vec::new(),
         }
-        run_all(session, &sql.invariants, &[&sql.schema], When::Quiesced, CHECK_TIMEOUT).await
     }
 
     async fn test(&mut self, numbers: &[Result<f64, String>], watch: &mut impl FnMut(&Progress)) -> Result<TurnRecord> {
@@ -349,8 +360,8 @@ impl Run<'_> {
             plan: plan.clone(),
             load: leg.load.clone(),
             work: Arc::new(Work::Http(work.clone())),
+            patience: PATIENCE,
             way: Way::Http(side.address.clone()),
-            patience: super::turn::PATIENCE,
             run: leg.run,
             until_breach: leg.until_breach,
             history: None,
@@ -360,9 +371,8 @@ impl Run<'_> {
         };
         let (stop, stopped) = channel(false);
         let renewing = renewing(side, stopped.clone());
-        let is_live = !leg.until_breach;
         let live = match &self.behind {
-            Some(Behind { options, sql: Some(sql), .. }) if is_live && !sql.invariants.is_empty() => {
+            Some(Behind { options, sql: Some(sql), .. }) if !sql.invariants.is_empty() => {
                 let (options, sql) = (options.clone(), sql.clone());
                 Some(tokio::spawn(async move {
                     live::watch(
@@ -444,10 +454,14 @@ impl Run<'_> {
             make_anew(self.tested, &mut self.behind).await?;
             let numbers = rules::numbers(&self.tested.http, &self.tested.address, &self.tested.identities).await;
             let leg = self.leg(twin, twin.plan.load.cut(slice), true);
-            let Seen { mut judged, .. } = self.load(twin, &leg, &numbers, |_| {}).await?;
+            let Seen { mut judged, live } = self.load(twin, &leg, &numbers, |_| {}).await?;
             control.iterations += judged.driven.recorder.counts().iterations() + judged.driven.recorder.counts().warm_up;
             if let Some(error) = judged.driven.failure.take() {
                 return Err(Error::inconclusive(format!("the control {} could not be run", control.name)).because(error));
+            }
+            // What was broken and has healed was broken.
+            if let Some((_, name)) = live.first_breach.filter(|(_, name)| self.tested.plan.claims.contains(name)) {
+                broken.entry(name).or_insert(1);
             }
             judged.invariants.retain(|checked| self.tested.plan.claims.contains(&checked.name));
             control.detail = caught_own(&judged, &mut broken);

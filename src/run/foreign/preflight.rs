@@ -27,7 +27,7 @@ pub async fn look(plan: &Plan, http: &Http, address: &Address, identities: &Iden
     for (identity, why) in identities.renew(http, address).await? {
         causes.entry(format!("no token was given out: {why}")).or_default().push(name(identity));
     }
-    let mut client = None;
+    let (mut client, mut limit) = (None, None);
     if let Some(probe) = probe(http) {
         for (place, identity) in &places {
             if http.auth.is_some() && identities.token(*identity).is_none() {
@@ -37,12 +37,16 @@ pub async fn look(plan: &Plan, http: &Http, address: &Address, identities: &Iden
                 Err(why) => causes.entry(format!("{address} does not answer: {why}")).or_default().push(place.to_string()),
                 Ok(answer) => {
                     let token = identities.token(*identity);
-                    for cause in wrong(&probe, place, token.as_deref(), &answer, plan, identities.len()) {
+                    if let Some(cause) = wrong(&probe, place, token.as_deref(), &answer) {
                         causes.entry(cause).or_default().push(place.to_string());
                     }
+                    limit = limit.or_else(|| too_few(&answer, plan, identities.len()));
                 }
             }
         }
+    }
+    if let Some(cause) = limit {
+        causes.entry(cause).or_default();
     }
     if let Some(cause) = ends_too_soon(plan, http, identities) {
         causes.entry(cause).or_default();
@@ -65,28 +69,25 @@ fn probe(http: &Http) -> Option<Call> {
 }
 
 /// What an answer to the probe says against the load.
-fn wrong(probe: &Call, place: &Place, token: Option<&str>, answer: &Answer, plan: &Plan, accounts: usize) -> Vec<String> {
+fn wrong(probe: &Call, place: &Place, token: Option<&str>, answer: &Answer) -> Option<String> {
     let seen = seen(answer);
     let said = said(probe, answer, &seen);
     let (meaning, _) = probe.meanings.of(&seen, true);
-    let mut causes = Vec::new();
-    match (meaning, answer.status) {
-        (Meaning::NotLetIn, 401) => causes.push(match token.and_then(expires) {
+    Some(match (meaning, answer.status) {
+        (Meaning::Committed | Meaning::Refused, _) => return None,
+        (Meaning::NotLetIn, 401) => match token.and_then(expires) {
             Some(at) if at <= now() => format!("the token has expired: {said}"),
             _ => format!("the token is not trusted: {said}"),
-        }),
+        },
         (Meaning::NotLetIn, _) => {
             let of = place.organisation.as_ref().map_or(String::new(), |o| format!(", or not organisation {o}'s"));
-            causes.push(format!("the token is good, but not for this{of}: {said}"));
+            format!("the token is good, but not for this{of}: {said}")
         }
-        (Meaning::NotThere, _) => causes.push(format!("there is nothing there: {said}")),
-        (Meaning::RateLimited, _) => causes.push(format!("no more is let through: {said}")),
-        (Meaning::Rejected, _) => causes.push(format!("the request is not understood: {said}")),
-        (Meaning::Unavailable | Meaning::Aborted | Meaning::Unknown, _) => causes.push(format!("the API does not work: {said}")),
-        (Meaning::Committed | Meaning::Refused, _) => {}
-    }
-    causes.extend(too_few(answer, plan, accounts));
-    causes
+        (Meaning::NotThere, _) => format!("there is nothing there: {said}"),
+        (Meaning::RateLimited, _) => format!("no more is let through: {said}"),
+        (Meaning::Rejected, _) => format!("the request is not understood: {said}"),
+        (Meaning::Unavailable | Meaning::Aborted | Meaning::Unknown, _) => format!("the API does not work: {said}"),
+    })
 }
 
 /// Whether the limit that an answer tells of is less than what is planned: so many requests until the window ends, for each of so many accounts at
@@ -127,9 +128,9 @@ fn planned(plan: &Plan, window: Duration) -> Option<(f64, String)> {
 fn ends_too_soon(plan: &Plan, http: &Http, identities: &Identities) -> Option<String> {
     let auth = http.auth.as_ref()?;
     let lasts = plan.load.duration()? + plan.graceful_stop;
-    let left = identities.first_expiry()? - now();
+    let left = identities.first_expiry()?;
     let is_renewed = !matches!(auth.how, Credentials::Given);
-    (left > 0 && !is_renewed && left.unsigned_abs() < lasts.as_secs()).then(|| {
+    (!is_renewed && left.unsigned_abs() < lasts.as_secs()).then(|| {
         format!(
             "a token expires in {}, and the load may last {}: take one that is good for longer, or let [http.auth] log in",
             duration_text(Duration::from_secs(left.unsigned_abs())),
