@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Bench, Started, assert_no_panic, run};
-use dbstress::access::{AccessRecord, Drill, Subject};
+use dbstress::access::{AccessRecord, Drill, DrillRecord, Subject};
 use dbstress::verdict::Verdict;
 use nix::sys::signal::Signal;
 
@@ -87,6 +87,12 @@ async fn a_mistake_that_is_asked_for_is_violated_and_named_and_nothing_of_it_sta
         }
         assert_eq!(left_behind(&bench).await, 0, "{arguments}: {said}");
     }
+    let (code, record, said) = access(&bench, "tenants --self-test --drill row-security,session-state,keys");
+    assert_eq!((code, record.verdict, record.drills.len()), (0, Verdict::Pass, 6), "{said}");
+    assert!(
+        record.drills.iter().all(DrillRecord::is_caught) && said.contains("every mistake was caught by its drill (6 of 6)"),
+        "{said}"
+    );
     let (code, out, err) = run(&mut bench.dbstress("verify"));
     assert_eq!(code, 0, "rows of tenants belong to them as before: {out}{err}");
 }

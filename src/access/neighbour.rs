@@ -1,7 +1,7 @@
 //! Do others not feel it when one organisation floods? Measured in alternating phases, with the noise and without.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -26,6 +26,12 @@ const EVERY: Duration = Duration::from_millis(50);
 const FLOOR_MS: f64 = 20.0;
 /// What servers of our own let through in a second.
 const PER_SECOND: u64 = 100;
+/// The loud one asks so many times as often as it may, and so often in a second at least: a flood of the limit, and not of the machine.
+const LOUDNESS: f64 = 3.0;
+const LEAST_PER_SECOND: f64 = 300.0;
+/// A phase with the noise goes on until so much of it was rejected, for so long at most: before that nobody else could have been rejected for it.
+const LEAST_REJECTED: u64 = 60;
+const LONGEST: Duration = Duration::from_secs(20);
 
 /// What the quiet ones had in the phases of a kind.
 struct Heard {
@@ -40,7 +46,9 @@ pub async fn neighbour(ground: &mut Ground, extent: &Extent, mistake: Option<Mis
     let mut seen = Seen::new(extent.pace);
     let examined = ground.examined(vec![limit(None, PER_SECOND, 1)], mistake).await?;
     let done = async {
-        let is_limited = examined.limit("read", &tenants[0].tier).is_some();
+        let declared = examined.limit("read", &tenants[0].tier);
+        let allowed = declared.as_ref().map_or(0.0, |limit| limit.requests as f64 / limit.window_s as f64);
+        let noise_of_phase = Noise { per_second: (allowed * LOUDNESS).max(LEAST_PER_SECOND), is_limited: declared.is_some() };
         let mut heard = [false, true].map(|_| Heard { times: histogram(), asked: 0, rejected: Vec::new() });
         let (mut noise, mut noise_rejected) = (0, 0);
         for phase in 0..2 * ROUNDS {
@@ -49,7 +57,7 @@ pub async fn neighbour(ground: &mut Ground, extent: &Extent, mistake: Option<Mis
             for tenant in &tenants[1..] {
                 rested(&examined, tenant, room, extent.patience).await?;
             }
-            let (quiet, loud) = hear(&examined, &tenants, extent, is_noisy).await?;
+            let (quiet, loud) = hear(&examined, &tenants, extent, is_noisy.then_some(noise_of_phase)).await?;
             let of_kind = &mut heard[usize::from(is_noisy)];
             merge_times(&mut of_kind.times, &quiet.times);
             of_kind.asked += quiet.asked;
@@ -59,7 +67,7 @@ pub async fn neighbour(ground: &mut Ground, extent: &Extent, mistake: Option<Mis
         }
         let [without, with] = heard;
         seen.none("rejected without any noise", without.asked, without.rejected);
-        if is_limited && noise_rejected == 0 {
+        if declared.is_some() && noise_rejected == 0 {
             seen.open(REJECTED, format!("nothing of the noise was rejected: {noise} requests were none"));
         } else {
             seen.none(REJECTED, with.asked, with.rejected);
@@ -91,32 +99,46 @@ pub async fn neighbour(ground: &mut Ground, extent: &Extent, mistake: Option<Mis
     examined.ended(done).await
 }
 
+/// What the loud one does in a phase.
+#[derive(Clone, Copy)]
+struct Noise {
+    per_second: f64,
+    is_limited: bool,
+}
+
 /// One phase: what the quiet ones had, and how often the loud one asked and was rejected.
-async fn hear(examined: &Examined, tenants: &[Tenant], extent: &Extent, is_noisy: bool) -> Result<(Heard, (u64, u64))> {
+async fn hear(examined: &Examined, tenants: &[Tenant], extent: &Extent, noise: Option<Noise>) -> Result<(Heard, (u64, u64))> {
     let over = Arc::new(AtomicBool::new(false));
+    let rejected = Arc::new(AtomicU64::new(0));
     let mut loud = JoinSet::new();
-    for _ in 0..if is_noisy { extent.connections } else { 0 } {
-        let ask = tenants[0].look().with(&examined.token(&tenants[0].viewer())?);
-        let (mut caller, over) = (examined.caller(), over.clone());
-        loud.spawn(async move {
-            let (mut asked, mut rejected) = (0, 0);
-            while !over.load(Ordering::Relaxed) {
-                asked += 1;
-                rejected += u64::from(caller.ask(&ask).await?.is_rejected());
-            }
-            Ok::<_, Error>((asked, rejected))
-        });
+    if let Some(noise) = noise {
+        let every = Duration::from_secs_f64(extent.connections as f64 / noise.per_second);
+        for _ in 0..extent.connections {
+            let ask = tenants[0].look().with(&examined.token(&tenants[0].viewer())?);
+            let (mut caller, over, rejected) = (examined.caller(), over.clone(), rejected.clone());
+            loud.spawn(async move {
+                let (mut asked, mut due) = (0, Instant::now());
+                while !over.load(Ordering::Relaxed) {
+                    tokio::time::sleep_until(due.into()).await;
+                    asked += 1;
+                    rejected.fetch_add(u64::from(caller.ask(&ask).await?.is_rejected()), Ordering::Relaxed);
+                    due += every;
+                }
+                Ok::<_, Error>(asked)
+            });
+        }
     }
+    let least = noise.filter(|noise| noise.is_limited).map_or(0, |_| LEAST_REJECTED);
     let mut quiet = JoinSet::new();
     for tenant in &tenants[1..] {
         let ask = tenant.look().with(&examined.token(&tenant.viewer())?);
-        let (mut caller, duration, id) = (examined.caller(), extent.duration, tenant.id);
+        let (mut caller, duration, id, rejected) = (examined.caller(), extent.duration, tenant.id, rejected.clone());
         quiet.spawn(async move {
             caller.connect().await?;
             let mut heard = Heard { times: histogram(), asked: 0, rejected: Vec::new() };
-            let mut due = Instant::now();
-            let end = due + duration;
-            while due < end {
+            let began = Instant::now();
+            let mut due = began;
+            while due < began + duration || rejected.load(Ordering::Relaxed) < least && due < began + LONGEST {
                 tokio::time::sleep_until(due.into()).await;
                 let told = caller.ask(&ask).await?;
                 heard.asked += 1;
@@ -144,10 +166,10 @@ async fn hear(examined: &Examined, tenants: &[Tenant], extent: &Extent, is_noisy
         }
     }
     over.store(true, Ordering::Relaxed);
-    let mut noise = (0, 0);
+    let mut asked = 0;
     while let Some(done) = loud.join_next().await {
-        let (asked, rejected) = joined(done)??;
-        noise = (noise.0 + asked, noise.1 + rejected);
+        asked += joined(done)??;
     }
+    let noise = (asked, rejected.load(Ordering::Relaxed));
     failed.map_or(Ok((all, noise)), Err)
 }

@@ -97,8 +97,7 @@ async fn without_owner(ground: &mut Ground, seen: &mut Seen) -> Result<()> {
         let mut counts = counts.split(' ').map(|count| count.parse::<u64>().unwrap_or_default());
         let (rows, without) = (counts.next().unwrap_or_default(), counts.next().unwrap_or_default());
         // An empty table has no row without an owner; what had to be there is asked for by the rules above.
-        seen.count("rows of no organisation", 0, without);
-        seen.figure(format!("{table}: {rows} rows, {without} of them of no organisation"));
+        seen.holds("rows of no organisation", "0", format!("{without} of {rows}"), without == 0);
     }
     seen.about(None);
     Ok(())
