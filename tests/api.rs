@@ -90,13 +90,18 @@ async fn anybody_may_ask_what_it_is_and_nobody_what_is_not_there() {
     assert_eq!(anybody.get("/v1/health").await.body.as_ref(), br#"{"status":"ok"}"#);
     let about = body(&anybody.get("/v1/about").await);
     assert_eq!(about, serde_json::to_value(served.server.about()).unwrap());
-    assert_eq!((&about["service"], &about["dataset"], &about["strategy"]), (&json!("dbstress"), &json!("clinic"), &json!("serializable")));
+    assert_eq!(
+        (&about["service"], &about["dataset"], &about["strategy"]),
+        (&json!("dbstress"), &json!("clinic"), &json!("serializable"))
+    );
     assert_eq!(body(&anybody.get("/v1/openapi.json").await), dbstress::api::description::document());
     assert_eq!(anybody.ask("HEAD", "/v1/health", None).await.status, 200);
-    for path in ["/", "/v1", "/v1/", "/v1/nothing", "/v1/health/", "/v2/health", "/v1/authorisations/1/2/3", "/v1/%00", "/v1/..%2f"] {
+    for path in ["/", "/v1", "/v1/", "/v1/nothing", "/v1/health/", "/v2/health", "/v1/authorisations/1/2/3", "/v1/%00", "/v1/..%2f"]
+    {
         assert_eq!(anybody.refused("GET", path, None).await, Code::NoSuchRoute, "{path}");
     }
-    for (method, path) in [("POST", "/v1/health"), ("DELETE", "/v1/authorisations/1"), ("GET", "/v1/login"), ("PATCH", "/metrics")] {
+    for (method, path) in [("POST", "/v1/health"), ("DELETE", "/v1/authorisations/1"), ("GET", "/v1/login"), ("PATCH", "/metrics")]
+    {
         let answer = anybody.ask(method, path, None).await;
         assert_eq!(code(&answer), Code::MethodNotAllowed, "{method} {path}");
         let allowed = if path == "/v1/login" { "POST" } else { "GET,HEAD" };
@@ -143,7 +148,9 @@ async fn units_are_booked_by_those_who_may_and_the_rows_say_so() {
     assert_eq!((&left["available"], &left["authorisation"]), (&after["available"], &json!(ward.authorisation)));
     let run = served.server.about().sessions.strip_prefix("dbstress/serve-").unwrap().to_owned();
     let ledger = session
-        .rows(&format!("SELECT kind, units, organisation_id, actor_id FROM dbstress.unit_ledger WHERE run_id = {run} ORDER BY version"))
+        .rows(&format!(
+            "SELECT kind, units, organisation_id, actor_id FROM dbstress.unit_ledger WHERE run_id = {run} ORDER BY version"
+        ))
         .await
         .unwrap();
     let line = |kind: &str, units: &str| {
@@ -159,7 +166,10 @@ async fn units_are_booked_by_those_who_may_and_the_rows_say_so() {
     session.execute(&of("PENDING")).await.unwrap();
     assert_eq!(asker.refused("POST", &path("reserve"), Some(units(1))).await, Code::Inactive);
     session.execute(&of("ACTIVE")).await.unwrap();
-    let ended = format!("UPDATE dbstress.authorisation SET start_date = '2000-01-01', end_date = '2000-01-02' WHERE id = {}", ward.authorisation);
+    let ended = format!(
+        "UPDATE dbstress.authorisation SET start_date = '2000-01-01', end_date = '2000-01-02' WHERE id = {}",
+        ward.authorisation
+    );
     session.execute(&ended).await.unwrap();
     assert_eq!(asker.refused("POST", &path("reserve"), Some(units(1))).await, Code::Expired);
     assert_eq!(asker.refused("POST", "/v1/authorisations/9223372036854775807/reserve", Some(units(1))).await, Code::NotFound);
@@ -167,7 +177,9 @@ async fn units_are_booked_by_those_who_may_and_the_rows_say_so() {
     for units in [0, -1, 1_000_001, i64::from(i32::MAX), i64::from(i32::MIN)] {
         assert_eq!(asker.refused("POST", &path("reserve"), Some(json!({ "units": units }))).await, Code::Invalid, "{units}");
     }
-    for body in [json!({ "units": i64::MAX }), json!({ "units": "1" }), json!({}), json!({ "units": 1, "more": 1 }), json!([]), json!(null)] {
+    for body in
+        [json!({ "units": i64::MAX }), json!({ "units": "1" }), json!({}), json!({ "units": 1, "more": 1 }), json!([]), json!(null)]
+    {
         assert_eq!(asker.refused("POST", &path("reserve"), Some(body.clone())).await, Code::Malformed, "{body}");
     }
     for id in ["x", "-1", "+1", "1.0", "99999999999999999999", "%31", "%ff", "%00"] {
@@ -358,7 +370,8 @@ async fn who_has_an_account_is_let_in_for_a_while() {
 }
 
 fn standing(answer: &Answer) -> [Option<u64>; 3] {
-    ["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"].map(|name| answer.header(name).map(|value| value.parse().unwrap()))
+    ["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"]
+        .map(|name| answer.header(name).map(|value| value.parse().unwrap()))
 }
 
 #[tokio::test]
@@ -371,7 +384,10 @@ async fn exactly_as_many_are_let_through_as_the_limit_says_over_all_threads() {
     })
     .await;
     let limits = served.server.about().limits.clone();
-    assert_eq!(limits.iter().map(|limit| (&*limit.route, limit.requests, limit.window_s)).collect::<Vec<_>>()[0], ("all", 12, 3600));
+    assert_eq!(
+        limits.iter().map(|limit| (&*limit.route, limit.requests, limit.window_s)).collect::<Vec<_>>()[0],
+        ("all", 12, 3600)
+    );
     let mut good = 0;
     // So many connections that both threads have some.
     for n in 0..8 {
@@ -461,7 +477,9 @@ async fn a_run_names_its_operations_and_is_told_how_they_went() {
 
     let mut others = asker.with("dbstress-operation", &OpId::new(run + 1, 3, 7).0.to_string());
     assert_eq!(others.refused("POST", &path, Some(units(2))).await, Code::Role);
-    for (name, value) in [("dbstress-operation", "x"), ("dbstress-attempt", "0"), ("dbstress-attempt", "99999"), ("dbstress-later", "-1")] {
+    for (name, value) in
+        [("dbstress-operation", "x"), ("dbstress-attempt", "0"), ("dbstress-attempt", "99999"), ("dbstress-later", "-1")]
+    {
         let mut asker = ward.practitioner(&served).await.with("dbstress-run", &secret).with(name, value);
         assert_eq!(asker.refused("POST", &path, Some(units(2))).await, Code::Invalid, "{name}: {value}");
     }
@@ -469,7 +487,8 @@ async fn a_run_names_its_operations_and_is_told_how_they_went() {
     assert_eq!(thief.refused("POST", &path, Some(units(2))).await, Code::Role);
     assert_eq!(thief.refused("GET", "/v1/authorisations", None).await, Code::Role);
     // Without the secret the other headers are nothing.
-    let mut plain = ward.practitioner(&served).await.with("dbstress-operation", &operation.0.to_string()).with("dbstress-attempt", "x");
+    let mut plain =
+        ward.practitioner(&served).await.with("dbstress-operation", &operation.0.to_string()).with("dbstress-attempt", "x");
     let answer = plain.post(&path, units(2)).await;
     assert_eq!((answer.status, answer.header("dbstress-attempts"), answer.header("dbstress-began")), (201, None, None));
     assert_eq!(number(&mut session, &format!("SELECT count(*) FROM dbstress.unit_ledger WHERE run_id = {run}")).await, 1);
@@ -512,7 +531,10 @@ async fn what_changes_something_is_in_the_trail_and_load_tests_are_told_from_oth
     assert_eq!(trail, [entry("201", "f"), entry("201", "t"), entry("409", "t")]);
     let in_ledger = "SELECT count(*) FROM dbstress.audit_entry e JOIN dbstress.unit_ledger l USING (op_id) WHERE e.status = 201";
     assert_eq!(number(&mut session, in_ledger).await, 2);
-    assert_eq!(number(&mut session, "SELECT count(*) FROM dbstress.audit_entry WHERE action = 'consume' AND status = 422").await, 600);
+    assert_eq!(
+        number(&mut session, "SELECT count(*) FROM dbstress.audit_entry WHERE action = 'consume' AND status = 422").await,
+        600
+    );
 
     let silent = Served::start(&database.options, |settings| settings.audit = false).await;
     assert_eq!(ward.practitioner(&silent).await.post(&path, units(1)).await.status, 201);
@@ -609,7 +631,9 @@ async fn appointments_take_units_and_give_them_back_once() {
     assert_eq!(body(&asker.post(&format!("{at}/cancel"), json!(null)).await)["status"], "CANCELLED");
     assert_eq!(asker.refused("GET", "/v1/appointments/9223372036854775807", None).await, Code::NotFound);
     assert_eq!(asker.refused("POST", "/v1/appointments/9223372036854775807/cancel", None).await, Code::NotFound);
-    for (from, to) in [(ten, nine), (nine, nine), (nine, "2026-06-02T09:00:01Z"), ("x", ten), ("2026-02-30T00:00:00Z", ten), (nine, "")] {
+    for (from, to) in
+        [(ten, nine), (nine, nine), (nine, "2026-06-02T09:00:01Z"), ("x", ten), ("2026-02-30T00:00:00Z", ten), (nine, "")]
+    {
         assert_eq!(asker.refused("POST", "/v1/appointments", Some(wanted(from, to))).await, Code::Invalid, "{from} {to}");
     }
     let mut nobody = served.asker("admin", None, None).await;
@@ -652,7 +676,14 @@ async fn a_schedule_is_read_by_those_of_the_programme_and_changed_by_who_coordin
     assert!(!body(&resident.get("/v1/rotations").await)["items"].as_array().unwrap().is_empty());
     let found = body(&resident.get("/v1/compliance").await);
     assert!(found["violations"].as_i64() > Some(0), "{found}");
-    for query in ["people?kind=patient", "people?limit=0", "blocks?from=x", "assignments?person=x", "assignments?person=-1", "compliance?a=b"] {
+    for query in [
+        "people?kind=patient",
+        "people?limit=0",
+        "blocks?from=x",
+        "assignments?person=x",
+        "assignments?person=-1",
+        "compliance?a=b",
+    ] {
         assert_eq!(resident.refused("GET", &format!("/v1/{query}"), None).await, Code::Invalid, "{query}");
     }
     assert_eq!(resident.refused("GET", "/v1/blocks?from=2026-06-02&to=2026-06-01", None).await, Code::Invalid);
@@ -709,9 +740,11 @@ async fn every_mistake_changes_the_answer_that_it_should() {
     let bearer = |token: &str| format!("Bearer {token}");
     for mistake in [None].into_iter().chain(Mistake::OWN.map(Some)) {
         let makes = |is| mistake == Some(is);
-        let limits: &[&str] = if mistake.is_some_and(|mistake| mistake.name().starts_with("limit-")) { &["read=3/1s"] } else { &[] };
+        let limits: &[&str] =
+            if mistake.is_some_and(|mistake| mistake.name().starts_with("limit-")) { &["read=3/1s"] } else { &[] };
         let served = with(mistake, limits).await;
-        let status = async |token: &str| served.anybody().await.with("authorization", &bearer(token)).send("GET", &view, None).await.status;
+        let status =
+            async |token: &str| served.anybody().await.with("authorization", &bearer(token)).send("GET", &view, None).await.status;
         let wrong = |is: Mistake, usual: u16, mistaken: u16| if makes(is) { mistaken } else { usual };
         if limits.is_empty() {
             let now = token::now();
@@ -724,7 +757,11 @@ async fn every_mistake_changes_the_answer_that_it_should() {
             assert_eq!(status(&unsigned).await, expected, "{mistake:?}: not signed");
             assert_eq!(status("garbage").await, wrong(Mistake::GarbageIs500, 401, 500), "{mistake:?}: garbage");
             let mut viewer = served.asker("viewer", org, None).await;
-            assert_eq!(viewer.send("POST", &path, one()).await.status, wrong(Mistake::RoleIgnored, 403, 201), "{mistake:?}: a viewer");
+            assert_eq!(
+                viewer.send("POST", &path, one()).await.status,
+                wrong(Mistake::RoleIgnored, 403, 201),
+                "{mistake:?}: a viewer"
+            );
             let mut stranger = ward.stranger(&served).await;
             let expected = if makes(Mistake::ErrorAsSuccess) { 200 } else { wrong(Mistake::NoTenantCheck, 403, 201) };
             assert_eq!(stranger.send("POST", &path, one()).await.status, expected, "{mistake:?}: a stranger");
@@ -749,9 +786,18 @@ async fn every_mistake_changes_the_answer_that_it_should() {
             for _ in 0..8 {
                 stranger.send("GET", "/v1/authorisations?limit=5", None).await;
                 let seen = body(&asker.send("GET", "/v1/authorisations?limit=5", None).await);
-                foreign += seen["items"].as_array().unwrap().iter().filter(|item| item["organisation"] != json!(ward.organisation)).count();
+                foreign += seen["items"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .filter(|item| item["organisation"] != json!(ward.organisation))
+                    .count();
             }
-            assert_eq!(foreign > 0, makes(Mistake::TenantLeftBehind) || makes(Mistake::NoTenantCheck), "{mistake:?}: {foreign} of others");
+            assert_eq!(
+                foreign > 0,
+                makes(Mistake::TenantLeftBehind) || makes(Mistake::NoTenantCheck),
+                "{mistake:?}: {foreign} of others"
+            );
             assert_eq!(served.server.about().strategy, "serializable", "{mistake:?}");
         }
         let summary = served.stop().await;
