@@ -279,6 +279,33 @@ async fn what_was_never_answered_is_found_out_present_or_absent() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_restarted_under_load_leaves_nothing_broken_and_proves_nothing() {
+    let database = common::seeded().await;
+    let (server, target) = serve(&database, |_| {}).await;
+    let running = ask(&database, &target, contest(80));
+    let restarting = async {
+        let mut session = database.session().await;
+        // Of what is tested: the controls have their own ledger.
+        common::committed(&mut session, 20).await;
+        session.close().await;
+        server.stop().await;
+        let mut settings = Settings::new(database.options.clone(), target.secret.clone());
+        settings.threads = 1;
+        settings.retry_deadline = Duration::from_secs(30);
+        settings.listen = SocketAddr::from(([127, 0, 0, 1], target.address.port()));
+        Server::start(settings).await.unwrap()
+    };
+    let (record, server) = tokio::join!(running, restarting);
+    server.stop().await;
+    let record = record.unwrap();
+    let turn = &record.turns[0];
+    assert_eq!(record.verdict, Verdict::Inconclusive, "{:?} {:?}", record.reasons, turn.audit.breaches);
+    assert!(record.reasons.iter().any(|why| why.contains("restarted")), "{:?}", record.reasons);
+    assert_eq!(turn.audit.rounds, 80, "they went on");
+    assert!(turn.connect.as_ref().unwrap().samples > u64::from(VUS), "each connected again");
+}
+
+#[tokio::test]
 async fn who_is_turned_away_proves_nothing_and_is_told_why() {
     let database = common::seeded().await;
     let (server, target) = serve(&database, |settings| settings.limits = vec!["write=100/15m".parse().unwrap()]).await;

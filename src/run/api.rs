@@ -94,6 +94,20 @@ impl Api {
         Ok(Self { mint: Mint::new(secret.key(), lifetime), address, about, secret })
     }
 
+    /// What is wrong if it is not the same server that it was before the load: its sessions would have been looked for under another name.
+    pub async fn is_another(&self) -> Option<String> {
+        let now: Option<About> = match get(&self.address, "/v1/about", None).await {
+            Ok(answer) => read(&answer, 200),
+            Err(error) => return Some(format!("after the load the server could not be asked who it is: {error}")),
+        };
+        (now.as_ref() != Some(&self.about)).then(|| {
+            format!(
+                "{} was restarted during the run, or is another: which sessions its work was done in is not known",
+                self.address
+            )
+        })
+    }
+
     /// The plan with everything that the server decides.
     ///
     /// # Errors

@@ -365,6 +365,9 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
         let _ = grant::revoke_all(&mut session).await;
     }
     let mut open = Vec::new();
+    if let Some(api) = &context.api {
+        open.extend(api.is_another().await);
+    }
     match ended {
         // Once a turn has been judged, its result is worth keeping whatever happened afterwards.
         Err(error) if record.turns.is_empty() => {
