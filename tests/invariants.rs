@@ -785,15 +785,16 @@ async fn what_is_wrong_with_a_key_is_found_by_the_check_that_is_about_it() {
 #[tokio::test]
 async fn what_is_wrong_with_an_appointment_is_found_by_the_check_that_is_about_it() {
     let mut clinic = Clinic::used().await;
-    let (ledger, session, organisation) = ("appointments-in-ledger", "one-session-per-completion", "organisation-of-appointment");
+    let (promised, ledger) = ("appointments-are-promised", "appointments-in-ledger");
+    let (session, organisation) = ("one-session-per-completion", "organisation-of-appointment");
     let line = |of: &str, what: &str| format!("UPDATE unit_ledger SET {what} WHERE appointment_id = 3 AND kind = '{of}'");
     let wrongs: [(String, &[&str]); 12] = [
         // Cancelled, and its units were never given back; completed, and never used up.
-        ("UPDATE appointment SET status = 'CANCELLED' WHERE id = 1".into(), &[ledger]),
-        ("UPDATE appointment SET status = 'COMPLETED' WHERE id = 1".into(), &[ledger, session]),
+        ("UPDATE appointment SET status = 'CANCELLED' WHERE id = 1".into(), &[promised, ledger]),
+        ("UPDATE appointment SET status = 'COMPLETED' WHERE id = 1".into(), &[promised, ledger, session]),
         // Given back, and still to come: who cancels again gives it back again.
-        ("UPDATE appointment SET status = 'SCHEDULED' WHERE id = 2".into(), &[ledger]),
-        ("UPDATE appointment SET reserved_units = 3 WHERE id = 1".into(), &[ledger]),
+        ("UPDATE appointment SET status = 'SCHEDULED' WHERE id = 2".into(), &[promised, ledger]),
+        ("UPDATE appointment SET reserved_units = 3 WHERE id = 1".into(), &[promised, ledger]),
         ("UPDATE appointment SET authorisation_id = authorisation_id - 2 WHERE id = 3".into(), &[ledger]),
         (line("consume", "appointment_id = 2"), &[ledger]),
         (line("reserve", "appointment_id = NULL"), &[ledger]),

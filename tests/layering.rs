@@ -50,13 +50,14 @@ const LAYERS: [&str; 42] = [
 ];
 
 /// Who alone may say it: (what, path prefixes).
-const ALONE: [(&str, &[&str]); 12] = [
+const ALONE: [(&str, &[&str]); 13] = [
     // Rendering knows the record of a run, never the run.
     ("crate::run", &["run/", "cmd/"]),
     ("tokio_postgres", &["pg/load/", "storm/"]),
     ("postgres_protocol", &["pg/load/"]),
     ("deadpool", &["pg/pool.rs", "storm/"]),
     ("sqlx", &["pg/admin/", "storm/"]),
+    ("axum::", &["api/"]),
     ("println!", &["report/", "main.rs"]),
     ("print!", &["report/", "main.rs"]),
     ("eprintln!", &["report/", "main.rs"]),

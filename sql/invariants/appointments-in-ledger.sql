@@ -1,4 +1,4 @@
--- id:       INV-A1
+-- id:       INV-U8
 -- dataset:  clinic
 -- when:     quiesced
 -- examines: SELECT count(*) FROM appointment

@@ -1,4 +1,4 @@
--- id:       INV-A2
+-- id:       INV-U6
 -- dataset:  clinic
 -- when:     quiesced
 -- examines: SELECT count(*) FROM appointment

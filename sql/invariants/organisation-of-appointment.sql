@@ -1,4 +1,4 @@
--- id:       INV-T3
+-- id:       INV-T7
 -- dataset:  clinic
 -- when:     quiesced
 -- examines: SELECT count(*) FROM appointment

@@ -167,16 +167,16 @@ async fn flooded(examined: &Examined, tenants: &[Tenant], extent: &Extent) -> Re
     seen.holds(AT_MOST, &format!("at most {}", grouped(allowed)), grouped(let_through), let_through <= allowed);
     let share = (asked - let_through) as f64 / asked.max(1) as f64;
     if (asked as f64) * (1.0 - BLOCKED) <= allowed as f64 {
-        seen.open("share of the flood that was rejected", format!("{asked} requests in {seconds:.1} s are no flood for this limit"));
+        seen.open(
+            "share of the flood that was rejected",
+            format!("{asked} requests in {seconds:.1} s are no flood for this limit"),
+        );
     } else {
         let needed = format!("more than {}", percent(BLOCKED));
         seen.holds("share of the flood that was rejected", &needed, percent(share), share > BLOCKED);
     }
-    let rejected: Vec<String> = others
-        .iter()
-        .filter(|(_, told)| !told.is_ok())
-        .map(|(id, told)| format!("organisation {id}: {}", told.words()))
-        .collect();
+    let rejected: Vec<String> =
+        others.iter().filter(|(_, told)| !told.is_ok()).map(|(id, told)| format!("organisation {id}: {}", told.words())).collect();
     seen.none(LEGITIMATE, others.len() as u64, rejected);
     let mut times = histogram();
     for (spot, milliseconds) in &answers {

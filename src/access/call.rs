@@ -168,7 +168,8 @@ impl Book {
     fn keep(&self, ask: &Ask, told: &Told) {
         let own = ask.authorisation.as_deref().and_then(|said| said.split(' ').next_back()).filter(|token| token.len() >= 16);
         let says = |secret: &str| {
-            contains(&told.body, secret.as_bytes()) || told.headers.values().any(|value| contains(value.as_bytes(), secret.as_bytes()))
+            contains(&told.body, secret.as_bytes())
+                || told.headers.values().any(|value| contains(value.as_bytes(), secret.as_bytes()))
         };
         let is_repeated = self.secrets.iter().map(String::as_str).chain(own).any(says);
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);

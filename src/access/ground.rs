@@ -1,6 +1,5 @@
 //! Where are the drills done? At a server of our own for each, or at the one that somebody has started; and in a database that is afterwards as it was.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -9,7 +8,8 @@ use super::call::{Ask, Book, Caller};
 use super::judge::{Pace, Seen};
 use super::mistake::Mistake;
 use super::window;
-use crate::contract::{About, Limit, SERVICE};
+use crate::api::limits::{Rule, Tier};
+use crate::contract::{About, Code, Limit, SERVICE};
 use crate::http::Address;
 use crate::pg::ConnectOptions;
 use crate::pg::admin::{self, Lease, UNHURRIED};
@@ -22,6 +22,8 @@ const NUMBER: &str = "ACCESS-";
 const UNITS: i32 = 1_000_000;
 /// The dataset that the drills are about.
 const DATASET: &str = "clinic";
+/// Sessions of a server of our own.
+const SESSIONS: u32 = 8;
 /// How long tokens are good that are not about their end.
 const LIFETIME_S: i64 = 6 * 3600;
 
@@ -124,45 +126,39 @@ pub struct Ground {
     lease: Lease,
     secret: Secret,
     target: Option<Target>,
-    state: PathBuf,
 }
 
 impl Ground {
     /// Takes a seeded clinic, and puts an authorisation for each organisation into it.
     ///
     /// # Errors
-    /// Usage, when another dataset is there or none, or a target that is no server of ours, is not at work on this database, or signs with a secret
-    /// that is not known here; inconclusive, when somebody else is at work.
-    pub async fn take(options: &ConnectOptions, target: Option<Address>, secret: Option<Secret>, state: PathBuf) -> Result<Self> {
+    /// Usage, when another dataset is there or none, or a target that is no server of ours, not at work on this database, or has another secret; inconclusive, when somebody
+    /// else is at work.
+    pub async fn take(options: &ConnectOptions, target: Option<Address>, secret: Secret) -> Result<Self> {
         let mut admin = admin::Session::connect(options, "access").await?;
         admin.rows(UNHURRIED).await?;
         let (_, loaded) = admin::require_loaded(&mut admin, options).await?;
         if loaded.dataset != DATASET {
-            return Err(Error::usage(format!("the dataset in {options} is the {}, and these drills are about the {DATASET}", loaded.dataset))
-                .cure("dbstress seed --reset, or --database NAME for another database"));
+            return Err(Error::usage(format!(
+                "the dataset in {options} is the {}, and these drills are about the {DATASET}",
+                loaded.dataset
+            ))
+            .cure("dbstress seed --reset, or --database NAME for another database"));
         }
         let lease = Lease::take(options, "access").await?;
         let target = match target {
-            Some(address) => Some(find(address, &mut admin, options).await?),
+            Some(address) => Some(find(address, &mut admin, options, &secret.key()).await?),
             None => None,
         };
-        let secret = match (secret, &target) {
-            (Some(secret), _) => secret,
-            // Nobody else needs to know it.
-            (None, None) => Secret::random(),
-            (None, Some(target)) => {
-                return Err(Error::usage(format!("it is not known here with which secret {} signs its tokens", target.address))
-                    .cure("give both the same state directory (--state-dir), or the same DBSTRESS_API_SECRET"));
-            }
-        };
         let oid = admin.integer("SELECT oid::bigint FROM pg_database WHERE datname = current_database()").await?;
-        let mut ground = Self { admin, options: options.clone(), tenants: Vec::new(), oid, lease, secret, target, state };
+        let mut ground = Self { admin, options: options.clone(), tenants: Vec::new(), oid, lease, secret, target };
         // Of one that was killed.
         ground.clear().await?;
         ground.tenants = ground.settle().await?;
         if ground.tenants.len() < 2 {
             ground.clear().await?;
-            return Err(Error::usage("there are fewer than two organisations with patients and practitioners").cure("dbstress seed --reset"));
+            return Err(Error::usage("there are fewer than two organisations with patients and practitioners")
+                .cure("dbstress seed --reset"));
         }
         Ok(ground)
     }
@@ -196,13 +192,16 @@ impl Ground {
     /// # Errors
     /// When the server refuses.
     pub async fn sweep(&mut self) -> Result<()> {
+        // Their rows are locked first: whoever was given up in the middle of a change has then ended, and its lines are seen.
         let ours = format!("(SELECT id FROM dbstress.authorisation WHERE number LIKE '{NUMBER}%')");
         let appointments = format!("(SELECT id FROM dbstress.appointment WHERE authorisation_id IN {ours})");
         self.admin
             .execute(&format!(
                 "BEGIN; \
+                 SELECT id FROM dbstress.authorisation WHERE number LIKE '{NUMBER}%' FOR UPDATE; \
                  DELETE FROM dbstress.audit_entry WHERE resource = 'authorisation' AND resource_id IN {ours} \
-                   OR resource = 'appointment' AND resource_id IN {appointments}; \
+                   OR resource = 'appointment' AND resource_id IN {appointments} \
+                   OR op_id IN (SELECT op_id FROM dbstress.unit_ledger WHERE authorisation_id IN {ours}); \
                  DELETE FROM dbstress.treatment_session WHERE appointment_id IN {appointments}; \
                  DELETE FROM dbstress.appointment WHERE authorisation_id IN {ours}; \
                  DELETE FROM dbstress.idempotency_key WHERE authorisation_id IN {ours}; \
@@ -234,7 +233,11 @@ impl Ground {
         let is_held = self.lease.is_held().await;
         self.lease.release().await;
         self.admin.close().await;
-        if is_held { Ok(()) } else { Err(Error::inconclusive("the lease on the database was lost: somebody else may have worked on it")) }
+        if is_held {
+            Ok(())
+        } else {
+            Err(Error::inconclusive("the lease on the database was lost: somebody else may have worked on it"))
+        }
     }
 
     /// Where the database is; never a password.
@@ -266,8 +269,21 @@ impl Ground {
     }
 
     async fn start(&self, limits: &[Limit], mistake: Option<Mistake>) -> Result<api::Server> {
-        let _ = (limits, mistake, &self.state);
-        Err(Error::inconclusive("TODO"))
+        let mistake = match mistake.filter(|mistake| mistake.is_of_the_server()) {
+            Some(mistake) => Some(mistake.name().parse::<api::Mistake>()?),
+            None => None,
+        };
+        let limits: Result<Vec<Rule>> = limits
+            .iter()
+            .map(|limit| {
+                let rule: Rule = format!("{}={}/{}s", limit.route, limit.requests, limit.window_s).parse()?;
+                Ok(Rule { tier: limit.tier.as_deref().map(Tier::named), ..rule })
+            })
+            .collect();
+        // Two threads, so that what they must share is not one's own.
+        let usual = api::Settings::new(self.options.clone(), self.secret.clone());
+        let command = "dbstress, a server of a drill".into();
+        api::Server::start(api::Settings { limits: limits?, mistake, threads: 2, pool_size: SESSIONS, command, ..usual }).await
     }
 }
 
@@ -282,7 +298,7 @@ async fn ask_about(address: &Address) -> Result<About> {
 }
 
 /// Finds out whether the server there is one of ours, and at work on this database.
-async fn find(address: Address, admin: &mut admin::Session, options: &ConnectOptions) -> Result<Target> {
+async fn find(address: Address, admin: &mut admin::Session, options: &ConnectOptions, key: &Key) -> Result<Target> {
     let about = ask_about(&address).await?;
     let identifier = admin.text("SELECT system_identifier::text FROM pg_control_system()").await?.unwrap_or_default();
     let oid = admin.integer("SELECT oid::bigint FROM pg_database WHERE datname = current_database()").await?;
@@ -293,6 +309,12 @@ async fn find(address: Address, admin: &mut admin::Session, options: &ConnectOpt
     if about.database.system_identifier != identifier || about.database.oid != oid {
         return Err(Error::usage(format!("{address} is not at work on {options}, where it is to be seen what it has done"))
             .cure("--database-url with the database of the server"));
+    }
+    let ask = Ask::get("/v1/authorisations?limit=1").with(&key.sign(&everywhere())?);
+    let told = Caller::new(address.clone(), Book::new(Vec::new())).ask(&ask).await?;
+    if told.status == Code::InvalidToken.status() {
+        return Err(Error::usage(format!("{address} does not trust what is signed here: it has another secret"))
+            .cure("give both the same state directory (--state-dir), or the same DBSTRESS_API_SECRET"));
     }
     Ok(Target { address, about })
 }
@@ -332,7 +354,7 @@ impl Examined {
 
     /// The limit that readers of a tier meet, if there is one.
     pub fn limit(&self, route: &str, tier: &str) -> Option<Limit> {
-        window::governing(&self.about, route, tier).cloned()
+        window::governing(&self.about.limits, route, tier).cloned()
     }
 
     /// `POST /v1/login`.
@@ -344,7 +366,7 @@ impl Examined {
     /// Stops it, if it is our own, so that everything it has done can be seen.
     pub async fn stop(&mut self) {
         if let Some(server) = self.server.take() {
-            server.stop().await;
+            let _ = server.stop().await;
         }
     }
 
@@ -358,10 +380,10 @@ impl Examined {
         seen.about(None);
         let answers = self.book.answers();
         let (errors, first) = self.book.server_errors();
-        let offenders = first.into_iter().chain(std::iter::repeat_n("another".into(), errors as usize)).take(errors as usize).collect();
+        let offenders =
+            first.into_iter().chain(std::iter::repeat_n("another".into(), errors as usize)).take(errors as usize).collect();
         seen.none("server errors", answers, offenders);
         seen.none("answers that repeat a secret", answers, self.book.repeated());
         Ok(seen)
     }
 }
-

@@ -305,7 +305,11 @@ mod tests {
         assert_eq!(record(None, |seen| seen.count("let through", 100, 101)).verdict, Verdict::Violated);
         assert_eq!(record(None, |seen| seen.less("p95", 50.0, "ms", Some(50.0))).verdict, Verdict::Missed);
         assert_eq!(record(None, |seen| seen.less("p95", 50.0, "ms", None)).verdict, Verdict::Inconclusive);
-        assert_eq!(record(None, |seen| seen.none("server errors", 0, vec![])).verdict, Verdict::Inconclusive, "nothing was looked at");
+        assert_eq!(
+            record(None, |seen| seen.none("server errors", 0, vec![])).verdict,
+            Verdict::Inconclusive,
+            "nothing was looked at"
+        );
         assert_eq!(record(None, |seen| seen.none("server errors", 3, vec!["x".into()])).verdict, Verdict::Violated);
         assert_eq!(record(None, |_| ()).verdict, Verdict::Inconclusive, "nothing was looked at");
         let both = record(None, |seen| {
@@ -331,7 +335,7 @@ mod tests {
     }
 
     fn caught() -> DrillRecord {
-        record(Some(Mistake::LimitOffByOne), |seen| seen.count("let through", 20, 21))
+        record(Some(Mistake::LimitOffByOne), |seen| seen.count("first rejection, request", 21, 22))
     }
 
     fn elsewhere() -> DrillRecord {

@@ -125,10 +125,7 @@ impl Mistake {
 
     /// Whether it is made by the reference server, and not by SQL of the drill.
     pub fn is_of_the_server(self) -> bool {
-        !matches!(
-            self,
-            Self::PolicyMissing | Self::OwnerExempt | Self::NullifForgotten | Self::SessionLevelSet | Self::ForeignRow
-        )
+        !matches!(self, Self::PolicyMissing | Self::OwnerExempt | Self::NullifForgotten | Self::SessionLevelSet | Self::ForeignRow)
     }
 
     /// The drills about `subject` that it makes fail.

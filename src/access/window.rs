@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use super::call::Told;
-use crate::contract::{About, Limit};
+use crate::contract::Limit;
 
 /// What a limited route says of the limit; whole numbers.
 const LIMIT: &str = "ratelimit-limit";
@@ -50,12 +50,12 @@ impl Spot {
 }
 
 /// The limit that a class of routes meets first, of those that apply to a tier: the one with the fewest requests, and of several the longest.
-pub fn governing<'a>(about: &'a About, route: &str, tier: &str) -> Option<&'a Limit> {
+pub fn governing<'a>(limits: &'a [Limit], route: &str, tier: &str) -> Option<&'a Limit> {
     let applies = |limit: &&Limit| {
         let of_route = limit.route == route || limit.route == "all" && route != "login";
         of_route && limit.tier.as_deref().is_none_or(|of| of == tier)
     };
-    about.limits.iter().filter(applies).min_by_key(|limit| (limit.requests, std::cmp::Reverse(limit.window_s)))
+    limits.iter().filter(applies).min_by_key(|limit| (limit.requests, std::cmp::Reverse(limit.window_s)))
 }
 
 /// As a user would write it.
@@ -256,21 +256,8 @@ mod tests {
         let tier = |name: &str, requests| Limit { tier: Some(name.into()), ..limit(requests, 60) };
         let login = Limit { route: "login".into(), per: "account".into(), ..limit(5, 60) };
         let write = Limit { route: "write".into(), ..limit(50, 60) };
-        let about = About {
-            service: "dbstress".into(),
-            version: String::new(),
-            database: crate::contract::Database { system_identifier: String::new(), oid: 0 },
-            dataset: "clinic".into(),
-            strategy: String::new(),
-            sessions: String::new(),
-            pool_size: 1,
-            retry_deadline_ms: 0,
-            in_flight: String::new(),
-            key_lifetime_s: 0,
-            token_lifetime_s: 0,
-            limits: vec![tier("BASIC", 1_000), tier("TRIAL", 10), login, write],
-        };
-        let requests = |route, tier| governing(&about, route, tier).map(|limit| limit.requests);
+        let limits = [tier("BASIC", 1_000), tier("TRIAL", 10), login, write];
+        let requests = |route, tier| governing(&limits, route, tier).map(|limit| limit.requests);
         assert_eq!(requests("read", "BASIC"), Some(1_000));
         assert_eq!(requests("write", "BASIC"), Some(50));
         assert_eq!(requests("write", "TRIAL"), Some(10));

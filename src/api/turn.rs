@@ -188,12 +188,18 @@ impl Turn {
             operation: self.said.operation.filter(|_| !is_lookup),
             deadline,
         };
-        let asked = tokio::time::timeout_at((deadline + LAST_ATTEMPT).into(), self.api.desk.ask(order));
-        asked.await.unwrap_or_else(|_| {
-            // What is under way goes on; nobody here will know how it ends.
-            let done = if self.route.class() == Class::Write { Done::Unknown } else { Done::Unavailable };
-            Reply { done, attempts: 1, failed: Vec::new(), began: 0, met: false, operation: self.said.operation.map(|(id, _)| id) }
-        })
+        let asked = tokio::time::timeout_at((deadline + LAST_ATTEMPT).into(), self.api.desk.ask(order)).await;
+        // What is under way goes on; nobody here will know how it ends.
+        let given_up = |_| {
+            let operation = self.said.operation.map(|(id, _)| id);
+            Reply { done: Done::Unknown, attempts: 1, failed: Vec::new(), began: 0, met: false, operation }
+        };
+        let mut reply = asked.unwrap_or_else(given_up);
+        if reply.done == Done::Unknown && (is_lookup || self.route.class() != Class::Write) {
+            // Whoever only looks has done nothing, whatever became of it.
+            reply.done = Done::Unavailable;
+        }
+        reply
     }
 
     /// What is said of what was not done.

@@ -1,5 +1,6 @@
 //! One file per subcommand: arguments in, an exit code out. This file knows them all and what they share.
 
+pub mod access;
 pub mod acgme;
 pub mod bugs;
 pub mod capacity;
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::access::Subject;
 use crate::pg::{ConnectOptions, Place, cluster};
 use crate::report::screen::Screen;
 use crate::verdict::Exit;
@@ -244,6 +246,27 @@ pub enum Command {
     /// Two mistakes are made first, and must be caught. --self-test makes every mistake in every drill that must find it.
     #[command(after_help = "Examples:\n  dbstress pool\n  dbstress pool --bug leak\n  dbstress pool --drill saturation,row-lock")]
     Pool(pool::Args),
+    /// Are a server's limits kept to the request, at their edge, after their window, for each tenant apart, and in a flood?
+    ///
+    /// Before each drill a server with each mistake that it must find is examined, and must be found out. --self-test makes all of them.
+    #[command(
+        after_help = "Examples:\n  dbstress rate-limit\n  dbstress rate-limit --bug limit-fails-open\n  dbstress rate-limit --target http://127.0.0.1:8971 --drill exact"
+    )]
+    RateLimit(Box<access::Args>),
+    /// Does a server let in whom it should, and nobody else? Tokens, passwords and roles, right and wrong
+    ///
+    /// Before each drill a server with each mistake that it must find is examined, and must be found out. --self-test makes all of them.
+    #[command(
+        after_help = "Examples:\n  dbstress auth\n  dbstress auth --bug any-signature\n  dbstress auth --drill invalid-tokens,roles"
+    )]
+    Auth(Box<access::Args>),
+    /// Are organisations kept apart, on every route, by row-level security, in pooled sessions, and beside a noisy neighbour?
+    ///
+    /// Before each drill each mistake that it must find is made, and must be found out. --self-test makes all of them.
+    #[command(
+        after_help = "Examples:\n  dbstress tenants\n  dbstress tenants --bug no-tenant-check\n  dbstress tenants --drill row-security"
+    )]
+    Tenants(Box<access::Args>),
     /// Are the checks of duty hours right while the schedule changes? Validators beside writers, compared with planted cases
     ///
     /// First writers change what is not validated, then they mend and plant the cases; a validator that takes no snapshot must be caught.
@@ -351,6 +374,9 @@ impl Cli {
                 }))
             }
             Command::CancelStorm(args) => block_on(storm::run(&args, global, screen)),
+            Command::RateLimit(args) => access::run(Subject::RateLimit, &args, global, screen),
+            Command::Auth(args) => access::run(Subject::Auth, &args, global, screen),
+            Command::Tenants(args) => access::run(Subject::Tenants, &args, global, screen),
             Command::Acgme(args) => block_on(acgme::run(&args, global, screen)),
             Command::Pool(args) => pool::run(&args, global, screen),
             Command::Serve(args) => block_on(serve::run(&args, global, screen)),

@@ -161,7 +161,8 @@ pub fn prepare(
         again: format!("dbstress {typed}{}{flags}", settings.again(matches)),
         verify: format!("dbstress verify{flags}"),
     };
-    let api = settings.target.clone();
+    // Whom an API's own scenario asks is in its plan.
+    let api = settings.target.clone().filter(|_| !matches!(scenario.workload, scenario::Workload::Http(_)));
     Ok(Prepared { plan: Plan::of(&scenario, tags), api, commands, disposable: None, accepts_uncontrolled: false })
 }
 

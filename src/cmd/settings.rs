@@ -108,9 +108,6 @@ pub struct Settings {
     /// Strategies, separated by commas; `all` = those that claim to be safe
     #[arg(long, value_name = "NAME,…", env = "DBSTRESS_STRATEGY", value_delimiter = ',', help_heading = BOOKING)]
     pub strategy: Vec<String>,
-    /// Let the reference server at this URL do it, over HTTP: `dbstress serve` starts one
-    #[arg(long, value_name = "URL", env = "DBSTRESS_TARGET", value_parser = Address::parse, help_heading = BOOKING)]
-    pub target: Option<Address>,
     /// Units that every operation asks for
     #[arg(long, value_name = "N", env = "DBSTRESS_UNITS", allow_negative_numbers = true, help_heading = BOOKING)]
     pub units: Option<i32>,
@@ -133,6 +130,9 @@ pub struct Settings {
         help_heading = FAULTS
     )]
     pub faults: Vec<Planned>,
+    /// The API that is asked, as http://127.0.0.1:8080; bookings and schedules ask the reference server, which `dbstress serve` starts
+    #[arg(long, value_name = "URL", env = "DBSTRESS_TARGET", value_parser = Address::parse, help_heading = API)]
+    pub target: Option<Address>,
     /// Send nothing but GET and HEAD, whatever the scenario says: a scenario that does more is refused
     #[arg(long, env = "DBSTRESS_READ_ONLY", value_parser = FalseyValueParser::new(), help_heading = API)]
     pub read_only: bool,

@@ -38,6 +38,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("no-unkeyed-duplicate", include_str!("../../sql/invariants/no-unkeyed-duplicate.sql")),
     ("no-expired-keys", include_str!("../../sql/invariants/no-expired-keys.sql")),
     ("key-of-its-organisation", include_str!("../../sql/invariants/key-of-its-organisation.sql")),
+    ("appointments-are-promised", include_str!("../../sql/invariants/appointments-are-promised.sql")),
     ("appointments-in-ledger", include_str!("../../sql/invariants/appointments-in-ledger.sql")),
     ("one-session-per-completion", include_str!("../../sql/invariants/one-session-per-completion.sql")),
     ("organisation-of-appointment", include_str!("../../sql/invariants/organisation-of-appointment.sql")),

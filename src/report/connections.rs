@@ -23,6 +23,7 @@ fn said(turn: &TurnRecord) -> Vec<String> {
         said.extend(server(turn));
     }
     said.extend(turn.wait.as_ref().map(wait));
+    said.extend(turn.connect.as_ref().map(connect));
     said.extend(turn.counters.as_ref().map(counters));
     said
 }
@@ -70,9 +71,18 @@ fn server(turn: &TurnRecord) -> Option<String> {
 }
 
 fn wait(wait: &Percentiles) -> String {
-    let each = [("p50", wait.p50), ("p95", wait.p95), ("p99", wait.p99), ("max", wait.max)];
+    format!("waiting for a connection of the pool, part of the response time: {}", times(wait))
+}
+
+/// `connecting to the API: p50 0.31, max 2.5 of 50`.
+fn connect(connect: &Percentiles) -> String {
+    format!("connecting to the API: {}", times(connect))
+}
+
+fn times(times: &Percentiles) -> String {
+    let each = [("p50", times.p50), ("p95", times.p95), ("p99", times.p99), ("max", times.max)];
     let each: Vec<String> = each.iter().filter_map(|(name, ms)| Some(format!("{name} {}", milliseconds((*ms)?)))).collect();
-    format!("waiting for a connection of the pool, part of the response time: {} of {}", each.join(", "), grouped(wait.samples))
+    format!("{} of {}", each.join(", "), grouped(times.samples))
 }
 
 fn counters(counters: &Counters) -> String {
@@ -106,6 +116,12 @@ mod tests {
     use super::*;
     use crate::audit::Counts;
     use crate::pg::pool::Books;
+
+    #[test]
+    fn connecting_is_told_with_what_is_known_of_it() {
+        let few = Percentiles { samples: 50, p50: Some(0.312), p95: None, p99: None, max: Some(2.5) };
+        assert_eq!(connect(&few), "connecting to the API: p50 0.31, max 2.5 of 50");
+    }
 
     #[test]
     fn what_was_lent_and_what_became_of_it() {

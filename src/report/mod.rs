@@ -1,5 +1,6 @@
 //! Rendering: what the user sees. Pure functions from a record to text, and the one screen that prints.
 
+pub mod access;
 pub mod accuracy;
 pub mod bugs;
 pub mod capacity;

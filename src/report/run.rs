@@ -102,9 +102,13 @@ fn heading(record: &RunRecord, width: u16) -> String {
         other => format!(", {} protocol", other.word()),
     };
     let via = record.server.via.as_ref().map_or(String::new(), |via| format!(" through {}, {}", via.address, via.between.words()));
+    let api = record.server.api.as_ref().map_or(String::new(), |api| {
+        let sessions = if api.pool_size == 1 { "session" } else { "sessions" };
+        format!(" through the API at {}, dbstress {} with {} {sessions}", api.address, api.version, api.pool_size)
+    });
     let server = match plan.http() {
         Some(_) => format!("the API at {}", record.server.address),
-        None => format!("PostgreSQL {} at {}{via}", record.server.version, record.server.address),
+        None => format!("PostgreSQL {} at {}{via}{api}", record.server.version, record.server.address),
     };
     let line = format!("{load}{pool}{protocol}, {retry}; {server}; response times in ms, of committed iterations");
     wrap(&line, width, "")

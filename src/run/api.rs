@@ -100,7 +100,6 @@ impl Api {
     /// Usage, when the server cannot be asked for this.
     pub fn plan(&self, mut plan: Plan) -> Result<Plan> {
         let Self { about, address, .. } = self;
-        refuse_what_it_decides(&plan)?;
         let theirs = self.retry_deadline();
         if plan.retry.deadline <= theirs {
             let (ours, server) = (duration_text(plan.retry.deadline), duration_text(theirs));
@@ -269,8 +268,11 @@ async fn coordinators(session: &mut Session) -> Result<Vec<Whom>> {
     Ok(rows.iter().filter_map(|row| Some(Whom::Coordinator(row.first()?.as_deref()?.parse().ok()?))).collect())
 }
 
-/// What a file may say, and the server decides all the same.
-fn refuse_what_it_decides(plan: &Plan) -> Result<()> {
+/// Refuses what a file may say, and a server decides all the same.
+///
+/// # Errors
+/// Usage, with what is to be left out.
+pub(super) fn refuse_what_it_decides(plan: &Plan) -> Result<()> {
     let decided = |what: &str, cure: &str| {
         Err(Error::usage(format!("{what}, and over HTTP the server decides that")).cure(format!("{cure}; or leave out --target")))
     };

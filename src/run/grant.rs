@@ -17,6 +17,7 @@ pub(super) async fn issue(session: &mut Session, plan: &Plan, leg: &Leg) -> Resu
         Subject::Booking(strategy, bug, place) => (place.schema, strategy.name(), *bug),
         Subject::Scheduling(strategy, place) => (place.schema, strategy.name(), None),
         Subject::Own(_, schema) => (schema.as_str(), "", None),
+        // Its server knows nothing of runs.
         Subject::Foreign => ("", "", None),
     };
     // Of what is tested, the server decides everything.

@@ -208,6 +208,9 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
     let tally = Arc::new(Tally::default());
     let options = ConnectOptions { counted: tally.clone().into(), ..options };
     fault::check(&plan.faults, own_server.is_some())?;
+    if target.is_some() {
+        api::refuse_what_it_decides(&plan)?;
+    }
     let mut session = Session::connect(&options, command_name).await?;
     let lease = Arc::new(Mutex::new(Lease::take(&options, command_name).await?));
     let mut dataset = None;
@@ -540,6 +543,7 @@ fn conclude(record: &mut RunRecord, twins: &[String], open: Vec<String>, accepts
                 Some(control) => {
                     let cure = match (&record.plan.workload, &record.plan.load) {
                         (_, Load::Open { .. }) => "raise --rate",
+                        _ if record.server.api.is_some() => "raise --vus, or serve with --hold 1ms",
                         (Workload::Booking(_) | Workload::Scheduling(_), _) => "raise --vus, or add --hold 1ms",
                         (Workload::Sql(_) | Workload::Http(_), _) => "raise --vus, or let more of them want the same rows",
                     };

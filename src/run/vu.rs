@@ -282,7 +282,10 @@ impl Vu {
         }
         let mut recorder = self.thread.recorder.borrow_mut();
         for failed in &told.failed {
-            let server = failed.routine.as_deref().map(|routine| (Sqlstate::new(failed.abort.short()), routine, "told by the API"));
+            // Of some, the word is the server's code.
+            let code = failed.abort.short();
+            let routine = failed.routine.as_deref().filter(|_| code.starts_with(|c: char| c.is_ascii_digit()));
+            let server = routine.map(|routine| (Sqlstate::new(code), routine, "told by the API"));
             for _ in 0..failed.times.min(MOST_ATTEMPTS.into()) {
                 recorder.failed_attempt(failed.abort, server);
             }

@@ -194,7 +194,7 @@ pub async fn claim(session: &mut Session, options: &ConnectOptions, disposable: 
 pub async fn wipe(session: &mut Session, options: &ConnectOptions) -> Result<bool> {
     match inspect(session).await? {
         Sentinel::Ours(_) => {
-            let scratch = "DROP SCHEMA IF EXISTS dbstress_control, dbstress_pool, dbstress_storm CASCADE";
+            let scratch = "DROP SCHEMA IF EXISTS dbstress_control, dbstress_pool, dbstress_storm, dbstress_access CASCADE";
             session.execute(&format!("DROP SCHEMA dbstress CASCADE; {scratch}")).await?;
             Ok(true)
         }
