@@ -207,7 +207,11 @@ async fn who_is_turned_away_under_load_ends_it_unless_the_scenario_says_that_thi
     let url = serving(app).await;
     let of = |step: &str| scenario("thresholds = [\"failed.rate<99%\"]", &format!("[[operation]]\nname = \"a\"\nsteps = [{step}]"));
     bench.write("mine.toml", &of("{ path = \"/a\" }"));
-    bench.run(&format!("mine.toml --target {url}")).await.with(3).saying(&["429 rate limited", "was answered 429"]);
+    bench.run(&format!("mine.toml --target {url}")).await.with(3).saying(&[
+        "429 rate limited",
+        "was answered 429",
+        "a lower --rate",
+    ]);
     assert!(asked.load(Ordering::Relaxed) < 150, "the load was ended");
     asked.store(0, Ordering::Relaxed);
     bench.write("mine.toml", &of("{ path = \"/a\", outcomes = { 429 = \"rate-limited\" } }"));

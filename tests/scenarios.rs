@@ -255,3 +255,50 @@ fn the_schema_is_one_document_that_says_which_draft_it_is() {
     assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
     assert!(schema["properties"]["load"].is_object());
 }
+
+#[test]
+fn what_is_wrong_with_a_scenario_for_an_api_is_told_with_its_place() {
+    let operation = |step: &str| format!("[[operation]]\nname = \"a\"\nsteps = [{step}]\n");
+    let good = operation("{ path = \"/a\" }");
+    let cases = [
+        ("[http]\ntarge = \"http://x\"\n".to_owned(), "4:1", "did you mean `target`?"),
+        (format!("[http]\ntarget = \"ftp://x\"\n{good}"), "4:10", "is not spoken here"),
+        (format!("dataset = \"clinic\"\n[http]\ntarget = \"http://x\"\n{good}"), "3:11", "another API is asked"),
+        (format!("strategy = \"naive\"\n{good}"), "3:12", "it belongs to another workload"),
+        (operation("{ path = \"a\" }"), "5:20", "a path begins with a slash"),
+        (operation("{ path = \"/a/${sea}\" }"), "5:20", "nothing here is called `sea`"),
+        (operation("{ path = \"/a\", method = \"FETCH\" }"), "5:35", "`FETCH` is no method"),
+        (operation("{ path = \"/a\", outcomes = { SOLD = \"refused\" } }"), "5:46", "`SOLD` is no status"),
+        (operation("{ path = \"/a\", outcomes = { 409 = \"refusd\" } }"), "5:45", "did you mean `refused`?"),
+        (operation("{ path = \"/a\", checks = [{ pointer = \"/b\", header = \"c\" }] }"), "5:36", "says it twice"),
+        (operation("{ path = \"/a\", checks = [{ pointer = \"/b\", matches = \"(\" }] }"), "5:63", "no regular expression"),
+        (operation("{ path = \"/a\", capture = { b = \"b\" } }"), "5:42", "says nothing of where to look"),
+        (operation("{ path = \"/a\", json = { n = \"${n}\" } }"), "5:33", "nothing here is called `n`"),
+        ("[[operation]]\nname = \"a\"\n".to_owned(), "3:1", "nothing is asked"),
+        (format!("[http.auth]\nroles = {{ a = 1 }}\n{good}"), "3:1", "exactly one of: account, tokens, login, mint"),
+        (format!("[http.auth]\naccount = \"viewer\"\nroles = {{ vewer = 1 }}\n{good}"), "5:19", "did you mean `viewer`?"),
+        (format!("[http]\nread_only = true\n{}", operation("{ path = \"/a\", method = \"POST\" }")), "4:13", "`a` sends POST"),
+        (format!("{good}[[invariant]]\nname = \"n\"\npath = \"/n\"\npointer = \"/n\"\n"), "6:1", "exactly one of: equals"),
+        (
+            format!("{good}[[invariant]]\nname = \"n\"\npath = \"/n\"\npointer = \"/n\"\nequals = \"committed(b)\"\n"),
+            "6:1",
+            "there is no operation `b`",
+        ),
+        (format!("{good}[load]\npool_size = 5\n"), "7:13", "a connection of its own"),
+        (format!("{good}[evidence]\ncontested = 5\n"), "3:1", "an API does not tell"),
+    ];
+    for (n, (rest, place, word)) in cases.into_iter().enumerate() {
+        let written = Written::new(&format!("http-{n}"), &format!("summary = \"a test\"\nworkload = \"http\"\n{rest}"));
+        let output = run(dbstress().args(["scenarios", "check"]).arg(written.file()));
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{rest}\n{said}");
+        assert!(said.contains(word) && said.contains("cure:"), "{rest}\n{said}");
+        assert!(said.starts_with(&format!("error: {}:{place}: ", written.file())), "{place}\n{rest}\n{said}");
+    }
+    let ok = Written::new("http-ok", &format!("summary = \"a test\"\nworkload = \"http\"\n[http]\ntarget = \"http://x\"\n{good}"));
+    assert!(printed(&["scenarios", "check", &ok.file()]).starts_with("ok: mine: "));
+    let lines = settings(&["config", &ok.file(), "--target", "http://y:1", "--read-only"]);
+    assert!(lines.contains(&"http.target http://y:1 flag".to_owned()), "{lines:?}");
+    assert!(lines.contains(&"http.read_only true flag".to_owned()), "{lines:?}");
+    assert!(settings(&["config", &ok.file()]).contains(&"http.target http://x file".to_owned()));
+}

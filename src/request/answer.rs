@@ -7,12 +7,15 @@ use serde_json::Value as Json;
 use crate::random::Random;
 use crate::{Error, Result};
 
+/// Finds a header by its name.
+type Header<'a> = dyn Fn(&str) -> Option<String> + 'a;
+
 /// An answer, as far as it is looked at. Its body is read as JSON once somebody asks for something in it.
 pub struct Seen<'a> {
     /// The status.
     pub status: u16,
     body: &'a [u8],
-    header: Box<dyn Fn(&str) -> Option<String> + 'a>,
+    header: Box<Header<'a>>,
     json: OnceLock<Option<Json>>,
 }
 

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use super::alarm::Alarms;
 use super::faults;
-use super::grievance::Grievances;
+use super::grievance::{Grievances, Likely, likely, likely_anywhere};
 use super::pacing::{self, Desk};
 use super::pool::{self, Door, Pool};
 use super::rounds::{self, Rounds};
@@ -491,7 +491,8 @@ pub async fn drive(
     if let Ok(mut failure) = everyone.failure.lock() {
         driven.failure = driven.failure.or(failure.take());
     }
-    driven.failure = driven.failure.or(everyone.grievances.failure(&everyone.turn.way.words()));
+    let likely: Likely = if everyone.turn.plan.http().is_some() { likely_anywhere } else { likely };
+    driven.failure = driven.failure.or(everyone.grievances.failure(&everyone.turn.way.words(), likely));
     driven.wrong = everyone.grievances.wrong();
     // The feeding ends once nobody can ask for more.
     drop(everyone);

@@ -37,7 +37,7 @@ impl Grievances {
     }
 
     /// Why nothing is proved, if attempts were turned away; with the likely cause of each.
-    pub fn failure(&self, api: &str) -> Option<Error> {
+    pub fn failure(&self, api: &str, likely: Likely) -> Option<Error> {
         let heard = self.0.lock().ok()?;
         let said: Vec<String> =
             heard.turned_away.iter().map(|(abort, (n, words))| format!("{} × {} ({words})", grouped(*n), abort.words())).collect();
@@ -55,6 +55,31 @@ impl Grievances {
             1 => format!("an answer was none to what was asked: {words}"),
             n => format!("{} answers were none to what was asked; the first: {words}", grouped(*n)),
         })
+    }
+}
+
+/// Says what most likely is the cause, and its cure.
+pub(super) type Likely = fn(Abort, &str) -> &'static str;
+
+/// As [`likely`], of an API that anybody may have written.
+pub(super) fn likely_anywhere(abort: Abort, words: &str) -> &'static str {
+    match abort {
+        Abort::NotLetIn if words.contains(" 401") => "the token is not good there, or not any more: look at [http.auth]",
+        Abort::NotLetIn => {
+            "this account may not do that: say whose operation it is (roles), pair the rows with their organisation (pair in [data]); or if it is \
+             an answer, outcomes = { 403 = \"refused\" }"
+        }
+        Abort::NotThere => {
+            "the path leads nowhere, or the row is gone: correct the path, or the table of values; or if it is an answer, \
+             outcomes = { 404 = \"refused\" }"
+        }
+        Abort::RateLimited => {
+            "fewer --vus, a lower --rate, or a limit that is raised for the test; or if the limit is what is tested, \
+             outcomes = { 429 = \"rate-limited\" }"
+        }
+        _ => {
+            "the API does not understand the request, or does not want it: correct it; or if it is an answer, say what the status means in outcomes"
+        }
     }
 }
 
@@ -93,13 +118,13 @@ mod tests {
     #[test]
     fn each_cause_is_named_once_and_counted() {
         let grievances = Grievances::default();
-        assert!(grievances.failure("the API").is_none() && grievances.wrong().is_none());
+        assert!(grievances.failure("the API", likely).is_none() && grievances.wrong().is_none());
         for _ in 0..1_234 {
             grievances.turned_away(Abort::RateLimited, || "429 RATE_LIMITED: wait".into());
         }
         grievances.turned_away(Abort::NotLetIn, || "401 TOKEN_EXPIRED: late".into());
         grievances.wrong_answer("answered 200 with INSUFFICIENT_UNITS: no".into());
-        let failure = grievances.failure("the API").unwrap().to_string();
+        let failure = grievances.failure("the API", likely).unwrap().to_string();
         assert!(failure.contains("1,234 × 429 rate limited (429 RATE_LIMITED: wait)"), "{failure}");
         assert!(failure.contains("1 × 401 or 403, not let in (401 TOKEN_EXPIRED: late)"), "{failure}");
         assert!(grievances.wrong().unwrap().ends_with("answered 200 with INSUFFICIENT_UNITS: no"));

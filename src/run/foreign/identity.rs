@@ -148,13 +148,13 @@ impl Identities {
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.all.len()
     }
 
     /// In how many seconds the first of the tokens expires that have not yet, and that say so.
     pub fn first_expiry(&self) -> Option<i64> {
-        (0..self.len()).filter_map(|n| Some(expires(&self.token(n)?)? - now())).filter(|left| *left > 0).min()
+        (0..self.count()).filter_map(|n| Some(expires(&self.token(n)?)? - now())).filter(|left| *left > 0).min()
     }
 
     /// Gives everybody a token that has none, or one that expires before long; what went wrong, by identity.
@@ -163,7 +163,7 @@ impl Identities {
     /// Usage, when the secret is not there.
     pub async fn renew(&self, plan: &Http, address: &Address) -> Result<Vec<(usize, String)>> {
         let Some(auth) = &plan.auth else { return Ok(Vec::new()) };
-        let stale: Vec<usize> = (0..self.len())
+        let stale: Vec<usize> = (0..self.count())
             .filter(|n| self.token(*n).is_none_or(|token| expires(&token).is_some_and(|at| at - now() < RENEWED_BEFORE)))
             .collect();
         let mut failed = Vec::new();

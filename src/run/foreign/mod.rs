@@ -264,7 +264,7 @@ async fn make_anew(side: &Side, behind: &mut Option<Behind>) -> Result<()> {
         return Ok(());
     }
     let failed = |what: String| Error::usage(format!("the set-up failed: {what}")).cure("look at setup in [http]");
-    for (_, why) in side.identities.renew(&side.http, &side.address).await? {
+    if let Some((_, why)) = side.identities.renew(&side.http, &side.address).await?.into_iter().next() {
         return Err(failed(why));
     }
     let mut client = None;

@@ -40,7 +40,7 @@ pub async fn look(plan: &Plan, http: &Http, address: &Address, identities: &Iden
                     if let Some(cause) = wrong(&probe, place, token.as_deref(), &answer) {
                         causes.entry(cause).or_default().push(place.to_string());
                     }
-                    limit = limit.or_else(|| too_few(&answer, plan, identities.len()));
+                    limit = limit.or_else(|| too_few(&answer, plan, identities.count()));
                 }
             }
         }
