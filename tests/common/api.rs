@@ -135,10 +135,12 @@ pub fn text(answer: &Answer) -> String {
     String::from_utf8_lossy(&answer.body).into_owned()
 }
 
+/// Method, path in parts, and by status what the body must be; `None`: no JSON.
+type Known = (String, Vec<String>, HashMap<u16, Option<Validator>>);
+
 /// What the API says of itself, ready to be compared with what it does.
 pub struct Described {
-    /// By method and path: by status, what the body must be; `None`: no JSON.
-    routes: Vec<(String, Vec<String>, HashMap<u16, Option<Validator>>)>,
+    routes: Vec<Known>,
     problem: Validator,
 }
 
