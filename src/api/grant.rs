@@ -19,10 +19,13 @@ const MOST_GRANTS: usize = 256;
 /// A request is later than the dataset by ten years at most.
 const LATEST: i64 = 10 * 366 * 86_400;
 
+/// What is granted, and when that was looked up.
+type Looked = (Arc<Grant>, Instant);
+
 /// The grants that were asked for lately, by their secrets.
 #[derive(Default)]
 pub struct Grants {
-    known: Mutex<HashMap<Box<str>, (Arc<Grant>, Instant)>>,
+    known: Mutex<HashMap<Box<str>, Looked>>,
 }
 
 impl Grants {
