@@ -51,8 +51,6 @@ pub enum Kind {
     Array,
     /// An object.
     Object,
-    /// null.
-    Null,
 }
 
 impl Kind {
@@ -64,7 +62,6 @@ impl Kind {
             Self::Boolean => value.is_boolean(),
             Self::Array => value.is_array(),
             Self::Object => value.is_object(),
-            Self::Null => value.is_null(),
         }
     }
 }
@@ -162,9 +159,7 @@ mod tests {
         let matches = |pattern: &str| Test::Matches(Regex::new(pattern).unwrap());
         assert!(holds("/status", matches("^BOOK")) && !holds("/status", matches("^book")) && holds("/id", matches("^7$")));
         assert!(!holds("/items", matches("")), "a list is no text");
-        assert!(
-            holds("/id", Test::Is(Kind::Integer)) && holds("/items", Test::Is(Kind::Array)) && holds("/none", Test::Is(Kind::Null))
-        );
+        assert!(holds("/id", Test::Is(Kind::Integer)) && holds("/items", Test::Is(Kind::Array)));
         assert!(
             !holds("/share", Test::Is(Kind::Integer))
                 && holds("/share", Test::Is(Kind::Number))
