@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::answer::{From, Seen};
-use super::{JsonTemplate, Scope, text_of};
+use super::{JsonTemplate, Scope, Source, text_of};
 use crate::random::Random;
 
 /// Something that must be so.
@@ -67,6 +67,11 @@ impl Kind {
 }
 
 impl Check {
+    /// Whether a value of this source is in it.
+    pub fn names(&self, is_meant: &dyn Fn(&Source) -> bool) -> bool {
+        matches!(&self.test, Test::Equals(wanted) if wanted.names(is_meant))
+    }
+
     /// Whether it is so; if not, what is there instead.
     ///
     /// # Errors

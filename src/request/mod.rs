@@ -117,8 +117,17 @@ impl Call {
 
     /// Whether it can be made before there is any load: it needs nothing but who asks.
     pub fn needs_account_alone(&self) -> bool {
-        let is_other = |source: &Source| !matches!(source, Source::Account(_) | Source::Token);
-        !self.path.names(is_other) && !self.headers.iter().any(|(_, value)| value.names(is_other))
+        !self.names(&|source| !matches!(source, Source::Account(_) | Source::Token))
+    }
+
+    /// Whether a value of this source is in it.
+    pub fn names(&self, is_meant: &dyn Fn(&Source) -> bool) -> bool {
+        let is_in_body = match &self.body {
+            Body::None => false,
+            Body::Json(json) => json.names(is_meant),
+            Body::Text(text) => text.names(is_meant),
+        };
+        is_in_body || self.path.names(is_meant) || self.headers.iter().any(|(_, value)| value.names(is_meant))
     }
 
     /// With the values of an iteration.

@@ -344,6 +344,16 @@ impl JsonTemplate {
         })
     }
 
+    /// Whether it has a value of this source in it.
+    pub fn names(&self, is_meant: &dyn Fn(&Source) -> bool) -> bool {
+        match self {
+            Self::Constant(_) => false,
+            Self::Text(text) => text.names(is_meant),
+            Self::List(items) => items.iter().any(|item| item.names(is_meant)),
+            Self::Object(members) => members.iter().any(|(_, value)| value.names(is_meant)),
+        }
+    }
+
     /// With the values of an iteration.
     ///
     /// # Errors

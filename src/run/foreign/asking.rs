@@ -14,7 +14,7 @@ use crate::outcome::{Abort, Outcome, Refusal};
 use crate::pg::load::{Failure, Phase};
 use crate::program::Value;
 use crate::random::Random;
-use crate::request::{Call, Counted, Filled, Meaning, Order, Row, Scope, Seen};
+use crate::request::{Call, Counted, Filled, Meaning, Order, Row, Scope, Seen, Source};
 use crate::run::work::{Intention, Weights, What};
 use crate::scenario::Http;
 use crate::target::{Attempt, Who};
@@ -35,6 +35,10 @@ pub struct HttpWork {
     dealt: Vec<AtomicU64>,
     /// Of each request of each operation.
     tallies: Vec<Vec<Tally>>,
+    /// Of each request of each operation: made once, if it is the same every time.
+    constant: Vec<Vec<Option<Request<Bytes>>>>,
+    /// Whether anything is named after the iteration's UUID.
+    has_uuid: bool,
 }
 
 /// How often a request was sent, and what is known of it.
@@ -87,8 +91,15 @@ impl HttpWork {
             let weights = Weights::new(mine.iter().map(|n| plan.operations[*n].weight));
             choices.push((mine, weights));
         }
-        let tallies = plan.operations.iter().map(|o| o.requests.calls.iter().map(|_| Tally::default()).collect()).collect();
+        let calls = || plan.operations.iter().map(|o| &o.requests.calls);
+        let tallies = calls().map(|calls| calls.iter().map(|_| Tally::default()).collect()).collect();
+        let constant = calls().map(|calls| calls.iter().map(|call| constant(call, plan, &address)).collect()).collect();
+        let is_uuid = |source: &Source| *source == Source::Uuid;
+        let has_uuid = calls().flatten().any(|call| call.names(&is_uuid) || call.checks.iter().any(|check| check.names(&is_uuid)))
+            || plan.headers.iter().any(|(_, value)| value.names(is_uuid));
         Ok(Self {
+            constant,
+            has_uuid,
             sequences: plan.parameters.iter().map(|_| AtomicU64::new(0)).collect(),
             dealt: plan.tables.iter().map(|_| AtomicU64::new(0)).collect(),
             plan: plan.clone(),
@@ -117,7 +128,7 @@ impl HttpWork {
             table.choose(pair, u32::from(vu), n, random).cloned()
         });
         let rows = rows.collect();
-        let uuid = uuid(random);
+        let uuid = if self.has_uuid { uuid(random) } else { String::new() };
         let drawn = Drawn { identity, uuid, parameters, rows, random: random.clone() };
         Intention { operation, what: What::Asked(Arc::new(drawn)) }
     }
@@ -183,9 +194,12 @@ impl HttpWork {
                 account: self.identities.row(drawn.identity),
                 captured: &captured,
             };
-            let request = match filled(call, &self.plan, &self.address, &scope) {
-                Ok(request) => request,
-                Err(why) => return given_up(Abort::Expectation, format!("{}: {why}", operation.name)),
+            let request = match &self.constant[number][n] {
+                Some(request) => request.clone(),
+                None => match filled(call, &self.plan, &self.address, &scope) {
+                    Ok(request) => request,
+                    Err(why) => return given_up(Abort::Expectation, format!("{}: {why}", operation.name)),
+                },
             };
             let tally = &self.tallies[number][n];
             tally.sent.fetch_add(1, Ordering::Relaxed);
@@ -258,6 +272,27 @@ impl HttpWork {
 
 fn given_up(abort: Abort, words: String) -> Attempt {
     Attempt::GivenUp(Failure::local(abort), Some(words))
+}
+
+/// A request that is the same every time; `None` if it is not, or cannot be made at all.
+fn constant(call: &Call, plan: &Http, address: &Address) -> Option<Request<Bytes>> {
+    let any = |_: &Source| true;
+    if call.names(&any) || plan.headers.iter().any(|(_, value)| value.names(any)) {
+        return None;
+    }
+    let nobody = Scope {
+        vu: 0,
+        vus: 0,
+        iteration: 0,
+        op_id: 0,
+        uuid: "",
+        token: None,
+        parameters: &[],
+        rows: &[],
+        account: None,
+        captured: &[],
+    };
+    filled(call, plan, address, &nobody).ok()
 }
 
 /// A request, complete.
