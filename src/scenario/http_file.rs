@@ -125,7 +125,7 @@ pub struct StepFile {
     pub json: Option<Json>,
     /// What is sent, as any other text; say what it is with a content-type.
     pub body: Option<String>,
-    /// What a status, or with `code` a code of the body, means for this request; it goes before what `[http]` says.
+    /// What a status, or with `code` a code of the body, means for this request; it goes before what is said of all.
     #[serde(default)]
     pub outcomes: BTreeMap<String, Meaning>,
     /// Where in the body the code is that `outcomes` may name, as "/error/code".
