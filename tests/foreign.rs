@@ -319,6 +319,57 @@ async fn what_was_not_answered_leaves_a_rule_open_and_what_was_answered_wrongly_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rule_is_asked_where_the_load_goes_holds_beforehand_and_is_about_what_was_done() {
+    let bench = Bench::bare();
+    let counting = || {
+        let added = Arc::new(AtomicU64::new(0));
+        let (reset, n) = (added.clone(), added.clone());
+        let add = || async move {
+            added.fetch_add(1, Ordering::Relaxed);
+            StatusCode::CREATED
+        };
+        let reset = || async move {
+            reset.store(0, Ordering::Relaxed);
+            StatusCode::NO_CONTENT
+        };
+        let n = || async move { Json(json!({ "n": n.load(Ordering::Relaxed), "seven": 7 })) };
+        Router::new().route("/add", post(add)).route("/reset", post(reset)).route("/n", get(n)).route("/no", post(|| async {}))
+    };
+    let (here, there) = (serving(counting()).await, serving(counting()).await);
+    let of = |target: &str, path: &str, control: &str, rule: &str, weight: u32| {
+        let head =
+            format!("[http]\ntarget = \"{target}\"\nsetup = [{{ path = \"/reset\", method = \"POST\" }}]\n[control]\n{control}");
+        let rest = format!(
+            "[[operation]]\nname = \"look\"\nsteps = [{{ path = \"/n\" }}]\n\
+             [[operation]]\nname = \"add\"\nweight = {weight}\nsteps = [{{ method = \"POST\", path = \"{path}\" }}]\n\
+             [[invariant]]\nname = \"as-answered\"\npath = \"/n\"\n{rule}"
+        );
+        scenario(&head, &rest)
+    };
+    let counted = "pointer = \"/n\"\nequals = \"committed(add)\"";
+    // The same, elsewhere: what is counted here knows nothing of it, and would seem to be broken.
+    bench.write("twin.toml", &of(&there, "/add", "none = true", counted, 1));
+    bench.write("mine.toml", &of(&here, "/add", "file = \"twin.toml\"", counted, 1));
+    bench
+        .run("mine.toml")
+        .await
+        .with(2)
+        .saying(&["the control twin asks", "what it breaks would be looked for where it broke nothing"]);
+    // Here, and wrongly: it is caught. But nothing says anything of what was never done.
+    bench.write("twin.toml", &of(&here, "/no", "none = true", counted, 1));
+    bench.run("mine.toml").await.with(0);
+    bench.write("mine.toml", &of(&here, "/add", "file = \"twin.toml\"", counted, 0));
+    bench.run("mine.toml").await.with(3).saying(&["required: what the claimed rules count was done", "never: add"]);
+    // It was so before anybody asked for anything.
+    bench.write("mine.toml", &of(&here, "/add", "none = true", "pointer = \"/seven\"\nat_most = \"6\"", 1));
+    bench
+        .run("mine.toml --accept-uncontrolled")
+        .await
+        .with(3)
+        .saying(&["did not hold, or could not be checked, before the run began"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn several_requests_share_values_and_each_iteration_has_its_own() {
     let bench = Bench::bare();
     let wrong = Arc::new(AtomicU64::new(0));

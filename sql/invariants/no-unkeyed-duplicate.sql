@@ -10,7 +10,8 @@
 --             WHERE a.id = (SELECT min(id) FROM authorisation)
 --
 -- What was done with a key was not done once more without one: the same units, of the same authorisation, for the same organisation.
--- Such a pair is what a client leaves behind that tries again and forgets the key.
+-- Such a pair is what a client leaves behind that tries again and forgets the key. Requests at the API that belong to nobody's run are left out:
+-- whoever asks twice, with a key and without, may mean it.
 SELECT l.authorisation_id::text AS subject,
        format('%s %s with key %s, by op %s.%s.%s attempt %s, and no more', k.kind, k.units, k.key,
               k.op_id >> 47, (k.op_id >> 32) & 32767, k.op_id & 4294967295, k.attempt) AS expected,
@@ -21,6 +22,7 @@ JOIN unit_ledger l ON l.authorisation_id = k.authorisation_id AND l.kind = k.kin
 WHERE k.key IS NOT NULL
   AND l.key IS NULL
   AND l.run_id IS NOT DISTINCT FROM k.run_id
+  AND NOT EXISTS (SELECT FROM run r WHERE r.id = l.run_id AND r.workload = 'api')
   AND l.organisation_id IS NOT DISTINCT FROM k.organisation_id
   AND l.kind <> 'fence'
 ORDER BY l.authorisation_id, k.version, l.version

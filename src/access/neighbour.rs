@@ -67,7 +67,9 @@ pub async fn neighbour(ground: &mut Ground, extent: &Extent, mistake: Option<Mis
         }
         let [without, with] = heard;
         seen.none("rejected without any noise", without.asked, without.rejected);
-        if declared.is_some() && noise_rejected == 0 {
+        if declared.is_none() {
+            seen.open(REJECTED, "the server declares no limit that a loud one could use up: serve it with --limits or --limit");
+        } else if noise_rejected == 0 {
             seen.open(REJECTED, format!("nothing of the noise was rejected: {noise} requests were none"));
         } else {
             seen.none(REJECTED, with.asked, with.rejected);

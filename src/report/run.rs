@@ -395,7 +395,8 @@ fn errors(record: &RunRecord, width: u16) -> String {
     if lines.is_empty() {
         String::new()
     } else {
-        format!("failed attempts, by SQLSTATE and reporting routine\n{}", lines.join("\n"))
+        let by = if record.plan.http().is_some() { "" } else { ", by SQLSTATE and reporting routine" };
+        format!("failed attempts{by}\n{}", lines.join("\n"))
     }
 }
 

@@ -10,6 +10,7 @@ use crate::outcome::{Abort, OutcomeClass, Refusal};
 use crate::plan::{Load, Plan, Workload};
 use crate::probe::{Sessions, Watched};
 use crate::record::{Gate, Live};
+use crate::request::Sum;
 use crate::scenario::{Booking, InFlight, Keys};
 use crate::strategy::{Mechanism, Strategy};
 use crate::threshold::{Counter, Figure, Judgement, State, Threshold};
@@ -49,9 +50,10 @@ pub(super) fn gates(
         measured: format!("{committed} of {} iterations committed", counts.iterations()),
         cure: match (counts.iterations(), counts.warm_up) {
             (0, 1..) => "nothing was left after the warm-up: shorten --warm-up, or run longer".into(),
-            _ => "look at the failed attempts".into(),
+            _ => why_not(plan),
         },
     });
+    gates.extend(asked_about(plan, figures));
     gates.extend(no_surprises(plan, counts));
     gates.extend(played(plan, audit, &longer));
     gates.extend(made(plan, counts));
@@ -60,7 +62,7 @@ pub(super) fn gates(
         name: "every operation that was tried was done or refused now and then".into(),
         met: false,
         measured: format!("never: {}", idle.join(", ")),
-        cure: "look at the failed attempts".into(),
+        cure: why_not(plan),
     }));
     for (operation, least) in &evidence.committed {
         let done = figures.committed(operation);
@@ -147,9 +149,35 @@ fn no_surprises(plan: &Plan, counts: &Counts) -> Option<Gate> {
         name: "no operation failed for reasons of its own".into(),
         met: false,
         measured: surprises.join(", "),
-        cure: "correct it; or say what it means (outcomes = { \"23505\" = \"refused\" }); or how much is expected \
-               (--threshold 'aborted.rate<1%')"
-            .into(),
+        cure: format!(
+            "correct it; or say what it means (outcomes = {{ {} = \"refused\" }}); or how much is expected (--threshold 'aborted.rate<1%')",
+            if plan.http().is_some() { "422" } else { "\"23505\"" }
+        ),
+    })
+}
+
+/// Where to look for why nothing was done.
+fn why_not(plan: &Plan) -> String {
+    match plan.http() {
+        Some(_) => "look at what was answered: refused, aborted and unknown are in the table; curl shows one answer",
+        None => "look at the failed attempts",
+    }
+    .into()
+}
+
+/// A rule about how often something was done says nothing of what never was.
+fn asked_about(plan: &Plan, figures: &Figures<'_>) -> Option<Gate> {
+    let claimed = plan.http()?.rules.iter().filter(|rule| plan.claims.contains(&rule.name));
+    let sums: Vec<Sum> = claimed.filter_map(|rule| Sum::parse(&rule.with).ok()).collect();
+    let mut never: Vec<&str> = sums.iter().flat_map(Sum::counted).map(|counted| counted.operation.as_str()).collect();
+    never.retain(|operation| figures.committed(operation) == 0);
+    never.sort_unstable();
+    never.dedup();
+    (!never.is_empty()).then(|| Gate {
+        name: "what the claimed rules count was done".into(),
+        met: false,
+        measured: format!("never: {}", never.join(", ")),
+        cure: "give it a weight, and rows that it can be done with; run longer".into(),
     })
 }
 

@@ -91,7 +91,8 @@ pub(super) fn likely(abort: Abort, words: &str) -> &'static str {
             "the tokens had expired: the clocks of this machine and the server's differ, or something between keeps answers"
         }
         Abort::NotLetIn if says(Code::InvalidToken) || says(Code::InvalidCredentials) => {
-            "the server trusts another secret: give both the same --state-dir, or the same DBSTRESS_API_SECRET"
+            "the server trusts another secret, or the dataset was seeded anew since it was started: restart it; give both the same --state-dir, \
+             or the same DBSTRESS_API_SECRET"
         }
         Abort::NotLetIn if says(Code::NoToken) => "something between takes the header Authorization away: name the server itself",
         Abort::NotLetIn if says(Code::WrongOrganisation) => {

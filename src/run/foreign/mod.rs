@@ -248,6 +248,14 @@ impl Side {
             Some(target) => Address::parse(target)?,
             None => self.address.clone(),
         };
+        let is_claimed = |rule: &scenario::Rule| self.plan.claims.contains(&rule.name);
+        if address != self.address && self.http.rules.iter().any(is_claimed) {
+            return Err(Error::usage(format!(
+                "the control {} asks {address}, and the rules are asked of {}: what it breaks would be looked for where it broke nothing",
+                plan.scenario, self.address
+            ))
+            .cure("let it ask the same service the wrong way: another path, another header; and leave target out of its file"));
+        }
         let session = behind.as_mut().map(|behind| &mut behind.session);
         let identities = Identities::new(&http, plan.load.vus(), session, secret.as_ref()).await?;
         Ok(Self { plan, http, address, identities: Arc::new(identities) })
@@ -298,6 +306,7 @@ impl Run<'_> {
         let name = self.tested.plan.scenario.clone();
         let numbers = rules::numbers(&self.tested.http, &self.tested.address, &self.tested.identities).await;
         record.before = self.of_database().await;
+        record.before.extend(rules::before(&self.tested.http, &numbers));
         let broken = record.before.iter().find(|c| matches!(c.finding, Finding::Violated { .. } | Finding::Errored(_)));
         let why = match broken {
             Some(broken) => Some(format!("{} did not hold, or could not be checked, before the run began", broken.label())),

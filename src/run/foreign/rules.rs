@@ -9,7 +9,7 @@ use super::identity::Identities;
 use crate::http::{Address, Client};
 use crate::invariant::{Breach, Checked, Finding};
 use crate::random::Random;
-use crate::request::{Call, From, Names, Range, Sum, Template};
+use crate::request::{Call, Counted, From, Names, Range, Sum, Template};
 use crate::scenario::{Http, Relation, Rule};
 
 /// How often a number is asked for that still changes after the load.
@@ -66,8 +66,22 @@ async fn number(
     }
 }
 
+/// What each rule finds while nothing has been done yet: what is broken then, the load did not break.
+pub fn before(http: &Http, numbers: &[Result<f64, String>]) -> Vec<Checked> {
+    judged(http, numbers, numbers, |_| (0, 0))
+}
+
 /// What each rule found: `before` and `after` have its number, `work` knows what was done.
 pub fn judge(http: &Http, work: &HttpWork, before: &[Result<f64, String>], after: &[Result<f64, String>]) -> Vec<Checked> {
+    judged(http, before, after, |counted| work.counted(counted))
+}
+
+fn judged(
+    http: &Http,
+    before: &[Result<f64, String>],
+    after: &[Result<f64, String>],
+    counted: impl Fn(&Counted) -> (u64, u64),
+) -> Vec<Checked> {
     let rules = http.rules.iter().zip(before.iter().zip(after));
     rules
         .map(|(rule, (before, after))| {
@@ -78,7 +92,7 @@ pub fn judge(http: &Http, work: &HttpWork, before: &[Result<f64, String>], after
                 (Ok(sum), Err(why), _) if sum.asks_before() => Finding::Errored(format!("before the load: {why}")),
                 (Ok(sum), before, Ok(after)) => {
                     let before = before.as_ref().map_or(0.0, |before| *before);
-                    finding(rule, &sum, sum.evaluate(before, |counted| work.counted(counted)), *after)
+                    finding(rule, &sum, sum.evaluate(before, &counted), *after)
                 }
             };
             Checked {
