@@ -58,12 +58,10 @@ impl Api {
     pub async fn reach(target: &Target, session: &mut Session, options: &ConnectOptions, dataset: &str) -> Result<Self> {
         let Target { address, secret } = target.clone();
         let answer = get(&address, "/v1/about", None).await.map_err(|error| {
-            Error::usage(format!("no API can be asked at {address}"))
-                .because(error)
-                .cure(match address.is_tls() {
-                    true => "dbstress serve speaks no TLS: --target http://…",
-                    false => "dbstress serve --listen ADDRESS:PORT starts one; or correct --target",
-                })
+            Error::usage(format!("no API can be asked at {address}")).because(error).cure(match address.is_tls() {
+                true => "dbstress serve speaks no TLS: --target http://…",
+                false => "dbstress serve --listen ADDRESS:PORT starts one; or correct --target",
+            })
         })?;
         let about: Option<About> = read(&answer, 200);
         let about = about.filter(|about| about.service == SERVICE).ok_or_else(|| {
