@@ -161,13 +161,14 @@ async fn whoever_is_not_let_in_is_told_with_every_cause_before_anything_is_measu
     let url = bench.seats(Some(100)).await;
     let key = Key::new(SECRET);
     let good = service::sign(&key, "ann@1", 1, now() + 600).unwrap();
+    let well = service::sign(&key, "bob@2", 2, now() + 600).unwrap();
     let late = service::sign(&key, "bob@2", 2, now() - 600).unwrap();
     let forged = service::sign(&Key::new(b"another"), "cid@3", 3, now() + 600).unwrap();
     let soon = service::sign(&key, "dot@1", 1, now() + 20).unwrap();
     bench.write(
         "tokens.csv",
         &format!(
-            "role,organisation,token\ncustomer,1,{good}\nlate,2,{late}\nforger,3,{forged}\nstranger,2,{good}\nshort,1,{soon}\n"
+            "role,organisation,token\ncustomer,1,{good}\nlate,2,{well}\nlate,2,{late}\nforger,3,{forged}\nstranger,2,{good}\nshort,1,{soon}\n"
         ),
     );
     let own = bench.read("safe.toml");

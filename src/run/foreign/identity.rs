@@ -139,12 +139,17 @@ impl Identities {
     /// One identity of each role and organisation.
     pub fn places(&self) -> BTreeMap<Place, usize> {
         let mut places = BTreeMap::new();
-        for (n, identity) in self.all.iter().enumerate() {
-            let organisation = self.value(n, "organisation").filter(|value| !value.is_null());
-            let organisation = organisation.map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
-            places.entry(Place { role: identity.role.clone(), organisation }).or_insert(n);
+        for n in 0..self.count() {
+            places.entry(self.place(n)).or_insert(n);
         }
         places
+    }
+
+    /// The role and the organisation of one.
+    pub fn place(&self, identity: usize) -> Place {
+        let organisation = self.value(identity, "organisation").filter(|value| !value.is_null());
+        let organisation = organisation.map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+        Place { role: self.all[identity].role.clone(), organisation }
     }
 
     /// How many there are.
