@@ -15,6 +15,7 @@ use dbstress::bug::Bug;
 use dbstress::contract::{Code, LoggedIn};
 use dbstress::history::OpId;
 use dbstress::http::{Address, Answer, Body, Client, Request};
+use dbstress::invariant::{self, Checked, DEFAULT_SEARCH_PATH, Finding, When, run_all};
 use dbstress::pg::admin::{Session, literal};
 use dbstress::strategy::Strategy;
 use dbstress::token::{self, Key, Secret};
@@ -259,7 +260,14 @@ async fn what_is_asked_with_a_key_is_done_once() {
     holder.execute("COMMIT").await.unwrap();
     assert_eq!(slow.await.unwrap().status, 201);
     assert_eq!(asker.post(&path, units(1)).await.header("idempotency-replayed"), Some("true"));
+
+    // Whoever asks once with a key and once without means both, where it is nobody's test.
+    let mut asker = asker.without("idempotency-key");
+    assert_eq!(asker.post(&path, units(1)).await.status, 201);
     served.stop().await;
+    let of_keys: Vec<_> = invariant::built_in().unwrap().into_iter().filter(|i| i.name == "no-unkeyed-duplicate").collect();
+    let checked = run_all(&mut session, &of_keys, &DEFAULT_SEARCH_PATH, When::Quiesced, Duration::from_secs(60)).await;
+    assert!(matches!(checked[..], [Checked { finding: Finding::Holds { examined: 1.. }, .. }]), "{checked:?}");
 }
 
 #[tokio::test]
