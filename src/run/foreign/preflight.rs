@@ -92,7 +92,10 @@ fn wrong(probe: &Call, place: &Place, token: Option<&str>, answer: &Answer) -> O
             let of = place.organisation.as_ref().map_or(String::new(), |o| format!(", or not organisation {o}'s"));
             format!("the token is good, but not for this{of}: {said}")
         }
-        (Meaning::NotThere, _) => format!("there is nothing there: {said}"),
+        (Meaning::NotThere, _) => {
+            let of = place.organisation.as_ref().map_or(String::new(), |o| format!(", or the token is not organisation {o}'s"));
+            format!("there is nothing there{of}: {said}")
+        }
         (Meaning::RateLimited, _) => format!("no more is let through: {said}"),
         (Meaning::Rejected, _) => format!("the request is not understood: {said}"),
         (Meaning::Unavailable | Meaning::Aborted | Meaning::Unknown, _) => format!("the API does not work: {said}"),
