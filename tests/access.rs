@@ -118,6 +118,10 @@ async fn a_server_that_somebody_started_is_examined_as_it_is() {
     assert_eq!((code, record.verdict), (1, Verdict::Violated), "{said}");
     assert_eq!(record.drills.iter().map(|drill| drill.verdict).collect::<Vec<_>>(), [Verdict::Pass, Verdict::Violated], "{said}");
     assert_eq!(left_behind(&bench).await, 0, "{said}");
+    // It lets everything through: nobody can be rejected for the noise of another.
+    let (code, record, said) = access(&bench, &format!("tenants --target {url} --drill neighbour"));
+    assert_eq!((code, record.verdict), (3, Verdict::Inconclusive), "{said}");
+    assert!(said.contains("declares no limit that a loud one could use up"), "{said}");
 
     let other = Bench::new().await;
     let (code, _, err) = run(&mut other.dbstress(&format!("tenants --target {url}")));

@@ -12,6 +12,8 @@ pub struct Address {
     is_tls: bool,
     host: String,
     port: u16,
+    /// What is said in the `Host` header of every request.
+    authority: String,
     /// Without a slash at its end; empty at the root.
     base: String,
 }
@@ -38,13 +40,19 @@ impl Address {
         }
         let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| usage(format!("`{text}` names no host")))?;
         let port = url.port_or_known_default().unwrap_or(if is_tls { 443 } else { 80 });
-        Ok(Self { is_tls, host: host.to_owned(), port, base: url.path().trim_end_matches('/').to_owned() })
+        Ok(Self::new(is_tls, host.to_owned(), port, url.path().trim_end_matches('/').to_owned()))
     }
 
     /// Of a server on this machine that speaks in the clear.
     pub fn of(address: std::net::SocketAddr) -> Self {
         let host = if address.is_ipv6() { format!("[{}]", address.ip()) } else { address.ip().to_string() };
-        Self { is_tls: false, host, port: address.port(), base: String::new() }
+        Self::new(false, host, address.port(), String::new())
+    }
+
+    fn new(is_tls: bool, host: String, port: u16, base: String) -> Self {
+        let usual = if is_tls { 443 } else { 80 };
+        let authority = if port == usual { host.clone() } else { format!("{host}:{port}") };
+        Self { is_tls, host, port, authority, base }
     }
 
     /// Whether it is spoken to in secret.
@@ -63,19 +71,13 @@ impl Address {
     }
 
     /// What is said in the `Host` header.
-    pub fn authority(&self) -> String {
-        let usual = if self.is_tls { 443 } else { 80 };
-        if self.port == usual { self.host.clone() } else { format!("{}:{}", self.host, self.port) }
+    pub fn authority(&self) -> &str {
+        &self.authority
     }
 
     /// The path of `path`, which begins with a slash, below the base.
     pub fn path(&self, path: &str) -> String {
         format!("{}{path}", self.base)
-    }
-
-    /// Whether what is sent there stays on this machine.
-    pub fn is_loopback(&self) -> bool {
-        self.host == "localhost" || self.host().parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
 }
 
@@ -101,8 +103,6 @@ mod tests {
             assert_eq!(address.to_string(), said);
             assert_eq!((address.host(), address.port(), address.path("/v1/health").as_str()), (host, port, path));
         }
-        assert!(Address::parse("http://[::1]:9").unwrap().is_loopback());
-        assert!(!Address::parse("http://10.0.0.1:9").unwrap().is_loopback());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::plan::{Load, Plan, Workload};
 use crate::record;
 use crate::scenario::InFlight;
 use crate::strategy::{Hazard, Strategy};
-use crate::target::http::{Caller, Mint, Purse, Whom, words};
+use crate::target::http::{Caller, Mint, Purse, Whom, abort_of, words};
 use crate::token::Secret;
 use crate::workload::keyed::Keys;
 use crate::{Error, Result};
@@ -264,15 +264,6 @@ impl Api {
 pub(super) fn no_statements() -> Error {
     Error::usage("statements of your own are not what the reference server can be asked for")
         .cure("leave out --target; an API of your own: workload = \"http\" in the scenario's file")
-}
-
-fn abort_of(status: u16) -> Abort {
-    match status {
-        401 | 403 => Abort::NotLetIn,
-        404 => Abort::NotThere,
-        429 => Abort::RateLimited,
-        _ => Abort::Rejected,
-    }
 }
 
 /// Those who make the schedules of the seeded programmes.

@@ -75,6 +75,7 @@ struct Attempts {
 
 /// Stream of the pauses between the attempts of virtual user 0; those of the others follow.
 const JITTER: u64 = 3 << 32;
+
 impl Vu {
     /// Connects and prepares, unless connections come from a pool.
     pub async fn open(number: u16, everyone: &Everyone, thread: Rc<Thread>) -> Result<Self> {

@@ -302,7 +302,10 @@ fn constant(call: &Call, plan: &Http, address: &Address) -> Option<Request<Bytes
 pub(super) fn filled(call: &Call, plan: &Http, address: &Address, scope: &Scope<'_>) -> Result<Request<Bytes>, String> {
     let Filled { method, path, headers, body, is_json } = call.fill(scope).map_err(|missing| missing.0)?;
     // A link of an answer may be complete.
-    let path = path.strip_prefix(&address.to_string()).map_or_else(|| address.path(&path), |rest| address.path(rest));
+    let path = match path.starts_with('/') {
+        true => address.path(&path),
+        false => address.path(path.strip_prefix(&address.to_string()).unwrap_or(&path)),
+    };
     let mut request = Request::builder()
         .method(Method::from_bytes(method.as_bytes()).map_err(|why| why.to_string())?)
         .uri(path)

@@ -126,13 +126,17 @@ fn said_no(answer: &Answer, problem: &Problem, expected: Expected) -> Attempt {
 
 /// Not done, for a reason that is none of the tested: a token, a limit, an address.
 fn of_the_test(answer: &Answer) -> Attempt {
-    let abort = match answer.status {
+    Attempt::GivenUp(Failure::local(abort_of(answer.status)), Some(words(answer)))
+}
+
+/// What a status says against the test, where nobody looked for it.
+pub fn abort_of(status: u16) -> Abort {
+    match status {
         401 | 403 => Abort::NotLetIn,
         404 => Abort::NotThere,
         429 => Abort::RateLimited,
         _ => Abort::Rejected,
-    };
-    Attempt::GivenUp(Failure::local(abort), Some(words(answer)))
+    }
 }
 
 /// An answer as a person reads it: `401 TOKEN_EXPIRED: the token has expired`; `200 with {"items":[]}`.

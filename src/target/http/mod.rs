@@ -18,7 +18,7 @@ use crate::workload::contest::{self, Change};
 use crate::workload::keyed::Key;
 
 use self::answer::Expected;
-pub use self::answer::{FailedThere, Told, words};
+pub use self::answer::{FailedThere, Told, abort_of, words};
 pub use self::tokens::{Mint, Purse, Whom};
 
 /// Asks the reference server, for a run that may name its operations.
@@ -60,7 +60,7 @@ impl Caller {
     pub fn new(address: &Address, grant: &str, mint: Mint) -> Option<Self> {
         let mut grant = HeaderValue::from_str(grant).ok()?;
         grant.set_sensitive(true);
-        Some(Self { address: address.clone(), authority: HeaderValue::from_str(&address.authority()).ok()?, grant, mint })
+        Some(Self { address: address.clone(), authority: HeaderValue::from_str(address.authority()).ok()?, grant, mint })
     }
 
     /// Makes one attempt at a booking; `key` is what it is asked for with, where requests carry keys.
