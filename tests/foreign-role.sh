@@ -32,7 +32,11 @@ command=
 stop() {
   local code=$?
   trap - EXIT INT TERM HUP
-  if [[ -n $command ]]; then kill -TERM "$command" 2>/dev/null || true; wait "$command" || true; fi
+  if [[ -n $command ]]; then
+    # All that it has started, too.
+    kill -TERM -- "-$command" 2>/dev/null || true
+    wait "$command" || true
+  fi
   if [[ -e $directory/data/postmaster.pid ]]; then
     "${as[@]}" "$bin/pg_ctl" stop -D "$directory/data" -m immediate -w >/dev/null 2>&1 || true
   fi
@@ -50,14 +54,15 @@ chmod 644 password
 "${as[@]}" "$initdb" -D data -U postgres --pwfile=password --auth=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8 --no-sync >log 2>&1 ||
   { cat log >&2; exit 1; }
 # As the administrator of a server does it. What a session does not ask for itself is what its role says: names are found nowhere, dates and
-# intervals are written unlike anything that programs expect, transactions are of another level, and backslashes mean something.
+# intervals are written unlike anything that programs expect, and backslashes mean something. The level of transactions is the server's, since
+# some tests give their database another.
+printf '%s\n' "default_transaction_isolation = 'repeatable read'" 'max_connections = 300' >>data/postgresql.conf
 "${as[@]}" "$bin/postgres" --single -D data postgres >>log 2>&1 <<SQL
 CREATE ROLE "Load Tester" LOGIN PASSWORD '$password' NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS
 ALTER ROLE "Load Tester" SET search_path = "no such schema", pg_catalog
 ALTER ROLE "Load Tester" SET DateStyle = 'German, DMY'
 ALTER ROLE "Load Tester" SET IntervalStyle = 'sql_standard'
 ALTER ROLE "Load Tester" SET TimeZone = 'Asia/Kathmandu'
-ALTER ROLE "Load Tester" SET default_transaction_isolation = 'repeatable read'
 ALTER ROLE "Load Tester" SET bytea_output = 'escape'
 ALTER ROLE "Load Tester" SET standard_conforming_strings = off
 ALTER ROLE "Load Tester" SET escape_string_warning = off
@@ -72,7 +77,7 @@ fi
 # Another one may take the port before the server does: then another port is tried.
 for attempt in 1 2 3 4 5; do
   port=$((20000 + RANDOM % 12000))
-  if "${as[@]}" "$bin/pg_ctl" start -D data -w -l data/log -o "-F -p $port -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c max_connections=300" >/dev/null 2>&1; then
+  if "${as[@]}" "$bin/pg_ctl" start -D data -w -l data/log -o "-F -p $port -c listen_addresses=127.0.0.1 -c unix_socket_directories=''" >/dev/null 2>&1; then
     break
   fi
   if ((attempt == 5)); then
@@ -85,8 +90,11 @@ export DBSTRESS_TEST_DATABASE_URL="postgres://Load%20Tester:$password@127.0.0.1:
 export DBSTRESS_TEST_SUPERUSER_URL="postgres://postgres:$password@127.0.0.1:$port/postgres"
 export DBSTRESS_TEST_NOT_APPLICABLE="$directory/not-applicable"
 cd "$OLDPWD"
-"$@" &
+# In a process group of its own, so that all of it can be ended.
+set -m
+"$@" </dev/null &
 command=$!
+set +m
 code=0
 wait "$command" || code=$?
 command=
