@@ -97,7 +97,7 @@ async fn the_server_counts_the_deadlocks_that_clients_were_told_of() {
     let database = common::database().await;
     let place = Place::new();
     let name = &database.options.database;
-    database.session().await.execute(&format!("ALTER DATABASE {name} SET deadlock_timeout = '20ms'")).await.unwrap();
+    database.superuser().await.execute(&format!("ALTER DATABASE {name} SET deadlock_timeout = '20ms'")).await.unwrap();
     let (scenario, exported) = (place.0.join("opposite.toml"), place.0.join("record.json"));
     std::fs::write(&scenario, DEADLOCKS).unwrap();
     let setup = "CREATE TABLE pair (id int PRIMARY KEY, n int NOT NULL); INSERT INTO pair VALUES (1, 0), (2, 0);";

@@ -295,8 +295,8 @@ async fn a_timeout_of_the_database_does_not_spoil_the_drills() {
     // Shorter than a task of `shared-pool`, and than the second after which the server looks for a deadlock.
     let alter = format!("ALTER DATABASE \"{name}\" SET statement_timeout = '250ms'");
     bench.database.session().await.execute(&alter).await.unwrap();
-    let mut spoilt = bench.database.session().await;
-    assert!(spoilt.execute("SELECT pg_sleep(10)").await.is_err(), "it holds for everybody else");
+    let mut spoilt = Connection::open(&bench.database.options, "dbstress/test", &[]).await.unwrap();
+    assert!(spoilt.ask("SELECT pg_sleep(10)").await.is_err(), "it holds for everybody else");
     let (_, record, said) = bench.pool(" --drill shared-pool,row-lock,deadlock-retry");
     let verdicts: Vec<Verdict> = record.drills.iter().map(|drill| drill.verdict).collect();
     // Whether a read is faster than a task is for a machine with nothing else to do.
