@@ -44,6 +44,7 @@ pub mod storm;
 pub mod strategy;
 pub mod target;
 pub mod threshold;
+pub mod text_file;
 pub mod token;
 pub mod verdict;
 pub mod workload;

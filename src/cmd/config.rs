@@ -3,7 +3,7 @@
 use clap::ArgMatches;
 
 use super::settings::Settings;
-use crate::Result;
+use crate::{Result, text_file};
 use crate::report::config as report;
 use crate::report::screen::Screen;
 use crate::scenario::Scenario;
@@ -36,5 +36,5 @@ pub fn run(args: &Args, matches: &ArgMatches, screen: Screen) -> Result<Exit> {
 /// # Errors
 /// It cannot be read, or is no UTF-8.
 pub(super) fn stdin() -> std::io::Result<String> {
-    std::io::read_to_string(std::io::stdin())
+    std::io::read_to_string(std::io::stdin()).map(text_file::without_mark)
 }
