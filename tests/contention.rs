@@ -368,7 +368,7 @@ async fn sessions_that_are_killed_are_replaced_and_every_unanswered_operation_is
     let slow = "CREATE FUNCTION public.slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.02); RETURN NULL; END $$; \
                 CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON dbstress.unit_ledger DEFERRABLE INITIALLY DEFERRED FOR EACH ROW \
                 EXECUTE FUNCTION public.slow()";
-    session.execute(slow).await.unwrap();
+    session.execute(&format!("{slow}; {}", common::out_of_sight("slow"))).await.unwrap();
     let contention = "contention --vus 8 --mode churn --duration 1h --strategy for-update --summary-export r.json";
     let run = Started::new(bench.dbstress(contention));
     run.says("for-update …").await;

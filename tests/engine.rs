@@ -314,7 +314,7 @@ async fn gives_up(hangs: Hangs, load: Load, interrupts: bool) -> TurnRecord {
                 BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN NULL; END $$; \
                 CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON dbstress.unit_ledger DEFERRABLE INITIALLY DEFERRED FOR EACH ROW \
                 WHEN (NEW.kind <> 'fence') EXECUTE FUNCTION public.slow()";
-    session.execute(slow).await.unwrap();
+    session.execute(&format!("{slow}; {}", common::out_of_sight("slow"))).await.unwrap();
     let plan = plenty(load, |plan, booking| {
         plan.graceful_stop = Duration::from_secs(1);
         booking.targets = Targets::Spread { authorisations: 1, hot: None };
