@@ -341,7 +341,7 @@ async fn what_is_called_as_before_and_says_less_is_found() {
         ("ALTER TABLE patient ENABLE ROW LEVEL SECURITY".into(), "table patient: table, row-level security"),
         ("CREATE TABLE more () INHERITS (unit_ledger)".into(), "table unit_ledger: table, inheritance"),
         ("ALTER TABLE unit_ledger RENAME TO ledger".into(), "table unit_ledger: missing"),
-        ("CREATE POLICY some ON patient USING (id > 1)".into(), "policy some on patient: a policy of row-level security"),
+        ("CREATE POLICY partly ON patient USING (id > 1)".into(), "policy partly on patient: a policy of row-level security"),
         ("CREATE RULE keep AS ON DELETE TO unit_ledger DO INSTEAD NOTHING".into(), "rule keep on unit_ledger: CREATE RULE keep AS"),
         (
             "CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; \
@@ -391,11 +391,10 @@ async fn foreign_keys_that_are_switched_off_for_a_database_or_a_role_are_found()
             assert_eq!(error.code.as_deref(), Some("42501"), "only a superuser may: {error}");
             return;
         }
-        let (code, out, _) = clinic.verify(&["--no-color", "--invariant", "constraints-in-place"]);
+        let (code, out, _) = clinic.verify(&["--json", "--invariant", "constraints-in-place"]);
         assert_eq!(code, 1, "{out}");
-        let words = out.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(words.contains("session_replication_role") && words.contains("a setting of this session"), "{out}");
-        assert!(words.contains(said), "{said}: {out}");
+        assert!(out.contains("session_replication_role") && out.contains("by a setting of this session"), "{out}");
+        assert!(out.contains(said), "{said}: {out}");
         let (code, out, _) = dbstress("throughput --vus 2 --iterations 4");
         assert_eq!(code, 3, "{out}");
         assert!(out.split_whitespace().collect::<Vec<_>>().join(" ").contains("did not hold before the run began"), "{out}");
@@ -654,7 +653,11 @@ async fn an_operation_applied_twice_is_found_and_a_fence_is_not_one() {
     assert!(out.contains(&format!("op 1.7.{retry} applied once")) && out.contains("by attempts 1, 2"), "{out}");
     clinic.run("UPDATE unit_ledger SET kind = 'fence' WHERE attempt = 2").await;
     assert!(matches!(clinic.check(&built_in("U12")).await, Finding::Holds { .. }));
-    // One attempt that does it twice, in a second line.
+}
+
+#[tokio::test]
+async fn an_operation_applied_twice_by_one_attempt_is_found() {
+    let mut clinic = Clinic::used().await;
     clinic.book(13, "reserve", 5).await;
     let twice = clinic.operations;
     clinic
@@ -698,8 +701,9 @@ async fn a_row_of_another_tenant_is_found_also_when_it_has_none() {
     let mut clinic = Clinic::used().await;
     clinic.run("ALTER TABLE authorisation ALTER COLUMN organisation_id DROP NOT NULL").await;
     clinic.run("UPDATE authorisation SET organisation_id = NULL WHERE id = 20").await;
-    assert_eq!(clinic.broken().await, ["organisation-of-parent"]);
+    assert_eq!(clinic.broken().await, ["organisation-of-parent", "constraints-in-place", "no-missing-values"]);
     clinic.run("UPDATE authorisation SET organisation_id = 1 + 20 % 2 WHERE id = 20").await;
+    clinic.run("ALTER TABLE authorisation ALTER COLUMN organisation_id SET NOT NULL").await;
     assert_eq!(clinic.broken().await, [""; 0]);
     // A service code of the other organisation: no constraint forbids it.
     clinic.run("UPDATE authorisation SET service_code_id = 3 - organisation_id WHERE id = 21").await;
