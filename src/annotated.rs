@@ -37,8 +37,15 @@ impl Annotated {
     /// Usage: a line that is no header, an unknown key, one that is given twice.
     pub fn read(place: String, text: &str, keys: &[&'static str]) -> Result<Self> {
         let lines: Vec<&str> = text.lines().collect();
-        let mut read =
-            Self { place, headers: Vec::new(), end_of_headers: 1, title: None, query: String::new(), query_line: 1, lines: lines.len() };
+        let mut read = Self {
+            place,
+            headers: Vec::new(),
+            end_of_headers: 1,
+            title: None,
+            query: String::new(),
+            query_line: 1,
+            lines: lines.len(),
+        };
         let mut at = lines.iter().position(|l| !l.trim().is_empty()).unwrap_or(0);
         let mut closed = false;
         while let Some(comment) = lines.get(at).and_then(|l| l.strip_prefix("--")) {

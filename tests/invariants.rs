@@ -299,11 +299,16 @@ async fn the_list_of_definitions_is_what_the_migrations_and_a_seed_make() {
     assert_eq!(faults(&mut clinic, both).await, [""; 0]);
     let indexes = "SELECT count(*) FROM pg_indexes i WHERE schemaname = 'dbstress' AND NOT EXISTS (SELECT FROM pg_constraint WHERE conname = i.indexname)";
     let listed = built_in("E1").query.lines().filter(|line| line.contains("', 'index ")).count() as i64;
-    assert_eq!(clinic.session.integer(indexes).await.unwrap(), listed, "an index that is not unique is missed when it is not in the list");
+    assert_eq!(
+        clinic.session.integer(indexes).await.unwrap(),
+        listed,
+        "an index that is not unique is missed when it is not in the list"
+    );
     // However names are looked for and written, and also where the control has copies of some tables.
     clinic.run("CREATE SCHEMA dbstress_control; CREATE TABLE dbstress_control.patient (LIKE dbstress.patient INCLUDING ALL)").await;
     for path in ["dbstress, public", "dbstress", "public, dbstress", "dbstress_control, dbstress, public"] {
-        let sql = format!("{both}; SET LOCAL search_path TO {path}; SET LOCAL DateStyle = 'German'; SET LOCAL TimeZone = 'Asia/Tokyo'");
+        let sql =
+            format!("{both}; SET LOCAL search_path TO {path}; SET LOCAL DateStyle = 'German'; SET LOCAL TimeZone = 'Asia/Tokyo'");
         assert_eq!(faults(&mut clinic, &sql).await, [""; 0], "{path}");
     }
     // Settings of the role do not change what is found.
@@ -315,7 +320,8 @@ async fn the_list_of_definitions_is_what_the_migrations_and_a_seed_make() {
 async fn what_is_called_as_before_and_says_less_is_found() {
     let mut clinic = Clinic::seeded().await;
     let c = &mut clinic;
-    let again = |table: &str, name: &str, what: &str| format!("ALTER TABLE {table} DROP CONSTRAINT {name}, ADD CONSTRAINT {name} {what}");
+    let again =
+        |table: &str, name: &str, what: &str| format!("ALTER TABLE {table} DROP CONSTRAINT {name}, ADD CONSTRAINT {name} {what}");
     let tampered = [
         (again("authorisation", "authorisation_guarded", "CHECK (true)"), "constraint authorisation.authorisation_guarded: CHECK (true)"),
         (
@@ -406,7 +412,10 @@ async fn foreign_keys_that_are_switched_off_for_a_database_or_a_role_are_found()
         let (code, out, err) = dbstress("run -f one.sql --vus 1 --iterations 20 --threshold committed.count>=20");
         assert_eq!(code, 3, "{out}{err}");
         let words = out.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(words.contains("foreign keys and triggers fire") && words.contains("ALTER DATABASE … RESET session_replication_role"), "{out}");
+        assert!(
+            words.contains("foreign keys and triggers fire") && words.contains("ALTER DATABASE … RESET session_replication_role"),
+            "{out}"
+        );
         clinic.run(&format!("ALTER {whose} RESET session_replication_role")).await;
     }
     // Of a role that has nothing to do with the dataset it is nobody's business here.
@@ -423,11 +432,15 @@ async fn foreign_keys_that_are_switched_off_for_a_database_or_a_role_are_found()
 async fn a_value_that_is_missing_is_found_in_whichever_column() {
     for mut clinic in [Clinic::used().await, Clinic::residency().await] {
         clinic.run("INSERT INTO assignment_unguarded SELECT * FROM assignment LIMIT 1; INSERT INTO booked_time VALUES (1, '[2026-01-05, 2026-01-06)')").await;
-        clinic.run("INSERT INTO call_assignment (person_id, night, kind) SELECT id, '2026-01-06', 'backup' FROM person LIMIT 1").await;
+        clinic
+            .run("INSERT INTO call_assignment (person_id, night, kind) SELECT id, '2026-01-06', 'backup' FROM person LIMIT 1")
+            .await;
         clinic
             .run("INSERT INTO extra_duty (person_id, starts_at, ends_at, kind) SELECT id, '2026-02-06', '2026-02-07', 'extension' FROM person LIMIT 1")
             .await;
-        clinic.run("INSERT INTO expected_violation VALUES (1, 'PL-1', 'cpr', 'AC-1', NULL, NULL, NULL, 1, 'warning', false, '')").await;
+        clinic
+            .run("INSERT INTO expected_violation VALUES (1, 'PL-1', 'cpr', 'AC-1', NULL, NULL, NULL, 1, 'warning', false, '')")
+            .await;
         clinic.run("INSERT INTO planted_row VALUES (1, 'PL-1', 'absence', '{}', false)").await;
         let required = "SELECT r.relname, a.attname FROM pg_attribute a JOIN pg_class r ON r.oid = a.attrelid WHERE r.relnamespace = 'dbstress'::regnamespace \
              AND r.relkind = 'r' AND a.attnum > 0 AND a.attnotnull AND NOT a.attisdropped AND a.attidentity = '' \

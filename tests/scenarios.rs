@@ -246,8 +246,13 @@ fn files_of_a_scenario_may_begin_with_a_byte_order_mark() {
     let dbstress::scenario::Workload::Sql(sql) = script.workload else { panic!() };
     assert!(!format!("{:?}", sql.operations).contains('\u{feff}'));
     // And what comes on standard input.
-    let mut child = dbstress().args(["config", "-"]).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn().unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), marked("summary = \"marked\"\nworkload = \"booking\"\n").as_bytes()).unwrap();
+    let mut child =
+        dbstress().args(["config", "-"]).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn().unwrap();
+    std::io::Write::write_all(
+        &mut child.stdin.take().unwrap(),
+        marked("summary = \"marked\"\nworkload = \"booking\"\n").as_bytes(),
+    )
+    .unwrap();
     assert!(child.wait().unwrap().success());
 }
 

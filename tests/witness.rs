@@ -104,7 +104,10 @@ async fn a_history_that_is_not_complete_is_no_evidence() {
     session.execute(UNDONE).await.unwrap();
     let name = session.text("SELECT record FROM dbstress.run").await.unwrap().unwrap();
     let folder = bench.place.0.join("runs").join(name);
-    let history = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.extension().is_some_and(|e| e == "history"));
+    let history = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|e| e == "history"));
     let history = history.unwrap();
     let file = std::fs::OpenOptions::new().write(true).open(&history).unwrap();
     file.set_len(file.metadata().unwrap().len() - 1).unwrap();
@@ -129,7 +132,10 @@ async fn claims_that_were_taken_out_of_the_database_are_missed() {
         session.execute(&format!("UPDATE dbstress.run SET claims = '{claims}'")).await.unwrap();
         let (code, report) = verify(&bench, &bench.place);
         assert_eq!(code, 3, "{report}");
-        assert!(says(&report["reasons"], "rule in the database, and") && says(&report["reasons"], "one of them was changed"), "{report}");
+        assert!(
+            says(&report["reasons"], "rule in the database, and") && says(&report["reasons"], "one of them was changed"),
+            "{report}"
+        );
         let claimed = report["claimed"].as_array().unwrap();
         assert!(before["claimed"].as_array().unwrap().iter().all(|claim| claimed.contains(claim)), "{report}");
     }

@@ -452,9 +452,9 @@ WITH expected (dataset, object, definition) AS (
     JOIN pg_proc f ON f.pronamespace = h.schema
     JOIN pg_language l ON l.oid = f.prolang
 )
-SELECT coalesce(e.object, f.object)                                          AS subject,
+SELECT coalesce(e.object, f.object)                                             AS subject,
        coalesce(string_agg(DISTINCT e.definition, '; or '), 'none of that name') AS expected,
-       coalesce(f.definition, 'missing')                                     AS actual
+       coalesce(f.definition, 'missing')                                        AS actual
 FROM scope e
 FULL JOIN found f ON f.object = e.object
 GROUP BY coalesce(e.object, f.object), f.definition
@@ -465,7 +465,7 @@ SELECT 'session_replication_role', 'origin', format('replica, by %s: foreign key
 FROM (
     SELECT 'a setting of this session' AS whose WHERE current_setting('session_replication_role') = 'replica'
     UNION ALL
-    SELECT concat_ws(', ', 'ALTER ' || CASE WHEN s.setrole = 0 THEN 'DATABASE' ELSE 'ROLE ' || quote_ident(pg_get_userbyid(s.setrole)) END, 'SET')
+    SELECT format('ALTER %s SET', CASE WHEN s.setrole = 0 THEN 'DATABASE' ELSE 'ROLE ' || quote_ident(pg_get_userbyid(s.setrole)) END)
     FROM pg_db_role_setting s
     CROSS JOIN home h
     WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))

@@ -51,7 +51,9 @@ impl Classes {
         let Self { acknowledged_present, acknowledged_lost, replayed, replayed_own, refused, lapsed_present, .. } = self;
         let Self { refused_present, aborted, aborted_present, unknown_committed, unknown_absent, unknown_unresolved, .. } = self;
         [acknowledged_present, acknowledged_lost, replayed, replayed_own, refused, lapsed_present].into_iter().sum::<u64>()
-            + [refused_present, aborted, aborted_present, unknown_committed, unknown_absent, unknown_unresolved].into_iter().sum::<u64>()
+            + [refused_present, aborted, aborted_present, unknown_committed, unknown_absent, unknown_unresolved]
+                .into_iter()
+                .sum::<u64>()
     }
 
     /// Operations with a key of which an attempt took effect and was not answered, whatever the client was told in the end.

@@ -3,11 +3,11 @@
 use clap::ArgMatches;
 
 use super::settings::Settings;
-use crate::{Result, text_file};
 use crate::report::config as report;
 use crate::report::screen::Screen;
 use crate::scenario::Scenario;
 use crate::verdict::Exit;
+use crate::{Result, text_file};
 
 /// Arguments of `config`.
 #[derive(Debug, clap::Args)]

@@ -161,7 +161,8 @@ pub(super) fn settings(search_path: &[&str], timeout: Duration) -> String {
 pub(super) async fn look(session: &mut Session, invariant: &Invariant) -> Result<Finding, SqlError> {
     let plain = |message: String| SqlError { code: None, message };
     // Where in the file of a rule the server found fault.
-    let at = |line: usize, what: &str, e: SqlError| SqlError { message: format!("{}: {what}{}", invariant.place(line), e.message), ..e };
+    let at =
+        |line: usize, what: &str, e: SqlError| SqlError { message: format!("{}: {what}{}", invariant.place(line), e.message), ..e };
     let of_examines = |e: SqlError| at(invariant.examines_line, "`examines`: ", e);
     let of_query = |e: SqlError| at(invariant.query_line, "", e);
     // Described before it runs: the extended protocol takes exactly one statement, so no file can end the transaction.

@@ -201,7 +201,8 @@ fn counted(rules: usize) -> String {
 
 /// The first operation that was acknowledged as an effect of its own.
 fn acknowledged(histories: &[PathBuf], run: i32) -> Option<OpId> {
-    let records = histories.iter().filter_map(|path| Reader::open(path).ok()).flat_map(Reader::operations).map_while(|record| record.ok());
+    let records =
+        histories.iter().filter_map(|path| Reader::open(path).ok()).flat_map(Reader::operations).map_while(|record| record.ok());
     let mut committed = records.filter(|record| record.outcome == Ended::Committed && record.kind != OperationKind::Browse);
     committed.next().map(|record| OpId::new(run, record.vu, record.n))
 }
@@ -227,7 +228,8 @@ fn of_load(folder: &Path, load: &str) -> Vec<String> {
         #[serde(default)]
         load: String,
     }
-    let seeded = load.rsplit('/').next().and_then(|seconds| Duration::try_from_secs_f64(seconds.parse().ok()?).ok()).unwrap_or_default();
+    let seeded =
+        load.rsplit('/').next().and_then(|seconds| Duration::try_from_secs_f64(seconds.parse().ok()?).ok()).unwrap_or_default();
     let first = day(UNIX_EPOCH + seeded.saturating_sub(SKEW));
     let is_of = |name: &String| {
         let text = std::fs::read_to_string(folder.join(name).join("record.json")).ok();
