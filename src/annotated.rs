@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::nearest;
-use crate::{Error, Result};
+use crate::{Error, Result, text_file};
 
 /// One header: its value and the line it began on, from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Annotated {
     pub end_of_headers: usize,
     title: Option<String>,
     query: String,
+    /// Where the query begins.
+    pub query_line: usize,
     lines: usize,
 }
 
@@ -35,8 +37,15 @@ impl Annotated {
     /// Usage: a line that is no header, an unknown key, one that is given twice.
     pub fn read(place: String, text: &str, keys: &[&'static str]) -> Result<Self> {
         let lines: Vec<&str> = text.lines().collect();
-        let mut read =
-            Self { place, headers: Vec::new(), end_of_headers: 1, title: None, query: String::new(), lines: lines.len() };
+        let mut read = Self {
+            place,
+            headers: Vec::new(),
+            end_of_headers: 1,
+            title: None,
+            query: String::new(),
+            query_line: 1,
+            lines: lines.len(),
+        };
         let mut at = lines.iter().position(|l| !l.trim().is_empty()).unwrap_or(0);
         let mut closed = false;
         while let Some(comment) = lines.get(at).and_then(|l| l.strip_prefix("--")) {
@@ -72,6 +81,8 @@ impl Annotated {
                 read.title = Some(comment.trim().to_owned());
             }
         }
+        at += lines.iter().skip(at).take_while(|line| line.trim().is_empty()).count();
+        read.query_line = at + 1;
         let query = lines[at.min(lines.len())..].join("\n");
         read.query = query.trim().trim_end_matches(';').trim_end().to_owned();
         Ok(read)
@@ -132,7 +143,7 @@ pub fn sql_files(directory: &Path, flag: &str, example: &str) -> Result<Vec<(Str
         return Err(Error::usage(format!("there is no *.sql file in {}", directory.display())).cure(example));
     }
     let read = |path: PathBuf| {
-        let text = std::fs::read_to_string(&path)
+        let text = text_file::read(&path)
             .map_err(|e| Error::usage(format!("cannot read {}", path.display())).because(e).cure("it must be UTF-8 text"))?;
         let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
         Ok((name, path, text))

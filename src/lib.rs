@@ -43,6 +43,7 @@ pub mod state;
 pub mod storm;
 pub mod strategy;
 pub mod target;
+pub mod text_file;
 pub mod threshold;
 pub mod token;
 pub mod verdict;

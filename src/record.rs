@@ -129,6 +129,9 @@ pub struct Dataset {
     pub data_hash: String,
     /// The clock of the domain, UTC.
     pub as_of: String,
+    /// Tells this load of it from every other one; empty in records from before it was kept.
+    #[serde(default)]
+    pub load: String,
 }
 
 impl From<&Loaded> for Dataset {
@@ -139,6 +142,7 @@ impl From<&Loaded> for Dataset {
             scale: loaded.scale,
             data_hash: loaded.data_hash.clone(),
             as_of: loaded.as_of.clone(),
+            load: loaded.load.clone(),
         }
     }
 }

@@ -373,6 +373,7 @@ async fn sessions_that_are_killed_are_replaced_and_every_unanswered_operation_is
                 CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON dbstress.unit_ledger DEFERRABLE INITIALLY DEFERRED FOR EACH ROW \
                 EXECUTE FUNCTION public.slow()";
     session.execute(slow).await.unwrap();
+    common::out_of_sight(&bench.database, "slow").await;
     let contention = "contention --vus 8 --mode churn --duration 1h --strategy for-update --summary-export r.json";
     let run = Started::new(bench.dbstress(contention));
     run.says("for-update …").await;

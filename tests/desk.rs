@@ -455,9 +455,9 @@ async fn a_session_that_is_killed_costs_an_attempt_and_at_commit_the_certainty()
             bench
                 .session
                 .execute(
-                    "CREATE FUNCTION dbstress.waits() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock(77); RETURN NULL; END'; \
+                    "CREATE FUNCTION public.waits() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock(77); RETURN NULL; END'; \
                      CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON dbstress.unit_ledger DEFERRABLE INITIALLY DEFERRED FOR EACH ROW \
-                     EXECUTE FUNCTION dbstress.waits(); SELECT pg_advisory_lock(77)",
+                     EXECUTE FUNCTION public.waits(); SELECT pg_advisory_lock(77)",
                 )
                 .await
                 .unwrap();

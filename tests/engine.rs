@@ -318,6 +318,7 @@ async fn gives_up(hangs: Hangs, load: Load, interrupts: bool) -> TurnRecord {
                 CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON dbstress.unit_ledger DEFERRABLE INITIALLY DEFERRED FOR EACH ROW \
                 WHEN (NEW.kind <> 'fence') EXECUTE FUNCTION public.slow()";
     session.execute(slow).await.unwrap();
+    common::out_of_sight(&bench.database, "slow").await;
     let plan = plenty(load, |plan, booking| {
         plan.graceful_stop = Duration::from_secs(1);
         booking.targets = Targets::Spread { authorisations: 1, hot: None };

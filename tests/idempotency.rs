@@ -244,17 +244,12 @@ async fn a_key_that_is_looked_up_whoevers_it_is_is_found() {
 async fn a_clean_up_that_leaves_or_takes_too_much_is_found() {
     let (database, place) = (common::seeded().await, Place::new());
     let mut session = database.session().await;
-    session
-        .execute(
-            "CREATE FUNCTION public.spare() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+    let sabotage = "CREATE FUNCTION public.spare() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
                IF OLD.key LIKE '%-expired-7' THEN RETURN NULL; END IF; \
                IF OLD.key LIKE '%-expired-8' THEN DELETE FROM dbstress.idempotency_key WHERE key LIKE '%-alive-1'; END IF; \
                RETURN OLD; END $$; \
-             CREATE TRIGGER spare BEFORE DELETE ON dbstress.idempotency_key FOR EACH ROW EXECUTE FUNCTION public.spare()",
-        )
-        .await
-        .unwrap();
-    let record = run_plan(&database.options, &place, small(&ALL, 20, |_, _| {})).await;
+             CREATE TRIGGER spare BEFORE DELETE ON dbstress.idempotency_key FOR EACH ROW EXECUTE FUNCTION public.spare()";
+    let record = common::run_sabotaged(&database.options, &place, small(&ALL, 20, |_, _| {}), sabotage).await;
     let turn = &record.turns[0];
     assert_eq!(turn.verdict, Verdict::Violated, "{:?}", turn.reasons);
     let cleanup = turn.cleanup.as_ref().unwrap();

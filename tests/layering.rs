@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// From the words that need nothing to the faces that need everything; a module imports only from those before it.
-const LAYERS: [&str; 42] = [
+const LAYERS: [&str; 43] = [
     "error",
     "random",
     "outcome",
@@ -19,6 +19,7 @@ const LAYERS: [&str; 42] = [
     "audit",
     "verdict",
     "milliseconds",
+    "text_file",
     "annotated",
     "token",
     "state",

@@ -225,6 +225,38 @@ fn several_files_are_checked_at_once_and_each_fault_is_told() {
 }
 
 #[test]
+fn files_of_a_scenario_may_begin_with_a_byte_order_mark() {
+    let marked = |text: &str| format!("\u{feff}{text}");
+    let scenario = "summary = \"marked\"\nworkload = \"sql\"\nsetup = \"schema.sql\"\ninvariants = \"rules\"\n[control]\nnone = true\n\
+                    [[operation]]\nname = \"count\"\nscript = \"count.sql\"\n";
+    let written = Written::new("marked", &marked(scenario));
+    std::fs::create_dir_all(written.0.join("rules")).unwrap();
+    for (file, text) in [
+        ("schema.sql", "CREATE TABLE IF NOT EXISTS n (n int);"),
+        ("count.sql", "\\set more random(1, 3)\nUPDATE n SET n = n + :more;"),
+        (
+            "rules/some.sql",
+            "-- when: always\n-- examines: SELECT 1\n-- breaks: DELETE FROM n\n--\n-- It is.\nSELECT 1 AS subject, 2 AS expected, 3 AS actual",
+        ),
+    ] {
+        std::fs::write(written.0.join(file), marked(text)).unwrap();
+    }
+    printed(&["scenarios", "check", &written.file()]);
+    let script = dbstress::scenario::Scenario::of_scripts(&[(written.0.join("count.sql"), 1.0)], &Default::default()).unwrap();
+    let dbstress::scenario::Workload::Sql(sql) = script.workload else { panic!() };
+    assert!(!format!("{:?}", sql.operations).contains('\u{feff}'));
+    // And what comes on standard input.
+    let mut child =
+        dbstress().args(["config", "-"]).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn().unwrap();
+    std::io::Write::write_all(
+        &mut child.stdin.take().unwrap(),
+        marked("summary = \"marked\"\nworkload = \"booking\"\n").as_bytes(),
+    )
+    .unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
 fn a_suite_does_not_leave_out_what_was_named() {
     let written = Written::new("untagged", SMALL);
     for named in [written.file(), written.0.display().to_string()] {

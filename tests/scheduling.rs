@@ -199,13 +199,15 @@ async fn a_constraint_on_overlaps_keeps_nobody_in_two_places_and_nothing_else() 
 #[tokio::test]
 async fn where_changes_vanish_without_a_word_nothing_is_shown() {
     let database = common::residency(None).await;
-    let mut session = database.session().await;
     let swallow = "CREATE FUNCTION public.swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; \
         CREATE TRIGGER swallow BEFORE INSERT ON dbstress.call_assignment FOR EACH ROW EXECUTE FUNCTION public.swallow()";
-    session.execute(swallow).await.unwrap();
-    let record = run_on(&database, plan("double-booking", &[Strategy::Advisory])).await;
-    assert_eq!(record.verdict, Verdict::Inconclusive, "{:?}", record.reasons);
-    assert!(record.reasons.iter().any(|why| why.contains("every change that was sent was made")), "{:?}", record.reasons);
+    let plan = plan("double-booking", &[Strategy::Advisory]);
+    let record = common::run_sabotaged(&database.options, &Folder::new(), plan, swallow).await;
+    let gate = record.turns[0].gates.iter().find(|gate| gate.name == "every change that was sent was made");
+    assert!(gate.is_some_and(|gate| !gate.met), "{:?}", record.turns[0].gates);
+    // And the trigger is found where it was put.
+    assert_eq!(record.verdict, Verdict::Violated, "{:?}", record.reasons);
+    assert!(record.reasons.iter().any(|why| why.contains("constraints-in-place")), "{:?}", record.reasons);
 }
 
 #[tokio::test(flavor = "multi_thread")]

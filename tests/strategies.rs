@@ -515,15 +515,14 @@ async fn attempts_that_run_out_cost_goodput_and_are_no_breach() {
 /// A run on a database in which every new line of the ledger goes through `body`, a trigger function.
 async fn finds(when: &str, body: &str, breach: Breach) {
     let database = common::seeded().await;
-    let mut session = database.session().await;
-    session
-        .execute(&format!(
-            "CREATE FUNCTION public.meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$; \
-             CREATE TRIGGER meddle {when} INSERT ON dbstress.unit_ledger FOR EACH ROW EXECUTE FUNCTION public.meddle()"
-        ))
-        .await
-        .unwrap();
-    let turn = turn_on(&database, Plan { load: rounds(8, 5), ..plan(vec![Strategy::Atomic], Duration::ZERO) }).await;
+    let sabotage = format!(
+        "CREATE FUNCTION public.meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$; \
+         CREATE TRIGGER meddle {when} INSERT ON dbstress.unit_ledger FOR EACH ROW EXECUTE FUNCTION public.meddle()"
+    );
+    let plan = Plan { load: rounds(8, 5), ..plan(vec![Strategy::Atomic], Duration::ZERO) };
+    let record = common::run_sabotaged(&database.options, &common::Place::new(), plan, &sabotage).await;
+    let turn = &record.turns[0];
+    assert!(is_violated(turn, "constraints-in-place"), "{:?}", turn.reasons);
     assert_eq!(turn.verdict, Verdict::Violated, "{:?}", turn.reasons);
     assert!(turn.audit.breaches.contains_key(&breach), "{:?}", turn.audit.breaches);
 }

@@ -111,6 +111,17 @@ pub enum Breach {
 }
 
 impl Breach {
+    /// Those between what the clients were told and what the database holds: neither rows nor ledger show them by themselves.
+    pub const OF_ANSWERS: [Self; 7] = [
+        Self::AcknowledgedLost,
+        Self::RefusedPresent,
+        Self::AbortedPresent,
+        Self::Duplicated,
+        Self::Phantom,
+        Self::Misreported,
+        Self::CrossedTenant,
+    ];
+
     /// The words for it.
     pub fn words(self) -> &'static str {
         match self {

@@ -46,6 +46,16 @@ pub struct Classes {
 }
 
 impl Classes {
+    /// How many operations of clients were classed.
+    pub fn operations(&self) -> u64 {
+        let Self { acknowledged_present, acknowledged_lost, replayed, replayed_own, refused, lapsed_present, .. } = self;
+        let Self { refused_present, aborted, aborted_present, unknown_committed, unknown_absent, unknown_unresolved, .. } = self;
+        [acknowledged_present, acknowledged_lost, replayed, replayed_own, refused, lapsed_present].into_iter().sum::<u64>()
+            + [refused_present, aborted, aborted_present, unknown_committed, unknown_absent, unknown_unresolved]
+                .into_iter()
+                .sum::<u64>()
+    }
+
     /// Operations with a key of which an attempt took effect and was not answered, whatever the client was told in the end.
     pub fn took_effect_unanswered(&self) -> u64 {
         self.replayed_own + self.lapsed_present + self.unknown_committed + self.duplicated

@@ -3,11 +3,11 @@
 use clap::ArgMatches;
 
 use super::settings::Settings;
-use crate::Result;
 use crate::report::config as report;
 use crate::report::screen::Screen;
 use crate::scenario::Scenario;
 use crate::verdict::Exit;
+use crate::{Result, text_file};
 
 /// Arguments of `config`.
 #[derive(Debug, clap::Args)]
@@ -36,5 +36,5 @@ pub fn run(args: &Args, matches: &ArgMatches, screen: Screen) -> Result<Exit> {
 /// # Errors
 /// It cannot be read, or is no UTF-8.
 pub(super) fn stdin() -> std::io::Result<String> {
-    std::io::read_to_string(std::io::stdin())
+    std::io::read_to_string(std::io::stdin()).map(text_file::without_mark)
 }

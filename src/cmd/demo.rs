@@ -101,7 +101,7 @@ async fn tour(plan: Plan, args: &Args, global: &Global, running: &Running, scree
         exit
     } else {
         screen.out("\nverify:");
-        let args = verify::Args { again: Some(record.command.clone()), ..Default::default() };
+        let args = verify::Args { again: Some(record.command.clone()), state, ..Default::default() };
         interruptible(verify::run(&args, &target.options, screen)).await?
     };
     screen.out("\nthe run:");

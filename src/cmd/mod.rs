@@ -369,7 +369,7 @@ impl Cli {
                 }
                 block_on(interruptible(async {
                     let target = target::existing(global, screen).await?;
-                    let args = verify::Args { flags: global.again(), ..args };
+                    let args = verify::Args { flags: global.again(), state: global.located()?.state, ..args };
                     verify::run(&args, &target.options, screen).await
                 }))
             }

@@ -8,11 +8,13 @@ use serde_json::json;
 
 use crate::invariant::evidence::{self, Operations, Runs};
 use crate::invariant::run::Snapshot;
-use crate::invariant::{self, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, Subject, parse, self_test};
+use crate::invariant::self_test::{self, Outcome, Tried};
+use crate::invariant::{self, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, Subject, parse};
 use crate::pg::ConnectOptions;
 use crate::pg::admin::{self, Loaded, Session, SqlError};
 use crate::report::screen::Screen;
 use crate::report::verify::{self as report, Check, Dataset, SCHEMA_VERSION, Verification};
+use crate::run::witness;
 use crate::verdict::{Exit, Verdict};
 use crate::{Error, Result};
 
@@ -49,6 +51,9 @@ pub struct Args {
     /// What that command must add to lead to the same database.
     #[arg(skip)]
     pub flags: String,
+    /// The state directory, which has the histories of runs in it.
+    #[arg(skip)]
+    pub state: PathBuf,
 }
 
 /// What can be answered without a database: `--list` and `--show`; `None` when one is needed. Also refuses what the user mistyped.
@@ -86,7 +91,7 @@ pub async fn run(args: &Args, options: &ConnectOptions, screen: Screen) -> Resul
     let (_, loaded) = admin::require_loaded(&mut session, options).await?;
     let (here, elsewhere): (Vec<Invariant>, Vec<Invariant>) = chosen.into_iter().partition(|i| i.is_about(&loaded.dataset));
     let exit = if args.self_test {
-        try_out(args, options, &mut session, &here, screen).await
+        try_out(args, options, &mut session, &loaded, &here, &elsewhere, screen).await
     } else {
         verify(args, options, &mut session, loaded, &here, &elsewhere, screen).await
     };
@@ -98,11 +103,23 @@ async fn try_out(
     args: &Args,
     options: &ConnectOptions,
     session: &mut Session,
-    chosen: &[Invariant],
+    loaded: &Loaded,
+    here: &[Invariant],
+    elsewhere: &[Invariant],
     screen: Screen,
 ) -> Result<Exit> {
     let mut lease = admin::Lease::take(options, "verify --self-test").await?;
-    let tried = self_test::try_all(session, chosen, CHECK_TIMEOUT).await;
+    let mut tried = self_test::try_all(session, here, CHECK_TIMEOUT).await;
+    for invariant in asked_for(args, elsewhere) {
+        let outcome = Outcome::Errored(is_elsewhere(invariant, &loaded.dataset));
+        tried.push(Tried { name: invariant.name.clone(), id: invariant.id.clone(), outcome });
+    }
+    if args.only.is_empty() {
+        let mut snapshot = Snapshot::begin(session, &DEFAULT_SEARCH_PATH, CHECK_TIMEOUT).await?;
+        let runs = evidence::runs(&mut snapshot).await;
+        snapshot.end().await;
+        tried.extend(witness::self_test(session, &args.state, &loaded.load, &runs?.recorded).await);
+    }
     lease.release().await;
     let (verdict, reasons) = self_test::judge(&tried);
     if args.json {
@@ -131,12 +148,50 @@ async fn verify(
     let runs = evidence::runs(&mut snapshot)
         .await
         .unwrap_or_else(|error| Runs { stale: vec![format!("the recorded runs could not be read: {error}")], ..Runs::default() });
-    let claimed = claims(args, &runs, &loaded.dataset, here, elsewhere);
-    let mut notes = runs.notes;
+    let mut notes = runs.notes.clone();
+    let witness = match (args.only.is_empty(), busy.is_empty()) {
+        (true, true) => {
+            let compared = snapshot
+                .aside(async |session: &mut Session| witness::compare(session, &args.state, &loaded.load, &runs.recorded).await)
+                .await;
+            compared.map_err(|error| notes.push(format!("the histories of the runs could not be compared: {error}"))).ok()
+        }
+        (true, false) => {
+            notes.push("the histories of the runs were not compared, since the database is not at rest".into());
+            None
+        }
+        (false, _) => None,
+    };
+    let recorded: Vec<String> = runs.claims.iter().chain(witness.iter().flat_map(|w| &w.claims)).cloned().collect();
+    let mut claimed = claims(args, &recorded, &loaded.dataset, here, elsewhere);
     let mut checks = Vec::new();
     let mut known = BTreeMap::new();
+    let mut made: Vec<Checked> = witness.iter().map(|w| w.checked.clone()).filter(|c| c.finding != Finding::Vacuous).collect();
     for invariant in here {
-        let checked = snapshot.check(invariant).await;
+        made.push(snapshot.check(invariant).await);
+    }
+    made.extend(asked_for(args, elsewhere).map(|invariant| Checked {
+        name: invariant.name.clone(),
+        id: invariant.id.clone(),
+        title: invariant.title.clone(),
+        subject: invariant.subject,
+        finding: Finding::Errored(is_elsewhere(invariant, &loaded.dataset)),
+        elapsed: Duration::ZERO,
+    }));
+    let silent = runs.recorded.iter().filter(|run| run.claims.is_empty()).count();
+    if silent > 0 && args.only.is_empty() {
+        // What it left is examined all the same, and must hold.
+        let names = here.iter().map(|i| &i.name);
+        let examined = names.filter(|name| made.iter().any(|c| c.name == **name && matches!(c.finding, Finding::Holds { .. })));
+        claimed.extend(examined.cloned());
+        claimed.sort();
+        claimed.dedup();
+        notes.push(format!(
+            "{} nothing of the rules: every rule that has something to examine counts as claimed",
+            if silent == 1 { "1 recorded run claims".to_owned() } else { format!("{silent} recorded runs claim") }
+        ));
+    }
+    for checked in made {
         let (operations, subjects_left_out) = match history(&mut snapshot, &checked, &mut known).await {
             Ok(found) => found,
             Err(error) => {
@@ -154,6 +209,7 @@ async fn verify(
     let checked: Vec<Checked> = checks.iter().map(|c| c.checked.clone()).collect();
     let (mut verdict, mut reasons) = invariant::judge(&checked, &claimed);
     let mut open = runs.stale;
+    open.extend(witness.iter().flat_map(|w| w.open.clone()));
     open.extend(busy.into_iter().map(|why| format!("the database is not at rest: {why}")));
     if !open.is_empty() {
         // What was reason enough for a pass no longer is one.
@@ -165,10 +221,11 @@ async fn verify(
     }
     if !args.only.is_empty() {
         notes.push(format!("only {} asked, as --invariant says", plural(here.len(), "invariant was", "invariants were")));
-    } else if runs.count == 0 {
+    } else if runs.recorded.is_empty() {
         notes.push("no run is recorded here yet: only what a bare seed can keep or break is claimed".into());
     }
-    notes.extend(left_out(args, elsewhere, &loaded.dataset));
+    notes.extend(witness.into_iter().flat_map(|w| w.notes));
+    notes.extend(left_out(args, elsewhere));
     let verification = Verification {
         schema_version: SCHEMA_VERSION,
         verdict,
@@ -196,37 +253,45 @@ async fn verify(
     Ok(verdict.exit())
 }
 
-/// The rules that are about another dataset than the one that is here: one by one where they were asked for, else in a word.
-fn left_out(args: &Args, elsewhere: &[Invariant], dataset: &str) -> Vec<String> {
-    let about = |i: &Invariant| i.dataset.clone().unwrap_or_default();
+/// Those of the rules about another dataset that the user named or brought along: what was asked for and cannot be found out is never left out.
+fn asked_for<'a>(args: &Args, elsewhere: &'a [Invariant]) -> impl Iterator<Item = &'a Invariant> {
+    let are_named = !args.only.is_empty();
+    elsewhere.iter().filter(move |invariant| are_named || invariant.file.is_some())
+}
+
+/// Why a rule about another dataset cannot be asked.
+fn is_elsewhere(invariant: &Invariant, dataset: &str) -> String {
+    let about = invariant.dataset.as_deref().unwrap_or_default();
+    format!("it is about the dataset {about}, and the database holds the {dataset}")
+}
+
+/// The rules of ours that are about another dataset than the one that is here, in a word.
+fn left_out(args: &Args, elsewhere: &[Invariant]) -> Vec<String> {
     if !args.only.is_empty() {
-        return elsewhere
-            .iter()
-            .map(|i| format!("{} is about the dataset {}, not {dataset}: left out", i.name, about(i)))
-            .collect();
+        return Vec::new();
     }
-    let mut others: BTreeMap<String, usize> = BTreeMap::new();
-    for invariant in elsewhere {
-        *others.entry(about(invariant)).or_default() += 1;
+    let mut others: BTreeMap<&str, usize> = BTreeMap::new();
+    for invariant in elsewhere.iter().filter(|invariant| invariant.file.is_none()) {
+        *others.entry(invariant.dataset.as_deref().unwrap_or_default()).or_default() += 1;
     }
     others.into_iter().map(|(other, n)| format!("{} about the dataset {other} left out", plural(n, "rule", "rules"))).collect()
 }
 
 /// The names that must be shown: what the user named; else what the recorded runs claimed, or after a bare seed the structural checks, and
 /// whatever the user brought along.
-fn claims(args: &Args, runs: &Runs, dataset: &str, here: &[Invariant], elsewhere: &[Invariant]) -> Vec<String> {
+fn claims(args: &Args, recorded: &[String], dataset: &str, here: &[Invariant], elsewhere: &[Invariant]) -> Vec<String> {
     let all = || here.iter().chain(elsewhere);
     if !args.only.is_empty() {
         return all().map(|i| i.name.clone()).collect();
     }
-    let recorded: Vec<&str> = match runs.claims.is_empty() {
+    let recorded: Vec<&str> = match recorded.is_empty() {
         true => invariant::structural(dataset).to_vec(),
-        false => runs.claims.iter().map(|c| &**c).collect(),
+        false => recorded.iter().map(|c| &**c).collect(),
     };
     // A claim that nothing here is called by stays as it is, and ends up as claimed and not checked.
     let name = |claim: &str| all().find(|i| i.is_called(claim)).map_or_else(|| claim.to_owned(), |i| i.name.clone());
     let mut claimed: Vec<String> = recorded.into_iter().map(name).collect();
-    claimed.extend(here.iter().filter(|i| i.file.is_some()).map(|i| i.name.clone()));
+    claimed.extend(all().filter(|i| i.file.is_some()).map(|i| i.name.clone()));
     claimed.sort();
     claimed.dedup();
     claimed

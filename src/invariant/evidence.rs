@@ -14,14 +14,25 @@ pub const OPERATIONS_SHOWN: usize = 8;
 /// What the recorded runs say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Runs {
-    /// How many there are.
-    pub count: usize,
+    /// Each of them, in order.
+    pub recorded: Vec<Recorded>,
     /// Invariants that any of them claimed, as recorded, sorted.
     pub claims: Vec<String>,
     /// What a reader should know about them: recorded breaches, runs that never ended.
     pub notes: Vec<String>,
     /// Why the ledger cannot be evidence for this dataset (rows of another run or of another seed); empty = it can.
     pub stale: Vec<String>,
+}
+
+/// One run that the database knows of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// Its number.
+    pub id: i32,
+    /// The name of its record, which is that of the folder of its histories.
+    pub record: String,
+    /// The invariants that it claimed.
+    pub claims: Vec<String>,
 }
 
 /// One ledger row, for the reader.
@@ -106,11 +117,10 @@ pub async fn runs(snapshot: &mut Snapshot<'_>) -> Result<Runs, SqlError> {
     // Runs of the user's own operations claim the user's own rules, on the user's own tables.
     let recorded = snapshot
         .rows(
-            "SELECT id, command, strategy, verdict, ended IS NULL, array_to_json(claims)::text FROM run \
+            "SELECT id, command, strategy, verdict, ended IS NULL, array_to_json(claims)::text, record FROM run \
              WHERE workload IN ('booking', 'scheduling') ORDER BY id",
         )
         .await?;
-    runs.count = recorded.len();
     for row in &recorded {
         let field = |i: usize| row[i].as_deref().unwrap_or_default();
         let what = format!("run {} ({}, {})", field(0), field(1), field(2));
@@ -119,7 +129,9 @@ pub async fn runs(snapshot: &mut Snapshot<'_>) -> Result<Runs, SqlError> {
             ("violated", _) => runs.notes.push(format!("{what} is recorded as violated")),
             _ => {}
         }
-        runs.claims.extend(serde_json::from_str::<Vec<String>>(field(5)).unwrap_or_default());
+        let claims = serde_json::from_str::<Vec<String>>(field(5)).unwrap_or_default();
+        runs.claims.extend_from_slice(&claims);
+        runs.recorded.push(Recorded { id: field(0).parse().unwrap_or_default(), record: field(6).to_owned(), claims });
     }
     runs.claims.sort();
     runs.claims.dedup();
@@ -227,7 +239,7 @@ async fn bookings(snapshot: &mut Snapshot<'_>, id: &str) -> Result<(i64, Lines),
                        coalesce(lag(version) OVER in_order, 0) + 1 AS version_due,
                        coalesce(lag(used) OVER in_order, 0) AS used_before,
                        coalesce(lag(scheduled) OVER in_order, 0) AS scheduled_before,
-                       min(attempt) FILTER (WHERE kind <> 'fence') OVER (PARTITION BY op_id) AS first_attempt
+                       row_number() OVER (PARTITION BY op_id, kind IS DISTINCT FROM 'fence' ORDER BY attempt, line) AS application
                 FROM unit_ledger l WHERE authorisation_id = {id}
                 WINDOW in_order AS (PARTITION BY kind IS DISTINCT FROM 'fence' ORDER BY version NULLS LAST, wrote, op_id, attempt, line)
              ), judged AS (
@@ -239,7 +251,7 @@ async fn bookings(snapshot: &mut Snapshot<'_>, id: &str) -> Result<(i64, Lines),
                             THEN 'lost update' END,
                        CASE WHEN used::bigint + scheduled > total THEN 'over total' END,
                        CASE WHEN used < 0 OR scheduled < 0 THEN 'below zero' END,
-                       CASE WHEN attempt <> first_attempt THEN 'applied twice' END,
+                       CASE WHEN application > 1 THEN 'applied twice' END,
                        CASE WHEN organisation_id IS DISTINCT FROM (SELECT organisation_id FROM authorisation WHERE id = {id})
                               OR organisation_id IS DISTINCT FROM (SELECT organisation_id FROM practitioner p WHERE p.id = actor_id)
                             THEN 'wrong organisation' END) AS wrong

@@ -30,6 +30,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("organisation-of-parent", include_str!("../../sql/invariants/organisation-of-parent.sql")),
     ("organisation-of-actor", include_str!("../../sql/invariants/organisation-of-actor.sql")),
     ("constraints-in-place", include_str!("../../sql/invariants/constraints-in-place.sql")),
+    ("no-missing-values", include_str!("../../sql/invariants/no-missing-values.sql")),
     ("no-orphans", include_str!("../../sql/invariants/no-orphans.sql")),
     ("one-effect-per-key", include_str!("../../sql/invariants/one-effect-per-key.sql")),
     ("one-record-per-key", include_str!("../../sql/invariants/one-record-per-key.sql")),
@@ -65,6 +66,7 @@ pub fn structural(dataset: &str) -> &'static [&'static str] {
     match dataset {
         "residency" => &[
             "constraints-in-place",
+            "no-missing-values",
             "one-assignment-per-block",
             "nobody-in-two-places",
             "within-capacity",
@@ -79,7 +81,14 @@ pub fn structural(dataset: &str) -> &'static [&'static str] {
             "hours-kept",
             "rest-kept",
         ],
-        _ => &["units-within-total", "counters-in-range", "organisation-of-parent", "constraints-in-place", "no-orphans"],
+        _ => &[
+            "units-within-total",
+            "counters-in-range",
+            "organisation-of-parent",
+            "constraints-in-place",
+            "no-missing-values",
+            "no-orphans",
+        ],
     }
 }
 
@@ -155,6 +164,10 @@ pub struct Invariant {
     pub query: String,
     /// The whole file.
     pub source: String,
+    /// The line of the file that `examines` begins in.
+    pub examines_line: usize,
+    /// The line that the query begins in.
+    pub query_line: usize,
     /// Where it came from; `None` = built in.
     pub file: Option<PathBuf>,
 }
@@ -166,6 +179,14 @@ impl Invariant {
             text.eq_ignore_ascii_case(id) || id.get(..4).is_some_and(|p| p == "INV-") && text.eq_ignore_ascii_case(&id[4..])
         };
         text.eq_ignore_ascii_case(&self.name) || self.id.as_deref().is_some_and(same_id)
+    }
+
+    /// A line of its file, for a message: `rules/mine.sql:3`.
+    pub fn place(&self, line: usize) -> String {
+        match &self.file {
+            Some(file) => format!("{}:{line}", file.display()),
+            None => format!("{}.sql:{line}", self.name),
+        }
     }
 
     /// Whether it applies to `dataset`.
@@ -329,9 +350,11 @@ mod tests {
         for invariant in &invariants {
             let name = &invariant.name;
             assert!(invariant.id.as_deref().is_some_and(|id| id.starts_with("INV-")), "{name} has an id");
-            assert!(invariant.dataset.is_some() || name == "constraints-in-place", "{name} names its dataset");
+            let is_about_all = ["constraints-in-place", "no-missing-values"].contains(&&**name);
+            assert!(invariant.dataset.is_some() != is_about_all, "{name} names its dataset, or is about all");
             assert!(invariant.title.ends_with('.'), "the title of {name} is a sentence");
-            assert!(!invariant.query.contains("now()"), "{name} uses the clock of the dataset");
+            // One of them lists the definitions of columns, which may well call it.
+            assert!(!invariant.query.contains("now()") || name == "constraints-in-place", "{name} uses the clock of the dataset");
             assert!(!invariant.source.contains("dbstress."), "{name} leaves the schema to the search path");
         }
         for dataset in ["clinic", "residency"] {

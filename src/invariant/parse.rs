@@ -4,6 +4,8 @@ use std::path::Path;
 
 use super::{Invariant, Subject, When};
 use crate::annotated::{Annotated, Header, is_name, sql_files};
+use crate::error::nearest;
+use crate::seed::Dataset;
 use crate::{Error, Result};
 
 /// The keys of a header.
@@ -61,10 +63,19 @@ pub fn parse(name: &str, text: &str, file: Option<&Path>) -> Result<Invariant> {
             })?)
         }
     };
+    if let Some(header) = dataset.as_ref().filter(|header| !header.value.is_empty()) {
+        let names = Dataset::ALL.map(Dataset::name);
+        if !names.contains(&&*header.value) {
+            let hint = nearest(&header.value, names).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
+            return Err(bad(header.line, format!("unknown `dataset`: `{}`{hint}", header.value))
+                .cure(format!("one of {}, or leave the line out: the rule is then about whatever is there", names.join(", "))));
+        }
+    }
     if let Some(word) = statements(&breaks.value).iter().find_map(|s| ends_the_transaction(s)) {
         return Err(bad(breaks.line, format!("`breaks` may not contain {}", word.to_uppercase()))
             .cure("leave only the statements that break the rule: they run in a transaction that is rolled back"));
     }
+    let (examines_line, query_line) = (examines.line, read.query_line);
     let (title, query) =
         read.title_and_query("what holds", "SELECT … AS subject, … AS expected, … AS actual FROM …: one row per breach")?;
     let value = |header: Option<Header>| header.map(|h| h.value).filter(|v| !v.is_empty());
@@ -79,6 +90,8 @@ pub fn parse(name: &str, text: &str, file: Option<&Path>) -> Result<Invariant> {
         breaks: breaks.value,
         query,
         source: text.trim_end().to_owned(),
+        examines_line,
+        query_line,
         file: file.map(Path::to_owned),
     })
 }
@@ -164,6 +177,7 @@ mod tests {
         assert_eq!(i.title, "Title of it.");
         assert_eq!(i.query, "SELECT 1 AS subject,\n  -- inside\n  2 AS expected, 3 AS actual");
         assert_eq!(i.source, GOOD.trim_end());
+        assert_eq!((i.examines_line, i.query_line), (4, 12));
     }
 
     #[test]
@@ -184,6 +198,7 @@ mod tests {
             (GOOD.replace("-- examines", "-- examine"), "did you mean `examines`", 4),
             (GOOD.replace("-- dataset: clinic", "-- when: always"), "given twice", 3),
             (GOOD.replace("-- dataset: clinic", "-- subject: patient"), "unknown `subject`", 2),
+            (GOOD.replace("clinic", "klinik"), "unknown `dataset`: `klinik`; did you mean `clinic`?", 2),
             (GOOD.replace("-- dataset: clinic", "-- clinic"), "is not `key: value`", 2),
             (GOOD.split("SELECT 1").next().unwrap().to_owned(), "no query", 11),
             (GOOD.replace("-- Title of it.\n-- More prose: with a colon.\n", ""), "no title", 9),

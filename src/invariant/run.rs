@@ -90,6 +90,24 @@ impl<'a> Snapshot<'a> {
         }
     }
 
+    /// Lets `ask` ask this state several questions; when one of them fails, the snapshot goes on.
+    ///
+    /// # Errors
+    /// Those of `ask`, or the server's answer.
+    pub async fn aside<T>(&mut self, ask: impl AsyncFnOnce(&mut Session) -> crate::Result<T>) -> crate::Result<T> {
+        self.session.execute("SAVEPOINT question").await?;
+        match ask(self.session).await {
+            Ok(answer) => {
+                self.session.execute("RELEASE SAVEPOINT question").await?;
+                Ok(answer)
+            }
+            Err(error) => {
+                self.go_back().await;
+                Err(error)
+            }
+        }
+    }
+
     /// Ends the transaction.
     pub async fn end(mut self) {
         self.end_by_reference().await;
@@ -133,7 +151,7 @@ pub(super) fn settings(search_path: &[&str], timeout: Duration) -> String {
     let path: Vec<String> = search_path.iter().map(|schema| identifier(schema)).collect();
     format!(
         "SET LOCAL search_path TO {}; SET LOCAL statement_timeout = {}; SET LOCAL row_security = off; SET LOCAL TimeZone = 'UTC'; \
-         SET LOCAL DateStyle = 'ISO'; SET LOCAL jit = off",
+         SET LOCAL DateStyle = 'ISO'; SET LOCAL quote_all_identifiers = off; SET LOCAL jit = off",
         path.join(", "),
         timeout.as_millis().max(1)
     )
@@ -142,23 +160,22 @@ pub(super) fn settings(search_path: &[&str], timeout: Duration) -> String {
 /// Asks one check in the transaction that `session` is in.
 pub(super) async fn look(session: &mut Session, invariant: &Invariant) -> Result<Finding, SqlError> {
     let plain = |message: String| SqlError { code: None, message };
+    // Where in the file of a rule the server found fault.
+    let at =
+        |line: usize, what: &str, e: SqlError| SqlError { message: format!("{}: {what}{}", invariant.place(line), e.message), ..e };
+    let of_examines = |e: SqlError| at(invariant.examines_line, "`examines`: ", e);
+    let of_query = |e: SqlError| at(invariant.query_line, "", e);
     // Described before it runs: the extended protocol takes exactly one statement, so no file can end the transaction.
-    session.columns(&invariant.examines).await.map_err(|e| SqlError { message: format!("`examines`: {}", e.message), ..e })?;
-    let columns = session.columns(&wrapped(&invariant.query, "*")).await?;
+    session.columns(&invariant.examines).await.map_err(of_examines)?;
+    let columns = session.columns(&wrapped(&invariant.query, "*")).await.map_err(of_query)?;
     if columns != ["subject", "expected", "actual"] {
-        return Err(plain(format!("its columns must be subject, expected, actual; they are {}", columns.join(", "))));
+        let message = format!("its columns must be subject, expected, actual; they are {}", columns.join(", "));
+        return Err(of_query(plain(message)));
     }
-    let answer =
-        session.rows(&invariant.examines).await.map_err(|e| SqlError { message: format!("`examines`: {}", e.message), ..e })?;
-    let examined = match &answer[..] {
-        [row] if row.len() == 1 => row[0].as_deref().and_then(|n| n.parse::<i64>().ok()),
-        _ => None,
-    }
-    .ok_or_else(|| {
-        plain(format!("`examines` must give one integer; it gave {} rows, the first {:?}", answer.len(), answer.first()))
-    })?;
+    let answer = session.rows(&invariant.examines).await.map_err(of_examines)?;
+    let examined = one_integer(&answer).map_err(|gave| of_examines(plain(format!("it must give one integer, and gave {gave}"))))?;
     let kept = wrapped(&invariant.query, "subject::text, expected::text, actual::text, count(*) OVER ()");
-    let rows = session.rows(&format!("{kept} LIMIT {ROWS_KEPT}")).await?;
+    let rows = session.rows(&format!("{kept} LIMIT {ROWS_KEPT}")).await.map_err(of_query)?;
     let Some(total) = rows.first().map(|row| row[3].as_deref().and_then(|n| n.parse().ok()).unwrap_or(rows.len() as i64)) else {
         return Ok(if examined > 0 { Finding::Holds { examined } } else { Finding::Vacuous });
     };
@@ -168,6 +185,19 @@ pub(super) async fn look(session: &mut Session, invariant: &Invariant) -> Result
         Breach { subject: next(), expected: next(), actual: next() }
     };
     Ok(Finding::Violated { examined, total, rows: rows.into_iter().map(breach).collect() })
+}
+
+/// The one integer that an answer is; or what it is instead, in words.
+fn one_integer(answer: &[TextRow]) -> Result<i64, String> {
+    match answer {
+        [row] => match &row[..] {
+            [Some(value)] => value.parse().map_err(|_| format!("`{value}`")),
+            [None] => Err("NULL".into()),
+            _ => Err(format!("{} columns", row.len())),
+        },
+        [] => Err("no row".into()),
+        rows => Err(format!("{} rows", rows.len())),
+    }
 }
 
 /// The number of breaches of one check in the transaction that `session` is in.

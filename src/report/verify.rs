@@ -4,6 +4,7 @@ use comfy_table::{Cell, CellAlignment, Color};
 use serde::Serialize;
 
 use super::text::{Paint, conclusion, finish, grid, mark, shorten, wrap};
+use crate::annotated::is_name;
 use crate::invariant::evidence::{ChangeLine, Lines, OperationLine, Operations};
 use crate::invariant::self_test::{Outcome, Tried};
 use crate::invariant::{Breach, Checked, Finding, Invariant, Subject};
@@ -91,7 +92,9 @@ pub fn text(v: &Verification, width: u16, colour: bool) -> String {
     }
     parts.push(conclusion(v.verdict, &v.reasons, width, paint));
     let mut hint = format!("again:    {}", v.again);
-    if let Some(check) = v.checks.iter().find(|c| matches!(c.checked.finding, Finding::Violated { .. })) {
+    // The comparison with the histories has no rule that could be shown.
+    let is_rule = |check: &&Check| is_name(&check.checked.name) && matches!(check.checked.finding, Finding::Violated { .. });
+    if let Some(check) = v.checks.iter().find(is_rule) {
         hint.push_str(&format!("\nthe rule: dbstress verify --show {}", check.checked.name));
     }
     parts.push(hint);

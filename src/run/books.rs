@@ -1,7 +1,9 @@
 //! In which tables does a workload keep what is contended for, and its ledger?
 
+use crate::audit::{Expectation, Lifetimes};
 use crate::history::{OpId, Record};
 use crate::pg::admin::literal;
+use crate::plan::{Plan, Workload};
 use crate::workload::booking::Place;
 
 /// The tables of a workload with a ledger.
@@ -14,6 +16,35 @@ pub enum Books {
 }
 
 impl Books {
+    /// Those of a plan, if its workload has a ledger.
+    pub fn of(plan: &Plan) -> Option<Self> {
+        match plan.workload {
+            Workload::Booking(_) => Some(Self::Units),
+            Workload::Scheduling(_) => Some(Self::Schedules),
+            Workload::Sql(_) | Workload::Http(_) => None,
+        }
+    }
+
+    /// What a plan lets the audit expect, before anything is known of how it went.
+    pub fn expects(self, plan: &Plan) -> Expectation {
+        let is_of_schedules = self == Self::Schedules;
+        Expectation {
+            contest_units: if is_of_schedules { Some(1) } else { plan.round().map(|(units, _)| units) },
+            is_of_schedules,
+            vus: plan.load.vus(),
+            lifetimes: plan.keys().map(|keys| Lifetimes { lifetime: keys.late() - 1, late: keys.late() }),
+            ..Expectation::default()
+        }
+    }
+
+    /// The table of its ledger.
+    pub fn ledger(self) -> &'static str {
+        match self {
+            Self::Units => "unit_ledger",
+            Self::Schedules => "schedule_ledger",
+        }
+    }
+
     /// What a run contended for: id, version, total, used, scheduled, contest; of a programme the room is the total. One of `partitions`.
     pub fn subjects(self, schema: &str, run: i32, partition: i64, partitions: i64) -> String {
         let (columns, table) = match self {

@@ -12,11 +12,29 @@ use crate::pg::admin::Session;
 /// Operations held in memory at once: about 100 MB of records and ledger lines.
 const PARTITION: u64 = 500_000;
 
-/// Audits one run. A history that cannot be read makes the audit incomplete; it is then no evidence and no finding.
+/// Audits one run, in a snapshot of its own. A history that cannot be read makes the audit incomplete; it is then no evidence and no finding.
 ///
 /// # Errors
 /// When the server cannot be asked.
 pub async fn audit(
+    session: &mut Session,
+    books: Books,
+    schema: &str,
+    run: i32,
+    histories: &[PathBuf],
+    expectation: Expectation,
+) -> Result<Audit> {
+    session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    let audit = audit_here(session, books, schema, run, histories, expectation).await?;
+    session.execute("COMMIT").await?;
+    Ok(audit)
+}
+
+/// Audits one run in the transaction that `session` is in.
+///
+/// # Errors
+/// As [`audit`].
+pub async fn audit_here(
     session: &mut Session,
     books: Books,
     schema: &str,
@@ -42,7 +60,6 @@ pub async fn audit(
         return Ok(audit);
     }
     let partitions = records.div_ceil(PARTITION).max(1) as i64;
-    session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     for partition in 0..partitions {
         let mut subjects = rows(session, books, schema, run, partition, partitions).await?;
         ledger(session, run, &books.lines(schema, run, partition, partitions), &mut subjects).await?;
@@ -57,7 +74,6 @@ pub async fn audit(
             audit.examine(&expectation, subject);
         }
     }
-    session.execute("COMMIT").await?;
     Ok(audit)
 }
 

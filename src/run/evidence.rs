@@ -1,5 +1,7 @@
 //! What does a pass rest on, and what follows from everything that was found? Pure.
 
+use std::collections::BTreeMap;
+
 use super::Judged;
 use super::figures::Figures;
 use crate::audit::Audit;
@@ -16,6 +18,20 @@ use crate::strategy::{Mechanism, Strategy};
 use crate::threshold::{Counter, Figure, Judgement, State, Threshold};
 use crate::verdict::Verdict;
 use crate::workload::contest::Contest;
+
+/// The setting that says whether foreign keys and triggers fire.
+pub(super) const REPLICATION_ROLE: &str = "session_replication_role";
+
+/// Where foreign keys and triggers do not fire, what they would have refused is written: that nothing was broken rests on luck.
+pub(super) fn enforced(settings: &BTreeMap<String, String>) -> Option<Gate> {
+    let role = settings.get(REPLICATION_ROLE).filter(|role| *role == "replica")?;
+    Some(Gate {
+        name: "foreign keys and triggers fire".into(),
+        met: false,
+        measured: format!("{REPLICATION_ROLE} = {role} in the sessions of the load: neither does"),
+        cure: format!("ALTER DATABASE … RESET {REPLICATION_ROLE}, or of the role or the server if it is set there"),
+    })
+}
 
 /// The conditions without which a pass would rest on nothing.
 pub(super) fn gates(

@@ -29,6 +29,7 @@ pub mod stock;
 mod turn;
 mod via;
 mod vu;
+pub mod witness;
 pub mod work;
 
 use std::collections::BTreeMap;
@@ -739,4 +740,9 @@ fn identify(now: SystemTime) -> String {
         })
         .collect();
     format!("{digits}-{}", std::process::id())
+}
+
+/// What the names of the runs of a day begin with: `20261121`.
+fn day(at: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(at).to_string().chars().take(10).filter(char::is_ascii_digit).collect()
 }

@@ -20,7 +20,7 @@ use super::session::{Way, usual};
 use super::stock::{Size, Stock};
 use super::work::{BookingWork, Weights, Work};
 use super::{Context, Ground, Judged, collect, control, evidence, faults, grant, live, quiesce, skews};
-use crate::audit::{Audit, Counters, Expectation, Lifetimes};
+use crate::audit::{Audit, Counters, Expectation};
 use crate::bug::Bug;
 use crate::fault::{Arena, Injector};
 use crate::invariant::{DEFAULT_SEARCH_PATH, Invariant, When, run_all};
@@ -156,11 +156,11 @@ async fn load(
     Ok(Driven { settings, ..driven })
 }
 
-/// The settings of a session of the load that say what an acknowledgement is worth.
+/// The settings of a session of the load that say what an acknowledgement is worth, and whether foreign keys and triggers fire.
 async fn settings(context: &Context<'_>, work: &Arc<Work>) -> Result<BTreeMap<String, String>> {
     let mut connection = usual(&context.load_options, context.manner, work, "dbstress/settings").await?;
     let mut settings = BTreeMap::new();
-    for name in faults::DURABILITY {
+    for name in faults::DURABILITY.into_iter().chain([evidence::REPLICATION_ROLE]) {
         settings.extend(connection.ask(&format!("SHOW {name}")).await?.map(|value| (name.to_owned(), value)));
     }
     Ok(settings)
@@ -219,18 +219,15 @@ async fn judge(
     let (audit, search_path) = match (books, &leg.subject) {
         (Some((books, place)), _) => {
             quiesce::resolve(session, books, place, &driven.histories, &performers).await?;
-            let is_of_schedules = books == Books::Schedules;
             let expectation = Expectation {
-                contest_units: if is_of_schedules { Some(1) } else { context.plan.round().map(|(units, _)| units) },
-                is_of_schedules,
                 vus: leg.load.vus(),
-                lifetimes: context.plan.keys().map(|keys| Lifetimes { lifetime: keys.late() - 1, late: keys.late() }),
                 issued: driven.issued.clone(),
                 truths: faults::truths(&driven),
                 outages: faults::outages(context.plan, &driven),
+                ..books.expects(context.plan)
             };
             let mut audit = collect::audit(session, books, place.schema, place.run, &driven.histories, expectation).await?;
-            if is_of_schedules {
+            if books == Books::Schedules {
                 skews::show(session, place.schema, place.run, &mut audit).await?;
             }
             let mut path = DEFAULT_SEARCH_PATH.map(str::to_owned).to_vec();
@@ -415,6 +412,7 @@ pub(super) fn record(
         Err(error) => (Vec::new(), Some(error)),
     };
     judged.driven.failure = judged.driven.failure.or(unread);
+    gates.extend(evidence::enforced(&judged.driven.settings));
     gates.extend(faults::gates(plan, &faults, &judged.audit, &judged.driven.settings));
     let (verdict, reasons) = evidence::judge(plan, strategy, &counts, &judged, &live, &gates, &thresholds);
     let timing = |operation: Option<usize>| -> BTreeMap<_, _> {

@@ -28,7 +28,7 @@ use crate::program::{self, Distribution, Program, StatementKind, StatementSpec, 
 use crate::seed::Dataset;
 use crate::strategy::{Hazard, Strategy};
 use crate::threshold::Threshold;
-use crate::{Error, Result};
+use crate::{Error, Result, text_file};
 
 /// How long a key lives unless the file says otherwise.
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -558,7 +558,7 @@ impl Reader<'_> {
 
     pub(super) fn script(&mut self, at: &str, name: &str) -> Option<Script> {
         let path = self.beside(at, name)?;
-        let text = std::fs::read_to_string(&path).map_err(|e| {
+        let text = text_file::read(&path).map_err(|e| {
             Error::usage(format!("{} cannot be read", path.display())).because(e).cure("name a file relative to this one")
         });
         self.good(at, text).map(|text| Script { path, text })

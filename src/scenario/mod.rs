@@ -33,7 +33,7 @@ use crate::probe::{self, Probe};
 use crate::program::{self, Program};
 use crate::strategy::{Hazard, Strategy};
 use crate::threshold::{Figure, Threshold};
-use crate::{Error, Result};
+use crate::{Error, Result, text_file};
 
 pub use alone::typed as typed_for_bug;
 pub use check::strategies;
@@ -428,7 +428,7 @@ impl Scenario {
                 .cure(format!("dbstress run -f {what} runs it as a pgbench script; a scenario is a file that ends in .toml")));
         }
         let path = Path::new(what);
-        let text = std::fs::read_to_string(path).map_err(|e| {
+        let text = text_file::read(path).map_err(|e| {
             Error::usage(format!("the scenario {what} cannot be read"))
                 .because(e)
                 .cure("name a file; or a built-in scenario without an ending: `dbstress scenarios list`")
@@ -466,7 +466,7 @@ impl Scenario {
         let mut scenario = Self::from_toml("script", "summary = \"pgbench scripts\"\nworkload = \"booking\"", None)?;
         let mut operations: Vec<SqlOperation> = Vec::new();
         for (path, weight) in scripts {
-            let text = std::fs::read_to_string(path).map_err(|e| {
+            let text = text_file::read(path).map_err(|e| {
                 Error::usage(format!("the script {} cannot be read", path.display()))
                     .because(e)
                     .cure("name a file, as in -f transfer.sql")

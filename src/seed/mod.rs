@@ -183,6 +183,7 @@ pub fn wanted(generator: &Generator) -> Loaded {
         generator_version: GENERATOR_VERSION,
         data_hash: String::new(),
         as_of: generator.as_of().text(),
+        load: String::new(),
     }
 }
 

@@ -19,7 +19,7 @@ use dbstress::pg::cluster::{self, Running, Settings, State, Status};
 use dbstress::pg::{ConnectOptions, Host};
 use dbstress::plan::{FOREVER, Limit, Load, Plan, Workload};
 use dbstress::record::RunRecord;
-use dbstress::run::Request;
+use dbstress::run::{Event, Request};
 use dbstress::scenario::{Booking, Scenario, Scheduling};
 use dbstress::seed::{self, Dataset, Figures, Generator};
 use nix::sys::signal::Signal;
@@ -299,13 +299,45 @@ pub async fn run_plan(options: &ConnectOptions, place: &Place, plan: Plan) -> Ru
 
 /// Runs a plan until `interrupt` turns true.
 pub async fn run_until(options: &ConnectOptions, place: &Place, plan: Plan, interrupt: watch::Receiver<bool>) -> RunRecord {
-    run_with(options, place, plan, None, interrupt).await
+    run_with(options, place, plan, None, interrupt, |_| {}).await
 }
 
 /// Runs a plan on a server of one's own, which may be brought down for it.
 pub async fn run_on_own(server: Arc<Running>, options: &ConnectOptions, place: &Place, plan: Plan) -> RunRecord {
     let (_stop, interrupt) = watch::channel(false);
-    run_with(options, place, plan, Some(server), interrupt).await
+    run_with(options, place, plan, Some(server), interrupt, |_| {}).await
+}
+
+/// Runs a plan; when its turn begins, after everything has been found in order, `sql` is done to the database.
+pub async fn run_sabotaged(options: &ConnectOptions, place: &Place, plan: Plan, sql: &str) -> RunRecord {
+    let (_stop, interrupt) = watch::channel(false);
+    run_with(options, place, plan, None, interrupt, |event| {
+        if let Event::TurnBegins(_) = event {
+            do_now(options, sql);
+        }
+    })
+    .await
+}
+
+/// Puts a trigger that makes no difference to the rules out of sight of `constraints-in-place`, which lets nobody's act on the tables.
+pub async fn out_of_sight(database: &TestDatabase, trigger: &str) {
+    let mut session = database.superuser().await;
+    session.execute(&format!("UPDATE pg_trigger SET tgisinternal = true WHERE tgname = '{trigger}'")).await.unwrap();
+    session.close().await;
+}
+
+/// Does `sql` before it returns, whatever runtime it is called from.
+pub fn do_now(options: &ConnectOptions, sql: &str) {
+    let (options, sql) = (options.clone(), sql.to_owned());
+    let done = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut session = Session::connect(&options, "test").await.unwrap();
+            session.execute(&sql).await.unwrap();
+            session.close().await;
+        });
+    });
+    done.join().unwrap();
 }
 
 async fn run_with(
@@ -314,6 +346,7 @@ async fn run_with(
     plan: Plan,
     server: Option<Arc<Running>>,
     interrupt: watch::Receiver<bool>,
+    show: impl FnMut(Event<'_>),
 ) -> RunRecord {
     let request = Request {
         server,
@@ -329,7 +362,7 @@ async fn run_with(
         state: place.0.clone(),
         interrupt,
     };
-    dbstress::run::run(request, |_| {}).await.unwrap()
+    dbstress::run::run(request, show).await.unwrap()
 }
 
 /// Takes away from `command` every variable that dbstress listens to.

@@ -60,6 +60,8 @@ pub struct Loaded {
     pub data_hash: String,
     /// The clock of the domain, as PostgreSQL prints it in UTC.
     pub as_of: String,
+    /// Tells this load from every other one: server, database, and when it ended (seconds since 1970).
+    pub load: String,
 }
 
 impl Loaded {
@@ -96,7 +98,7 @@ pub async fn inspect(session: &mut Session) -> Result<Sentinel> {
             "SELECT m.system_identifier, m.database_oid, \
                     m.system_identifier = s.system_identifier AND m.database_oid = d.oid::bigint, \
                     m.dataset, m.rng_seed, m.scale, m.generator_version, m.data_hash, (m.as_of AT TIME ZONE 'UTC')::text, m.seeded_at IS NOT NULL, \
-                    to_jsonb(m) ->> 'variant' \
+                    to_jsonb(m) ->> 'variant', concat_ws('/', m.system_identifier, m.database_oid, extract(epoch FROM m.seeded_at)::numeric(20, 6)) \
              FROM dbstress.meta m, pg_control_system() s, pg_database d WHERE d.datname = current_database()",
         )
         .await?;
@@ -118,6 +120,7 @@ pub async fn inspect(session: &mut Session) -> Result<Sentinel> {
             generator_version: number(6) as i32,
             data_hash: field(7),
             as_of: field(8),
+            load: field(11),
         }),
     }))
 }
