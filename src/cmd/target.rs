@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Global, env};
+use super::{Global, env, interruptible};
 use crate::Result;
 use crate::pg::cluster::{self, Running};
 use crate::pg::{ConnectOptions, Place};
@@ -34,8 +34,12 @@ pub async fn resolve(global: &Global, screen: Screen) -> Result<Target> {
             return Ok(Target { options, via, private: None });
         }
     }
-    let running = private(global, screen).await?;
-    let mut options = running.ensure_database(&global.database).await?;
+    let (running, mut options) = interruptible(async {
+        let running = private(global, screen).await?;
+        let options = running.ensure_database(&global.database).await?;
+        Ok((running, options))
+    })
+    .await?;
     if via.is_some() {
         // Whoever is there does not know who is asking.
         options.password = running.tcp.password.clone();

@@ -7,17 +7,16 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::invariant::evidence::{self, Operations, Runs};
-use crate::invariant::run::Snapshot;
-use crate::invariant::{self, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, Subject, parse, self_test};
+use crate::invariant::run::{Snapshot, analyze, each_second};
+use crate::invariant::{self, Allowance, CHECK_TIMEOUT, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, Subject, parse, self_test};
+use crate::pace::{duration_text, parse_duration};
 use crate::pg::ConnectOptions;
 use crate::pg::admin::{self, Loaded, Session, SqlError};
+use crate::report::progress::{Checks, Style};
 use crate::report::screen::Screen;
 use crate::report::verify::{self as report, Check, Dataset, SCHEMA_VERSION, Verification};
 use crate::verdict::{Exit, Verdict};
 use crate::{Error, Result};
-
-/// How long one check may take before it counts as errored.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Subjects of one check whose operations are shown.
 const SUBJECTS_SHOWN: usize = 3;
@@ -43,6 +42,9 @@ pub struct Args {
     /// Print the file of an invariant (needs no database)
     #[arg(long, value_name = "NAME")]
     pub show: Option<String>,
+    /// How long the check of a rule may take before it counts as one that could not be made [default: 5m]
+    #[arg(long, value_name = "TIME", env = "DBSTRESS_CHECK_TIMEOUT", value_parser = parse_duration)]
+    pub check_timeout: Option<Duration>,
     /// The command that does this again, where it is another one.
     #[arg(skip)]
     pub again: Option<String>,
@@ -88,7 +90,15 @@ pub async fn run(args: &Args, options: &ConnectOptions, screen: Screen) -> Resul
     let exit = if args.self_test {
         try_out(args, options, &mut session, &here, screen).await
     } else {
-        verify(args, options, &mut session, loaded, &here, &elsewhere, screen).await
+        let allowance = Allowance::from(args.check_timeout.unwrap_or(CHECK_TIMEOUT));
+        let (under_way, limit) = (allowance.under_way.subscribe(), allowance.limit);
+        let mut checks = Checks::new(Style::Auto, screen);
+        let verified = tokio::select! {
+            verified = verify(args, options, &mut session, loaded, (&here, &elsewhere), allowance) => verified,
+            never = each_second(under_way, |rule, elapsed| checks.show(rule, elapsed, limit)) => match never {},
+        };
+        checks.end();
+        verified.and_then(|verification| show(args, &verification, screen))
     };
     session.close().await;
     exit
@@ -102,7 +112,7 @@ async fn try_out(
     screen: Screen,
 ) -> Result<Exit> {
     let mut lease = admin::Lease::take(options, "verify --self-test").await?;
-    let tried = self_test::try_all(session, chosen, CHECK_TIMEOUT).await;
+    let tried = self_test::try_all(session, chosen, args.check_timeout.unwrap_or(CHECK_TIMEOUT)).await;
     lease.release().await;
     let (verdict, reasons) = self_test::judge(&tried);
     if args.json {
@@ -121,12 +131,12 @@ async fn verify(
     options: &ConnectOptions,
     session: &mut Session,
     loaded: Loaded,
-    here: &[Invariant],
-    elsewhere: &[Invariant],
-    screen: Screen,
-) -> Result<Exit> {
+    (here, elsewhere): (&[Invariant], &[Invariant]),
+    allowance: Allowance,
+) -> Result<Verification> {
     let (lease, busy) = evidence::quiesced(session, options, "verify").await?;
-    let mut snapshot = Snapshot::begin(session, &DEFAULT_SEARCH_PATH, CHECK_TIMEOUT).await?;
+    analyze(session, &DEFAULT_SEARCH_PATH, &allowance).await;
+    let mut snapshot = Snapshot::begin(session, &DEFAULT_SEARCH_PATH, allowance).await?;
     // What cannot be read leaves the question open, but must not keep a breach from being found.
     let runs = evidence::runs(&mut snapshot)
         .await
@@ -169,7 +179,7 @@ async fn verify(
         notes.push("no run is recorded here yet: only what a bare seed can keep or break is claimed".into());
     }
     notes.extend(left_out(args, elsewhere, &loaded.dataset));
-    let verification = Verification {
+    Ok(Verification {
         schema_version: SCHEMA_VERSION,
         verdict,
         exit_code: verdict.exit().code(),
@@ -186,14 +196,17 @@ async fn verify(
         checks,
         notes,
         again: args.again.clone().unwrap_or_else(|| again(args)),
-    };
+    })
+}
+
+fn show(args: &Args, verification: &Verification, screen: Screen) -> Result<Exit> {
     if args.json {
-        let value = serde_json::to_value(&verification).map_err(unprintable)?;
+        let value = serde_json::to_value(verification).map_err(unprintable)?;
         screen.out(&pretty(&value)?);
     } else {
-        screen.out(&report::text(&verification, screen.width, screen.colour));
+        screen.out(&report::text(verification, screen.width, screen.colour));
     }
-    Ok(verdict.exit())
+    Ok(verification.verdict.exit())
 }
 
 /// The rules that are about another dataset than the one that is here: one by one where they were asked for, else in a word.
@@ -287,6 +300,9 @@ fn again(args: &Args) -> String {
     }
     for name in &args.only {
         command.push_str(&format!(" --invariant {name}"));
+    }
+    if let Some(limit) = args.check_timeout {
+        command.push_str(&format!(" --check-timeout {}", duration_text(limit)));
     }
     command + &args.flags
 }
