@@ -90,7 +90,7 @@ pub async fn run(args: &Args, options: &ConnectOptions, screen: Screen) -> Resul
     let exit = if args.self_test {
         try_out(args, options, &mut session, &here, screen).await
     } else {
-        let allowance = Allowance::from(args.check_timeout.unwrap_or(CHECK_TIMEOUT));
+        let allowance = Allowance::of_flag(args.check_timeout.unwrap_or(CHECK_TIMEOUT));
         let (under_way, limit) = (allowance.under_way.subscribe(), allowance.limit);
         let mut checks = Checks::new(Style::Auto, screen);
         let verified = tokio::select! {

@@ -21,6 +21,9 @@ pub const CHECK_TIMEOUT: Duration = Duration::from_secs(300);
 /// When what was cancelled and goes on all the same is cancelled again.
 const CANCEL_AGAIN: Duration = Duration::from_secs(1);
 
+/// The flag that says how long checks may take.
+pub const CHECK_FLAG: &str = "--check-timeout";
+
 /// What is under way, and since when.
 pub type UnderWay = Option<(String, Instant)>;
 
@@ -29,16 +32,25 @@ pub type UnderWay = Option<(String, Instant)>;
 pub struct Allowance {
     /// How long one statement of a check may take.
     pub limit: Duration,
+    /// What gives it longer, if anything does.
+    pub raised_by: Option<&'static str>,
     /// What is told which check is under way; [`each_second`] shows it.
     pub under_way: watch::Sender<UnderWay>,
     /// Once it is true, the check under way is cancelled and no other is begun.
     pub over: watch::Receiver<bool>,
 }
 
+impl Allowance {
+    /// As long as the flag says.
+    pub fn of_flag(limit: Duration) -> Self {
+        Self { raised_by: Some(CHECK_FLAG), ..Self::from(limit) }
+    }
+}
+
 impl From<Duration> for Allowance {
     /// So much for each statement; nobody watches them or ends them.
     fn from(limit: Duration) -> Self {
-        Self { limit, under_way: watch::Sender::new(None), over: watch::channel(false).1 }
+        Self { limit, raised_by: None, under_way: watch::Sender::new(None), over: watch::channel(false).1 }
     }
 }
 
@@ -247,7 +259,10 @@ impl<'a> Snapshot<'a> {
         let limit = self.allowance.limit;
         let said = error.in_words(elapsed, limit);
         let is_late = error.code.as_deref() == Some("57014") && elapsed >= limit;
-        if is_late { format!("{said}; --check-timeout gives it longer") } else { said }
+        match self.allowance.raised_by.filter(|_| is_late) {
+            Some(flag) => format!("{said}; {flag} gives it longer"),
+            None => said,
+        }
     }
 }
 

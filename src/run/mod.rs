@@ -224,7 +224,7 @@ fn allowance(plan: &Plan, interrupt: &watch::Receiver<bool>) -> Allowance {
             over.send_replace(true);
         }
     });
-    Allowance { over: is_over, ..Allowance::from(plan.evidence.check_timeout) }
+    Allowance { over: is_over, ..Allowance::of_flag(plan.evidence.check_timeout) }
 }
 
 /// Runs what `make` makes of an allowance and of `show`, which is told of checks that take long, too.

@@ -145,12 +145,14 @@ async fn load(
         began,
     };
     let is_tested = !leg.until_breach;
+    let under_load = quiesce::UnderLoad::new(context.options, performers(context, leg.run));
     let driven = drive(turn, stock, |progress, so_far| {
         watch(progress);
         let figures = Figures::new(plan, so_far, progress.elapsed.saturating_sub(plan.warm_up).as_secs_f64());
         if is_tested { figures.give_up() } else { None }
     })
     .await?;
+    under_load.ended();
     Ok(Driven { settings, ..driven })
 }
 
@@ -297,9 +299,11 @@ pub(super) async fn tested(
     let (so_far, rules) = channel(Rules::default());
     let evidence = &context.plan.evidence;
     // A snapshot costs the server something; where nothing is claimed of the rules, none is held.
-    let is_live = evidence.mechanism || evidence.live || !context.plan.claims.is_empty();
+    let rules_watched = context.watched();
+    let is_live = (evidence.mechanism || evidence.live || !context.plan.claims.is_empty())
+        && rules_watched.iter().any(|rule| rule.when == When::Always);
     let live = is_live.then(|| {
-        let (options, invariants) = (context.options.clone(), context.watched());
+        let (options, invariants) = (context.options.clone(), rules_watched);
         let path = context.search_path();
         tokio::spawn(async move { live::watch(&options, &invariants, &path, so_far, stopped).await })
     });

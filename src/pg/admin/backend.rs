@@ -39,40 +39,42 @@ impl Backend {
 
     /// Ends it, and waits for its end.
     async fn end(self) {
-        self.tell(&format!("pg_terminate_backend(pid, {})", PATIENCE.as_millis())).await;
+        self.tell(&ended()).await;
     }
 
     async fn tell(&self, what: &str) {
-        tell(&self.options, &format!("SELECT {what} FROM pg_stat_activity WHERE pid = {} AND extract(epoch FROM backend_start) = {}", self.pid, self.began))
-            .await;
+        let own = format!("pid = {} AND extract(epoch FROM backend_start) = {}", self.pid, self.began);
+        tell(&self.options, &[what], &own).await;
     }
 }
 
-/// Asks for `sql` over a connection of its own, and waits no longer than [`PATIENCE`] for the answer. Best effort: where it fails, nobody is left to be told.
-async fn tell(options: &ConnectOptions, sql: &str) {
+/// Asks for each of `what` of the sessions that `which` is true of, over a connection of its own, and waits no longer than [`PATIENCE`] for the
+/// answers. Best effort: where it fails, nobody is left to be told.
+async fn tell(options: &ConnectOptions, what: &[&str], which: &str) {
     let asking = async {
         if let Ok(mut session) = Session::open(options, "cancel").await {
-            let _ = session.rows(sql).await;
+            for what in what {
+                let _ = session.rows(&format!("SELECT {what} FROM pg_stat_activity WHERE {which}")).await;
+            }
             session.close().await;
         }
     };
     let _ = tokio::time::timeout(PATIENCE, asking).await;
 }
 
+/// What ends a session and waits for its end.
+fn ended() -> String {
+    format!("pg_terminate_backend(pid, {})", PATIENCE.as_millis())
+}
+
 /// Ends the sessions whose names begin with `prefix`, without waiting for it; [`wait_until_told`] does.
 pub fn end_all(options: &ConnectOptions, prefix: &str) {
-    let (options, prefix) = (options.clone(), super::literal(prefix));
-    beside(async move {
-        tell(
-            &options,
-            &format!(
-                "SELECT pg_terminate_backend(pid, {}) FROM pg_stat_activity \
-                 WHERE datname = current_database() AND starts_with(application_name, {prefix}) AND pid <> pg_backend_pid()",
-                PATIENCE.as_millis()
-            ),
-        )
-        .await;
-    });
+    let named = super::literal(prefix);
+    let which =
+        format!("datname = current_database() AND starts_with(application_name, {named}) AND pid <> pg_backend_pid()");
+    let options = options.clone();
+    // All of them at once, and only then each is waited for.
+    beside(async move { tell(&options, &["pg_terminate_backend(pid)", &ended()], &which).await });
 }
 
 /// What a session has asked; if it is dropped before the answer has come, the server is told to end it.
