@@ -24,6 +24,6 @@ for dataset in ${@:-clinic residency}; do
   code=0
   "$dbstress" verify --managed --quiet --json >"$work/verify" || code=$?
   awk -v dataset="$dataset" -v lines="$lines" 'BEGIN { printf "%s, %d lines\n", dataset, lines }' </dev/null
-  awk -F'[":, ]+' '/^ *"name":/ { name = $3 } /^ *"elapsed_ms":/ { printf "  %-30s %8.2f\n", name, $3 / 1000 }' "$work/verify" | sort -k2 -nr
+  awk -F'[":, ]+' '/^ *"elapsed_ms":/ { took = $3 / 1000 } /^ *"name":/ && took != "" { printf "  %-30s %8.2f\n", $3, took; took = "" }' "$work/verify" | sort -k2 -nr
   awk -v began="$began" -v ended="$(date +%s.%N)" -v code="$code" 'BEGIN { printf "  %-30s %8.2f (exit %d)\n", "verify, in all", ended - began, code }' </dev/null
 done

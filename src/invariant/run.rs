@@ -144,9 +144,12 @@ pub async fn run_all(
     allowance: impl Into<Allowance>,
 ) -> Vec<Checked> {
     let allowance = allowance.into();
-    let chosen = invariants.iter().filter(|i| moment == When::Quiesced || i.when == When::Always);
+    let chosen: Vec<&Invariant> = invariants.iter().filter(|i| moment == When::Quiesced || i.when == When::Always).collect();
     let mut checked = Vec::new();
-    if moment == When::Quiesced && !invariants.is_empty() {
+    if chosen.is_empty() {
+        return checked;
+    }
+    if moment == When::Quiesced {
         analyze(session, search_path, &allowance).await;
     }
     match Snapshot::begin(session, search_path, allowance).await {
@@ -158,7 +161,7 @@ pub async fn run_all(
         }
         Err(error) => {
             let why = format!("no snapshot could be taken: {error}");
-            checked.extend(chosen.map(|i| about(i, Finding::Errored(why.clone()), Duration::ZERO)));
+            checked.extend(chosen.into_iter().map(|i| about(i, Finding::Errored(why.clone()), Duration::ZERO)));
         }
     }
     checked

@@ -161,13 +161,18 @@ pub struct Context<'a> {
     claimed: &'a [Invariant],
     directory: PathBuf,
     interrupt: watch::Receiver<bool>,
-    /// What the checks after a load are given.
+    /// What checks are given as long as nobody interrupts them.
     allowance: Allowance,
 }
 
 impl Context<'_> {
     fn is_interrupted(&self) -> bool {
         *self.interrupt.borrow()
+    }
+
+    /// What the checks after a load are given.
+    fn graceful(&self) -> Allowance {
+        with_grace(&self.allowance, self.interrupt.clone(), self.plan.graceful_stop)
     }
 
     /// What the checks are given that nothing is lost without: an interruption ends them at once.
@@ -209,22 +214,21 @@ pub struct Judged {
 /// # Errors
 /// What kept it from beginning; what goes wrong later is in the record.
 pub async fn run(request: Request, show: impl FnMut(Event<'_>)) -> Result<RunRecord> {
-    let allowance = allowance(&request.plan, &request.interrupt);
+    let allowance = Allowance::of_flag(request.plan.evidence.check_timeout);
     with_checks_shown(allowance, show, async |allowance, show| begun(request, allowance, show).await).await
 }
 
-/// What the checks of a run are given: after an interruption as long as its iterations.
-fn allowance(plan: &Plan, interrupt: &watch::Receiver<bool>) -> Allowance {
+/// What checks are given that begin now: once interrupted they may go on for `grace`, as iterations may.
+fn with_grace(allowance: &Allowance, mut interrupt: watch::Receiver<bool>, grace: Duration) -> Allowance {
     let (over, is_over) = watch::channel(false);
-    let (mut interrupt, grace) = (interrupt.clone(), plan.graceful_stop);
     tokio::spawn(async move {
-        // If whoever could interrupt it is gone, nobody does.
+        // If whoever could interrupt them is gone, nobody does.
         if interrupt.wait_for(|stop| *stop).await.is_ok() {
             tokio::time::sleep(grace).await;
             over.send_replace(true);
         }
     });
-    Allowance { over: is_over, ..Allowance::of_flag(plan.evidence.check_timeout) }
+    Allowance { over: is_over, ..allowance.clone() }
 }
 
 /// Runs what `make` makes of an allowance and of `show`, which is told of checks that take long, too.

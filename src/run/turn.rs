@@ -332,7 +332,7 @@ pub(super) async fn tested(
     // A server that is gone cannot be asked; what the clients measured is kept.
     let judged = match reconnected(context, session, driven.failure.is_some()).await {
         Ok(()) => {
-            let allowance = context.allowance.clone();
+            let allowance = context.graceful();
             judge(context, session, &leg, driven, (swept, counted_from), context.invariants, allowance).await?
         }
         Err(error) => {

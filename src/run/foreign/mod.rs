@@ -24,7 +24,7 @@ use super::live;
 use super::session::Way;
 use super::turn::{Leg, PATIENCE, Subject, record as turn_record};
 use super::work::Work;
-use super::{Event, INTERRUPTED, Judged, allowance, conclude, identify, own_schema, with_checks_shown};
+use super::{Event, INTERRUPTED, Judged, conclude, identify, own_schema, with_checks_shown, with_grace};
 use crate::audit::Audit;
 use crate::history::OpId;
 use crate::http::Address;
@@ -103,7 +103,7 @@ pub fn needs_database(http: &Http) -> bool {
 /// # Errors
 /// What kept it from beginning; what goes wrong later is in the record.
 pub async fn run(request: Request, show: impl FnMut(Event<'_>)) -> Result<RunRecord> {
-    let allowance = allowance(&request.plan, &request.interrupt);
+    let allowance = Allowance::of_flag(request.plan.evidence.check_timeout);
     with_checks_shown(allowance, show, async |allowance, show| begun(request, allowance, show).await).await
 }
 
@@ -389,7 +389,7 @@ impl Run<'_> {
         let (stop, stopped) = channel(false);
         let renewing = renewing(side, stopped.clone());
         let live = match &self.behind {
-            Some(Behind { options, sql: Some(sql), .. }) if !sql.invariants.is_empty() => {
+            Some(Behind { options, sql: Some(sql), .. }) if sql.invariants.iter().any(|rule| rule.when == When::Always) => {
                 let (options, sql) = (options.clone(), sql.clone());
                 Some(tokio::spawn(async move {
                     live::watch(
@@ -434,9 +434,10 @@ impl Run<'_> {
                 }
             },
         };
-        let mut invariants = self.of_database(self.allowance.clone()).await;
+        let allowance = with_grace(&self.allowance, self.interrupt.clone(), self.tested.plan.graceful_stop);
+        let mut invariants = self.of_database(allowance.clone()).await;
         invariants.extend(rules::judge(http, work, numbers, &after));
-        let interrupted = driven.interrupted || self.allowance.is_over();
+        let interrupted = driven.interrupted || allowance.is_over();
         Judged { driven, audit: Audit::default(), invariants, interrupted, restless, cleanup: None, counters: None }
     }
 
