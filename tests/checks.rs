@@ -34,7 +34,8 @@ fn repeated(node: &Value, found: &mut Vec<String>) {
     let children = node["Plans"].as_array().map_or(&[][..], Vec::as_slice);
     let rows = |node: &Value| node["Plan Rows"].as_f64().unwrap_or_default();
     for (n, child) in children.iter().enumerate() {
-        let (of, name) = (child["Parent Relationship"].as_str().unwrap_or_default(), child["Subplan Name"].as_str().unwrap_or_default());
+        let (of, name) =
+            (child["Parent Relationship"].as_str().unwrap_or_default(), child["Subplan Name"].as_str().unwrap_or_default());
         let is_hashed = node.to_string().contains(&format!("hashed {name}"));
         let times = match of {
             "Inner" if node["Node Type"] == "Nested Loop" && n == 1 => rows(&children[0]),
@@ -148,10 +149,13 @@ async fn the_planner_knows_the_tables_as_they_are_before_a_rule_is_asked() {
     session.execute("RESET search_path").await.unwrap();
     let role = format!("reader_in_{}", database.options.database);
     session
-        .execute(&format!("CREATE ROLE {role}; GRANT USAGE ON SCHEMA dbstress TO {role}; GRANT SELECT ON theirs TO {role}; SET ROLE {role}"))
+        .execute(&format!(
+            "CREATE ROLE {role}; GRANT USAGE ON SCHEMA dbstress TO {role}; GRANT SELECT ON theirs TO {role}; SET ROLE {role}"
+        ))
         .await
         .unwrap();
-    let of_theirs = rule("theirs", "SELECT count(*) FROM theirs", "SELECT 1 AS subject, 2 AS expected, 3 AS actual FROM theirs WHERE n < 0");
+    let of_theirs =
+        rule("theirs", "SELECT count(*) FROM theirs", "SELECT 1 AS subject, 2 AS expected, 3 AS actual FROM theirs WHERE n < 0");
     // What is not the role's own is left as it is, without a word.
     assert_eq!(asked(&mut session, std::slice::from_ref(&of_theirs)).await[0].finding, Finding::Holds { examined: 500 });
     session.execute(&format!("RESET ROLE; DROP OWNED BY {role}; DROP ROLE {role}")).await.unwrap();
@@ -160,7 +164,8 @@ async fn the_planner_knows_the_tables_as_they_are_before_a_rule_is_asked() {
     assert_eq!(session.integer(&format!("{known} 'dbstress.unit_ledger'::regclass")).await.unwrap(), 0);
     asked(&mut session, &[of_theirs]).await;
     assert_eq!(session.integer(&format!("{known} 'theirs'::regclass")).await.unwrap(), 1);
-    let lines = session.integer("SELECT reltuples::bigint FROM pg_class WHERE oid = 'dbstress.unit_ledger'::regclass").await.unwrap();
+    let lines =
+        session.integer("SELECT reltuples::bigint FROM pg_class WHERE oid = 'dbstress.unit_ledger'::regclass").await.unwrap();
     assert!(lines >= LINES.parse().unwrap(), "{lines}");
 }
 
@@ -220,12 +225,17 @@ async fn a_check_that_takes_long_is_shown_and_one_that_takes_too_long_is_a_quest
     let (database, place) = (common::database().await, Place::new());
     waiting(&place, "quiesced");
     let gate = gate(&database).await;
-    let mut command = common::on(&place, &database.options, "run waits.toml --progress plain --check-timeout 2s --summary-export r.json");
+    let mut command =
+        common::on(&place, &database.options, "run waits.toml --progress plain --check-timeout 2s --summary-export r.json");
     let (code, out, err) = run(&mut command);
     assert_eq!(code, 3, "{out}{err}");
     assert!(err.contains("checking rules: waits, 1 s (at most 2s"), "{err}");
     let said = out.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(said.contains("waits could not be checked") && said.contains("it did not finish within 2s; --check-timeout gives it longer"), "{out}");
+    assert!(
+        said.contains("waits could not be checked")
+            && said.contains("it did not finish within 2s; --check-timeout gives it longer"),
+        "{out}"
+    );
     assert!(!said.contains("shows the rows"), "there are none: {out}");
     gate.close().await;
     // With time enough it is no question any more.
@@ -244,7 +254,9 @@ async fn a_check_that_is_cancelled_on_the_server_is_not_said_to_have_taken_too_l
     let waits = parse::parse("waits", &text, None).unwrap();
     let cancelling = async {
         at_the_gate(&mut gate).await;
-        gate.rows("SELECT pg_cancel_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = 4711").await.unwrap();
+        gate.rows("SELECT pg_cancel_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = 4711")
+            .await
+            .unwrap();
     };
     let (checked, ()) = tokio::join!(run_all(&mut session, &[waits], &["public"], When::Quiesced, PATIENCE), cancelling);
     let Finding::Errored(why) = &checked[0].finding else { panic!("{checked:?}") };
@@ -319,7 +331,8 @@ async fn a_second_signal_ends_whatever_is_under_way_on_the_server_too() {
     // The load's own statements, which nobody would wait for.
     let bench = Bench::new().await;
     std::fs::write(bench.place.0.join("sleep.sql"), "SELECT pg_sleep(3600);\n").unwrap();
-    let disposable = format!("run -f sleep.sql -u 3 --graceful-stop 1h --retry-deadline 1h --disposable {}", bench.database.options.database);
+    let disposable =
+        format!("run -f sleep.sql -u 3 --graceful-stop 1h --retry-deadline 1h --disposable {}", bench.database.options.database);
     let run = Started::new(bench.dbstress(&disposable));
     let mut session = bench.database.session().await;
     at_least(&mut session, 3, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'").await;
@@ -362,8 +375,11 @@ async fn an_interrupted_control_is_not_said_to_have_been_too_mild() {
     // It breaks nothing, so that it is tried again until its time is over.
     let tested = std::fs::read_to_string(place.0.join("waits.toml")).unwrap().replace("none = true", "file = \"tame.toml\"");
     std::fs::write(place.0.join("tested.toml"), &tested).unwrap();
-    std::fs::write(place.0.join("tame.toml"), tested.replace("[control]\nfile = \"tame.toml\"\n", "").replace("invariants = \"rules\"\n", ""))
-        .unwrap();
+    std::fs::write(
+        place.0.join("tame.toml"),
+        tested.replace("[control]\nfile = \"tame.toml\"\n", "").replace("invariants = \"rules\"\n", ""),
+    )
+    .unwrap();
     let run = Started::new(common::on(&place, &database.options, "run tested.toml --summary-export r.json"));
     run.says("controls before …").await;
     let mut session = database.session().await;
@@ -427,7 +443,8 @@ async fn a_script_leaves_no_errors_of_ours_in_the_servers_log() {
     let (_, out, err) = run(&mut common::on(&place, &options, arguments));
     assert!(out.contains("committed"), "{out}{err}");
     let log = std::fs::read_to_string(place.cluster().join("server.log")).unwrap();
-    let errors: Vec<&str> = log.lines().filter(|line| line.contains("ERROR") || line.contains("FATAL") || line.contains("WARNING")).collect();
+    let errors: Vec<&str> =
+        log.lines().filter(|line| line.contains("ERROR") || line.contains("FATAL") || line.contains("WARNING")).collect();
     assert!(errors.is_empty(), "{errors:#?}");
     drop(running);
 }

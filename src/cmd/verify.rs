@@ -8,7 +8,9 @@ use serde_json::json;
 
 use crate::invariant::evidence::{self, Operations, Runs};
 use crate::invariant::run::{Snapshot, analyze, each_second};
-use crate::invariant::{self, Allowance, CHECK_TIMEOUT, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, Subject, parse, self_test};
+use crate::invariant::{
+    self, Allowance, CHECK_TIMEOUT, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, Subject, parse, self_test,
+};
 use crate::pace::{duration_text, parse_duration};
 use crate::pg::ConnectOptions;
 use crate::pg::admin::{self, Loaded, Session, SqlError};

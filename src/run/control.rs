@@ -135,7 +135,12 @@ pub async fn prepare_schedules(session: &mut Session) -> Result<()> {
 ///
 /// # Errors
 /// As [`run`].
-pub async fn run_of_schedules(context: &Context<'_>, session: &mut Session, strategy: Strategy, moment: Moment) -> Result<Option<Control>> {
+pub async fn run_of_schedules(
+    context: &Context<'_>,
+    session: &mut Session,
+    strategy: Strategy,
+    moment: Moment,
+) -> Result<Option<Control>> {
     let breakable = breakable(context.plan, strategy);
     let names: Vec<&str> = breakable.iter().flat_map(|(_, claims)| claims).map(String::as_str).collect();
     let judged_by: Vec<Invariant> = context.invariants.iter().filter(|i| names.contains(&i.name.as_str())).cloned().collect();

@@ -362,7 +362,9 @@ async fn begun(request: Request, allowance: Allowance, show: &mut dyn FnMut(Even
     if let Some(broken) = record.before.iter().find(|c| matches!(c.finding, Finding::Violated { .. } | Finding::Errored(_))) {
         let why = match (&broken.finding, &ground) {
             // There are no rows to be shown.
-            (Finding::Errored(why), _) => format!("could not be checked before the run began, so nothing could be said about the run: {why}"),
+            (Finding::Errored(why), _) => {
+                format!("could not be checked before the run began, so nothing could be said about the run: {why}")
+            }
             (_, ground) => {
                 let cure = match ground {
                     Ground::Clinic { .. } => format!("{verify} shows the rows; dbstress seed --reset starts over"),

@@ -70,8 +70,7 @@ fn ended() -> String {
 /// Ends the sessions whose names begin with `prefix`, without waiting for it; [`wait_until_told`] does.
 pub fn end_all(options: &ConnectOptions, prefix: &str) {
     let named = super::literal(prefix);
-    let which =
-        format!("datname = current_database() AND starts_with(application_name, {named}) AND pid <> pg_backend_pid()");
+    let which = format!("datname = current_database() AND starts_with(application_name, {named}) AND pid <> pg_backend_pid()");
     let options = options.clone();
     // All of them at once, and only then each is waited for.
     beside(async move { tell(&options, &["pg_terminate_backend(pid)", &ended()], &which).await });
