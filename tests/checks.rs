@@ -258,7 +258,8 @@ async fn a_check_that_is_cancelled_on_the_server_is_not_said_to_have_taken_too_l
             .await
             .unwrap();
     };
-    let (checked, ()) = tokio::join!(run_all(&mut session, &[waits], &["public"], When::Quiesced, PATIENCE), cancelling);
+    let rules = [waits];
+    let (checked, ()) = tokio::join!(run_all(&mut session, &rules, &["public"], When::Quiesced, PATIENCE), cancelling);
     let Finding::Errored(why) = &checked[0].finding else { panic!("{checked:?}") };
     assert!(why.starts_with("it was cancelled on the server") && why.contains("57014"), "{why}");
 }

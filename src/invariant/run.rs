@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::{Breach, Checked, Finding, Invariant, When};
-use crate::pg::admin::{Backend, Session, SqlError, TextRow, identifier, literal};
+use crate::pg::admin::{Backend, SEARCH_PATH, Session, SqlError, TextRow, identifier, literal};
 
 /// How many breaches of one check are kept; all of them are counted.
 pub const ROWS_KEPT: usize = 20;
 
 /// Where unqualified table names of a check lead, unless it judges the control's copy.
-pub const DEFAULT_SEARCH_PATH: [&str; 2] = ["dbstress", "public"];
+pub const DEFAULT_SEARCH_PATH: [&str; 2] = SEARCH_PATH;
 
 /// How long a check may take, where nobody says otherwise.
 pub const CHECK_TIMEOUT: Duration = Duration::from_secs(300);

@@ -52,7 +52,7 @@ impl Backend {
 /// answers. Best effort: where it fails, nobody is left to be told.
 async fn tell(options: &ConnectOptions, what: &[&str], which: &str) {
     let asking = async {
-        if let Ok(mut session) = Session::open(options, "cancel").await {
+        if let Ok(mut session) = Session::open(options, "cancel", &[]).await {
             for what in what {
                 let _ = session.rows(&format!("SELECT {what} FROM pg_stat_activity WHERE {which}")).await;
             }
