@@ -136,7 +136,8 @@ async fn a_rule_is_planned_for_all_of_its_rows_and_not_for_the_first() {
 #[tokio::test]
 async fn the_planner_knows_the_tables_as_they_are_before_a_rule_is_asked() {
     let database = common::seeded().await;
-    let mut session = database.session().await;
+    // Another role has to be made for it.
+    let mut session = database.superuser().await;
     // Nobody else looks at them meanwhile.
     session
         .execute(
