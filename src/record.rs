@@ -211,6 +211,12 @@ pub struct Live {
     pub duty_cycle: f64,
     /// The first breach: after how many seconds, and which invariant.
     pub first_breach: Option<(f64, String)>,
+    /// Its rows, which may be gone when the load is over.
+    #[serde(default)]
+    pub broken: Option<Checked>,
+    /// Which check could not be made first, and why.
+    #[serde(default)]
+    pub hindrance: Option<String>,
 }
 
 /// What came of one planned fault.

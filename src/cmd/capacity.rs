@@ -136,8 +136,8 @@ pub(super) fn steady(mut scenario: Scenario, step: Duration) -> Scenario {
     scenario.load.warm_up = step / WARM_UP;
     scenario.thresholds.retain(|threshold| !asks_for_load(threshold));
     scenario.claims.clear();
-    let Evidence { probe_interval, probes, .. } = scenario.evidence;
-    scenario.evidence = Evidence { probe_interval, probes, ..Evidence::default() };
+    let Evidence { probe_interval, probes, check_timeout, .. } = scenario.evidence;
+    scenario.evidence = Evidence { probe_interval, probes, check_timeout, ..Evidence::default() };
     scenario
 }
 

@@ -34,6 +34,8 @@ use crate::report::screen::Screen;
 use crate::verdict::Exit;
 use crate::{Error, Result, state};
 
+pub(crate) use interrupt::{block_on, interruptible};
+
 /// Finds the double booking before the customers do.
 ///
 /// Seeds synthetic data in PostgreSQL, hammers it with contended operations, and proves that nothing was overbooked, lost or applied twice.
@@ -397,25 +399,6 @@ impl Cli {
 /// The real environment.
 pub(crate) fn env(name: &str) -> Option<String> {
     std::env::var(name).ok()
-}
-
-/// Runs `future` to its end on a runtime of its own: control work, never the measured load.
-pub(crate) fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.map_err(|e| Error::inconclusive("the runtime cannot be made").because(e))?.block_on(future)
-}
-
-/// `future`, given up at Ctrl-C or SIGTERM: what it has half-made is cleaned up as it is dropped.
-pub(crate) async fn interruptible<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
-    use tokio::signal::unix::{SignalKind, signal};
-    // Both before the first step of `future`: until then a signal would end the process where it stands.
-    let listen = |kind| signal(kind).map_err(|e| Error::inconclusive("signals cannot be received").because(e));
-    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    tokio::select! {
-        done = future => done,
-        _ = interrupt.recv() => Err(Error::interrupted("interrupted")),
-        _ = terminate.recv() => Err(Error::interrupted("terminated")),
-    }
 }
 
 fn exit_codes() -> String {

@@ -396,7 +396,11 @@ async fn ask(prepared: Prepared, database: Option<&Target>, state: &Path, style:
 
 /// Shows what happens during a run.
 fn tell(event: Event<'_>, live: &mut Live, screen: Screen) {
+    if !matches!(event, Event::Checking { .. }) {
+        live.checks().end();
+    }
     match event {
+        Event::Checking { rule, elapsed, limit } => live.checks().show(rule, elapsed, limit),
         Event::Phase(name) => screen.note(&format!("{name} …")),
         Event::Control(control) => {
             let word = if control.fired { "caught, as it must be" } else { "NOT caught" };

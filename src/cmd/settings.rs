@@ -155,6 +155,9 @@ pub struct Settings {
     /// Directory with further questions to the server, one .sql file each
     #[arg(long, value_name = "DIR", env = "DBSTRESS_PROBES", help_heading = RESULT)]
     pub probes: Option<PathBuf>,
+    /// How long the check of a rule may take before and after the load [default: 5m]
+    #[arg(long, value_name = "TIME", env = "DBSTRESS_CHECK_TIMEOUT", value_parser = parse_duration, help_heading = RESULT)]
+    pub check_timeout: Option<Duration>,
     /// A word for the record, as commit=1a2b3c; several with commas between
     #[arg(
         long = "tag",
@@ -227,7 +230,7 @@ impl Settings {
             over.changed("thresholds", "profile");
         }
         over.thresholds(&mut scenario.thresholds);
-        over.probes(&mut scenario.evidence);
+        over.evidence(&mut scenario.evidence);
         let Over { changed, mut mistakes, .. } = over;
         if mistakes.is_empty() {
             let place = |at: &str| match changed.iter().find(|(key, _)| at.starts_with(&**key)) {
@@ -508,8 +511,9 @@ impl Over<'_> {
         self.changed("strategy", "strategy");
     }
 
-    fn probes(&mut self, evidence: &mut Evidence) {
+    fn evidence(&mut self, evidence: &mut Evidence) {
         let settings = self.settings;
+        self.put("check_timeout", "evidence.check_timeout", settings.check_timeout.as_ref(), &mut evidence.check_timeout);
         self.put("probe_interval", "evidence.probe_interval", settings.probe_interval.as_ref(), &mut evidence.probe_interval);
         let Some((directory, source)) = settings.probes.as_ref().zip(self.source("probes")) else { return };
         match probe::parse::load_directory(directory) {

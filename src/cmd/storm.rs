@@ -96,7 +96,8 @@ async fn on(request: &Request, disposable: Option<&str>, options: &ConnectOption
     admin::claim(&mut session, options, disposable).await?;
     storm::prepare(&mut session).await?;
     let stormed = interruptible(storm::run(request, options, &mut session, |client| screen.note(&report::note(client)))).await;
-    // What was given up in the middle of an answer is not fit to be asked anything else.
+    // What was given up in the middle of an answer is not fit to be asked anything else, and is ended.
+    drop(session);
     let mut session = Session::connect(options, ROLE).await?;
     let cleared = storm::clear(&mut session).await;
     session.close().await;

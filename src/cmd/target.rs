@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Global, env};
+use super::{Global, env, interruptible};
 use crate::pg::cluster::{self, Running};
 use crate::pg::{ConnectOptions, Place};
 use crate::report::screen::Screen;
@@ -51,15 +51,19 @@ async fn find(global: &Global, screen: Screen, may_make: bool) -> Result<Target>
     if !may_make && cluster::status(&global.located()?.state).is_empty() {
         return Err(missing("there is no private server yet, and so no data".into()));
     }
-    let running = private(global, screen).await?;
     let database = &global.database;
-    let mut options = match may_make {
-        true => running.ensure_database(database).await?,
-        false => running
-            .database(database)
-            .await?
-            .ok_or_else(|| missing(format!("there is no database `{database}` on the private server")))?,
-    };
+    let (running, mut options) = interruptible(async {
+        let running = private(global, screen).await?;
+        let options = match may_make {
+            true => running.ensure_database(database).await?,
+            false => running
+                .database(database)
+                .await?
+                .ok_or_else(|| missing(format!("there is no database `{database}` on the private server")))?,
+        };
+        Ok((running, options))
+    })
+    .await?;
     if via.is_some() {
         // Whoever is there does not know who is asking.
         options.password = running.tcp.password.clone();

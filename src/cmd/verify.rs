@@ -7,19 +7,18 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::invariant::evidence::{self, Operations, Runs};
-use crate::invariant::run::Snapshot;
+use crate::invariant::run::{Snapshot, analyze, each_second};
 use crate::invariant::self_test::{self, Outcome, Tried};
-use crate::invariant::{self, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, Subject, parse};
+use crate::invariant::{self, Allowance, CHECK_TIMEOUT, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, Subject, parse};
+use crate::pace::{duration_text, parse_duration};
 use crate::pg::ConnectOptions;
 use crate::pg::admin::{self, Loaded, Session, SqlError};
+use crate::report::progress::{Checks, Style};
 use crate::report::screen::Screen;
 use crate::report::verify::{self as report, Check, Dataset, SCHEMA_VERSION, Verification};
 use crate::run::witness;
 use crate::verdict::{Exit, Verdict};
 use crate::{Error, Result};
-
-/// How long one check may take before it counts as errored.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Subjects of one check whose operations are shown.
 const SUBJECTS_SHOWN: usize = 3;
@@ -45,6 +44,9 @@ pub struct Args {
     /// Print the file of an invariant (needs no database)
     #[arg(long, value_name = "NAME")]
     pub show: Option<String>,
+    /// How long the check of a rule may take before it counts as one that could not be made [default: 5m]
+    #[arg(long, value_name = "TIME", env = "DBSTRESS_CHECK_TIMEOUT", value_parser = parse_duration)]
+    pub check_timeout: Option<Duration>,
     /// The command that does this again, where it is another one.
     #[arg(skip)]
     pub again: Option<String>,
@@ -93,7 +95,15 @@ pub async fn run(args: &Args, options: &ConnectOptions, screen: Screen) -> Resul
     let exit = if args.self_test {
         try_out(args, options, &mut session, &loaded, &here, &elsewhere, screen).await
     } else {
-        verify(args, options, &mut session, loaded, &here, &elsewhere, screen).await
+        let allowance = Allowance::of_flag(args.check_timeout.unwrap_or(CHECK_TIMEOUT));
+        let (under_way, limit) = (allowance.under_way.subscribe(), allowance.limit);
+        let mut checks = Checks::new(Style::Auto, screen);
+        let verified = tokio::select! {
+            verified = verify(args, options, &mut session, loaded, (&here, &elsewhere), allowance) => verified,
+            never = each_second(under_way, |rule, elapsed| checks.show(rule, elapsed, limit)) => match never {},
+        };
+        checks.end();
+        verified.and_then(|verification| show(args, &verification, screen))
     };
     session.close().await;
     exit
@@ -109,13 +119,14 @@ async fn try_out(
     screen: Screen,
 ) -> Result<Exit> {
     let mut lease = admin::Lease::take(options, "verify --self-test").await?;
-    let mut tried = self_test::try_all(session, here, CHECK_TIMEOUT).await;
+    let limit = args.check_timeout.unwrap_or(CHECK_TIMEOUT);
+    let mut tried = self_test::try_all(session, here, limit).await;
     for invariant in asked_for(args, elsewhere) {
         let outcome = Outcome::Errored(is_elsewhere(invariant, &loaded.dataset));
         tried.push(Tried { name: invariant.name.clone(), id: invariant.id.clone(), outcome });
     }
     if args.only.is_empty() {
-        let mut snapshot = Snapshot::begin(session, &DEFAULT_SEARCH_PATH, CHECK_TIMEOUT).await?;
+        let mut snapshot = Snapshot::begin(session, &DEFAULT_SEARCH_PATH, Allowance::of_flag(limit)).await?;
         let runs = evidence::runs(&mut snapshot).await;
         snapshot.end().await;
         tried.extend(witness::self_test(session, &args.state, &loaded.load, &runs?.recorded).await);
@@ -138,23 +149,24 @@ async fn verify(
     options: &ConnectOptions,
     session: &mut Session,
     loaded: Loaded,
-    here: &[Invariant],
-    elsewhere: &[Invariant],
-    screen: Screen,
-) -> Result<Exit> {
+    (here, elsewhere): (&[Invariant], &[Invariant]),
+    allowance: Allowance,
+) -> Result<Verification> {
     let (lease, busy) = evidence::quiesced(session, options, "verify").await?;
-    let mut snapshot = Snapshot::begin(session, &DEFAULT_SEARCH_PATH, CHECK_TIMEOUT).await?;
+    analyze(session, &DEFAULT_SEARCH_PATH, &allowance).await;
+    let mut snapshot = Snapshot::begin(session, &DEFAULT_SEARCH_PATH, allowance).await?;
     // What cannot be read leaves the question open, but must not keep a breach from being found.
     let runs = evidence::runs(&mut snapshot)
         .await
         .unwrap_or_else(|error| Runs { stale: vec![format!("the recorded runs could not be read: {error}")], ..Runs::default() });
     let mut notes = runs.notes.clone();
+    let mut not_compared = Vec::new();
     let witness = match (args.only.is_empty(), busy.is_empty()) {
         (true, true) => {
             let compared = snapshot
                 .aside(async |session: &mut Session| witness::compare(session, &args.state, &loaded.load, &runs.recorded).await)
                 .await;
-            compared.map_err(|error| notes.push(format!("the histories of the runs could not be compared: {error}"))).ok()
+            compared.map_err(|error| not_compared.push(format!("the histories of the runs could not be compared: {error}"))).ok()
         }
         (true, false) => {
             notes.push("the histories of the runs were not compared, since the database is not at rest".into());
@@ -209,6 +221,7 @@ async fn verify(
     let checked: Vec<Checked> = checks.iter().map(|c| c.checked.clone()).collect();
     let (mut verdict, mut reasons) = invariant::judge(&checked, &claimed);
     let mut open = runs.stale;
+    open.append(&mut not_compared);
     open.extend(witness.iter().flat_map(|w| w.open.clone()));
     open.extend(busy.into_iter().map(|why| format!("the database is not at rest: {why}")));
     if !open.is_empty() {
@@ -226,7 +239,7 @@ async fn verify(
     }
     notes.extend(witness.into_iter().flat_map(|w| w.notes));
     notes.extend(left_out(args, elsewhere));
-    let verification = Verification {
+    Ok(Verification {
         schema_version: SCHEMA_VERSION,
         verdict,
         exit_code: verdict.exit().code(),
@@ -243,14 +256,17 @@ async fn verify(
         checks,
         notes,
         again: args.again.clone().unwrap_or_else(|| again(args)),
-    };
+    })
+}
+
+fn show(args: &Args, verification: &Verification, screen: Screen) -> Result<Exit> {
     if args.json {
-        let value = serde_json::to_value(&verification).map_err(unprintable)?;
+        let value = serde_json::to_value(verification).map_err(unprintable)?;
         screen.out(&pretty(&value)?);
     } else {
-        screen.out(&report::text(&verification, screen.width, screen.colour));
+        screen.out(&report::text(verification, screen.width, screen.colour));
     }
-    Ok(verdict.exit())
+    Ok(verification.verdict.exit())
 }
 
 /// Those of the rules about another dataset that the user named or brought along: what was asked for and cannot be found out is never left out.
@@ -352,6 +368,9 @@ fn again(args: &Args) -> String {
     }
     for name in &args.only {
         command.push_str(&format!(" --invariant {name}"));
+    }
+    if let Some(limit) = args.check_timeout {
+        command.push_str(&format!(" --check-timeout {}", duration_text(limit)));
     }
     command + &args.flags
 }

@@ -17,7 +17,7 @@ use crate::error::nearest;
 use crate::verdict::Verdict;
 use crate::{Error, Result};
 
-pub use run::{DEFAULT_SEARCH_PATH, run_all};
+pub use run::{Allowance, CHECK_TIMEOUT, DEFAULT_SEARCH_PATH, run_all};
 
 /// The files that come with the program: name and text. A test keeps the list equal to the directory.
 const BUILT_IN: &[(&str, &str)] = &[

@@ -1,9 +1,13 @@
 //! What does each check find, when all of them look at the same snapshot?
 
+use std::convert::Infallible;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
 use super::{Breach, Checked, Finding, Invariant, When};
-use crate::pg::admin::{SEARCH_PATH, Session, SqlError, TextRow, identifier};
+use crate::pg::admin::{Backend, SEARCH_PATH, Session, SqlError, TextRow, identifier, literal};
 
 /// How many breaches of one check are kept; all of them are counted.
 pub const ROWS_KEPT: usize = 20;
@@ -11,8 +15,125 @@ pub const ROWS_KEPT: usize = 20;
 /// Where unqualified table names of a check lead, unless it judges the control's copy.
 pub const DEFAULT_SEARCH_PATH: [&str; 2] = SEARCH_PATH;
 
+/// How long a check may take, where nobody says otherwise.
+pub const CHECK_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// When what was cancelled and goes on all the same is cancelled again.
+const CANCEL_AGAIN: Duration = Duration::from_secs(1);
+
+/// The flag that says how long checks may take.
+pub const CHECK_FLAG: &str = "--check-timeout";
+
+/// What is under way, and since when.
+pub type UnderWay = Option<(String, Instant)>;
+
+/// How much time checks are given, and by whom they are watched.
+#[derive(Debug, Clone)]
+pub struct Allowance {
+    /// How long one statement of a check may take.
+    pub limit: Duration,
+    /// What gives it longer, if anything does.
+    pub raised_by: Option<&'static str>,
+    /// What is told which check is under way; [`each_second`] shows it.
+    pub under_way: watch::Sender<UnderWay>,
+    /// Once it is true, the check under way is cancelled and no other is begun.
+    pub over: watch::Receiver<bool>,
+}
+
+impl Allowance {
+    /// As long as the flag says.
+    pub fn of_flag(limit: Duration) -> Self {
+        Self { raised_by: Some(CHECK_FLAG), ..Self::from(limit) }
+    }
+}
+
+impl From<Duration> for Allowance {
+    /// So much for each statement; nobody watches them or ends them.
+    fn from(limit: Duration) -> Self {
+        Self { limit, raised_by: None, under_way: watch::Sender::new(None), over: watch::channel(false).1 }
+    }
+}
+
+impl Allowance {
+    /// Whether nothing more may be asked.
+    pub fn is_over(&self) -> bool {
+        *self.over.borrow()
+    }
+
+    /// What `asked` of a session comes to; if it is over before, the server is asked to cancel it, and `asked` says so itself.
+    async fn until_over<T>(&self, backend: Option<Backend>, asked: impl Future<Output = T>) -> T {
+        let mut over = self.over.clone();
+        let mut asked = pin!(asked);
+        tokio::select! {
+            answer = &mut asked => return answer,
+            Ok(_) = over.wait_for(|over| *over) => {}
+        }
+        let Some(backend) = backend else { return asked.await };
+        loop {
+            backend.cancel().await;
+            // Between two statements there was nothing to cancel.
+            if let Ok(answer) = tokio::time::timeout(CANCEL_AGAIN, &mut asked).await {
+                return answer;
+            }
+        }
+    }
+}
+
+/// Calls `tell` with what is under way and for how long it has been, each second in which anything is.
+pub async fn each_second(mut under_way: watch::Receiver<UnderWay>, mut tell: impl FnMut(&str, Duration)) -> Infallible {
+    const SECOND: Duration = Duration::from_secs(1);
+    let mut due = None;
+    loop {
+        let now = under_way.borrow_and_update().clone();
+        let Some((name, since)) = now else {
+            due = None;
+            if under_way.changed().await.is_err() {
+                // Nobody will tell anything any more.
+                return std::future::pending().await;
+            }
+            continue;
+        };
+        let next = *due.get_or_insert(since + SECOND);
+        tokio::select! {
+            () = tokio::time::sleep_until(next.into()) => {
+                tell(&name, since.elapsed());
+                due = Some(next + SECOND);
+            }
+            Ok(()) = under_way.changed() => due = None,
+        }
+    }
+}
+
+/// Lets the planner know the tables of `search_path` as they are now, those that have changed since it last looked and that the role may analyse. By
+/// statistics of tables that were empty then it would plan for empty ones. Best effort: without it checks are as right, and slower.
+pub async fn analyze(session: &mut Session, search_path: &[&str], allowance: &Allowance) {
+    let schemas: Vec<String> = search_path.iter().map(|schema| literal(schema)).collect();
+    let Ok(Some(tables)) = session
+        .text(&format!(
+            "SELECT string_agg(format('%I.%I', n.nspname, c.relname), ', ') \
+             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_stat_all_tables s ON s.relid = c.oid \
+             WHERE n.nspname IN ({}) AND c.relkind = 'r' AND pg_has_role(c.relowner, 'USAGE') AND NOT pg_is_in_recovery() \
+               AND (coalesce(s.n_mod_since_analyze, 1) > 0 OR coalesce(s.last_analyze, s.last_autoanalyze) IS NULL)",
+            schemas.join(", ")
+        ))
+        .await
+    else {
+        return;
+    };
+    allowance.under_way.send_replace(Some(("statistics".into(), Instant::now())));
+    // Whatever autovacuum is at work on is left to it: it would be cancelled, and say so in the log.
+    let analyze = format!(
+        "BEGIN; SET LOCAL statement_timeout = {}; ANALYZE (SKIP_LOCKED) {tables}; COMMIT",
+        allowance.limit.as_millis().max(1)
+    );
+    if allowance.until_over(session.backend(), session.execute(&analyze)).await.is_err() {
+        let _ = session.execute("ROLLBACK").await;
+    }
+    allowance.under_way.send_replace(None);
+}
+
 /// Checks those of `invariants` that may be asked at `moment`, all in one snapshot: `When::Always` is under load and leaves the quiesced
-/// ones out, `When::Quiesced` is after it and asks all. Tables are looked for in `search_path`; one statement may take `statement_timeout`.
+/// ones out, `When::Quiesced` is after it and asks all. Tables are looked for in `search_path`.
 ///
 /// Never fails: what keeps a check from being made is its finding, [`Finding::Errored`].
 pub async fn run_all(
@@ -20,11 +141,18 @@ pub async fn run_all(
     invariants: &[Invariant],
     search_path: &[&str],
     moment: When,
-    statement_timeout: Duration,
+    allowance: impl Into<Allowance>,
 ) -> Vec<Checked> {
-    let chosen = invariants.iter().filter(|i| moment == When::Quiesced || i.when == When::Always);
+    let allowance = allowance.into();
+    let chosen: Vec<&Invariant> = invariants.iter().filter(|i| moment == When::Quiesced || i.when == When::Always).collect();
     let mut checked = Vec::new();
-    match Snapshot::begin(session, search_path, statement_timeout).await {
+    if chosen.is_empty() {
+        return checked;
+    }
+    if moment == When::Quiesced {
+        analyze(session, search_path, &allowance).await;
+    }
+    match Snapshot::begin(session, search_path, allowance).await {
         Ok(mut snapshot) => {
             for invariant in chosen {
                 checked.push(snapshot.check(invariant).await);
@@ -33,7 +161,7 @@ pub async fn run_all(
         }
         Err(error) => {
             let why = format!("no snapshot could be taken: {error}");
-            checked.extend(chosen.map(|i| about(i, Finding::Errored(why.clone()), Duration::ZERO)));
+            checked.extend(chosen.into_iter().map(|i| about(i, Finding::Errored(why.clone()), Duration::ZERO)));
         }
     }
     checked
@@ -42,7 +170,7 @@ pub async fn run_all(
 /// One state of the database, read only, for as many questions as one likes; a question that fails does not end it.
 pub struct Snapshot<'a> {
     session: &'a mut Session,
-    timeout: Duration,
+    allowance: Allowance,
 }
 
 impl<'a> Snapshot<'a> {
@@ -50,10 +178,10 @@ impl<'a> Snapshot<'a> {
     ///
     /// # Errors
     /// The server's answer, or the loss of the connection.
-    pub async fn begin(session: &'a mut Session, search_path: &[&str], timeout: Duration) -> Result<Self, SqlError> {
+    pub async fn begin(session: &'a mut Session, search_path: &[&str], allowance: Allowance) -> Result<Self, SqlError> {
         session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-        let mut snapshot = Self { session, timeout };
-        match snapshot.session.execute(&settings(search_path, timeout)).await {
+        let mut snapshot = Self { session, allowance };
+        match snapshot.session.execute(&settings(search_path, snapshot.allowance.limit)).await {
             Ok(_) => Ok(snapshot),
             Err(error) => {
                 snapshot.end_by_reference().await;
@@ -65,9 +193,19 @@ impl<'a> Snapshot<'a> {
     /// Makes one check.
     pub async fn check(&mut self, invariant: &Invariant) -> Checked {
         let began = Instant::now();
-        let finding = match self.guarded(invariant).await {
-            Ok(finding) => finding,
-            Err(error) => Finding::Errored(self.say(&error)),
+        let asked = match self.allowance.is_over() {
+            true => None,
+            false => {
+                self.allowance.under_way.send_replace(Some((invariant.name.clone(), began)));
+                Some(self.guarded(invariant).await)
+            }
+        };
+        self.allowance.under_way.send_replace(None);
+        let finding = match asked {
+            Some(Ok(finding)) => finding,
+            Some(Err(error)) if !self.allowance.is_over() => Finding::Errored(self.say(&error, began.elapsed())),
+            Some(Err(_)) => Finding::Errored(format!("interrupted after {:.0} s", began.elapsed().as_secs_f64())),
+            None => Finding::Errored("interrupted before it was made".into()),
         };
         about(invariant, finding, began.elapsed())
     }
@@ -125,7 +263,8 @@ impl<'a> Snapshot<'a> {
 
     async fn guarded(&mut self, invariant: &Invariant) -> Result<Finding, SqlError> {
         self.session.execute("SAVEPOINT question").await?;
-        match look(self.session, invariant).await {
+        let backend = self.session.backend();
+        match self.allowance.until_over(backend, look(self.session, invariant)).await {
             Ok(finding) => {
                 self.session.execute("RELEASE SAVEPOINT question").await?;
                 Ok(finding)
@@ -137,10 +276,13 @@ impl<'a> Snapshot<'a> {
         }
     }
 
-    fn say(&self, error: &SqlError) -> String {
-        match error.code.as_deref() {
-            Some("57014") => format!("it did not finish within {}", humantime::format_duration(self.timeout)),
-            _ => error.to_string(),
+    fn say(&self, error: &SqlError, elapsed: Duration) -> String {
+        let limit = self.allowance.limit;
+        let said = error.in_words(elapsed, limit);
+        let is_late = error.code.as_deref() == Some("57014") && elapsed >= limit;
+        match self.allowance.raised_by.filter(|_| is_late) {
+            Some(flag) => format!("{said}; {flag} gives it longer"),
+            None => said,
         }
     }
 }
@@ -148,11 +290,12 @@ impl<'a> Snapshot<'a> {
 /// How every question is asked: where tables are, how long it may take, and the same answers whatever the role's own settings.
 /// `row_security = off` makes a policy that would hide rows an error, where it would otherwise be a silent pass.
 pub(super) fn settings(search_path: &[&str], timeout: Duration) -> String {
-    let path: Vec<String> = search_path.iter().map(|schema| identifier(schema)).collect();
+    // No schema is named where the tables are those that the role finds by itself.
+    let path: Vec<String> = search_path.iter().filter(|schema| !schema.is_empty()).map(|schema| identifier(schema)).collect();
+    let path = if path.is_empty() { String::new() } else { format!("SET LOCAL search_path TO {}; ", path.join(", ")) };
     format!(
-        "SET LOCAL search_path TO {}; SET LOCAL statement_timeout = {}; SET LOCAL row_security = off; SET LOCAL TimeZone = 'UTC'; \
-         SET LOCAL DateStyle = 'ISO'; SET LOCAL quote_all_identifiers = off; SET LOCAL jit = off",
-        path.join(", "),
+        "{path}SET LOCAL statement_timeout = {}; SET LOCAL row_security = off; SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO'; \
+         SET LOCAL quote_all_identifiers = off; SET LOCAL jit = off",
         timeout.as_millis().max(1)
     )
 }
@@ -174,17 +317,11 @@ pub(super) async fn look(session: &mut Session, invariant: &Invariant) -> Result
     }
     let answer = session.rows(&invariant.examines).await.map_err(of_examines)?;
     let examined = one_integer(&answer).map_err(|gave| of_examines(plain(format!("it must give one integer, and gave {gave}"))))?;
-    let kept = wrapped(&invariant.query, "subject::text, expected::text, actual::text, count(*) OVER ()");
-    let rows = session.rows(&format!("{kept} LIMIT {ROWS_KEPT}")).await.map_err(of_query)?;
-    let Some(total) = rows.first().map(|row| row[3].as_deref().and_then(|n| n.parse().ok()).unwrap_or(rows.len() as i64)) else {
-        return Ok(if examined > 0 { Finding::Holds { examined } } else { Finding::Vacuous });
-    };
-    let breach = |row: TextRow| {
-        let mut values = row.into_iter();
-        let mut next = || values.next().flatten();
-        Breach { subject: next(), expected: next(), actual: next() }
-    };
-    Ok(Finding::Violated { examined, total, rows: rows.into_iter().map(breach).collect() })
+    match breaches(session, invariant).await.map_err(of_query)? {
+        (0, _) if examined > 0 => Ok(Finding::Holds { examined }),
+        (0, _) => Ok(Finding::Vacuous),
+        (total, rows) => Ok(Finding::Violated { examined, total, rows }),
+    }
 }
 
 /// The one integer that an answer is; or what it is instead, in words.
@@ -200,9 +337,21 @@ fn one_integer(answer: &[TextRow]) -> Result<i64, String> {
     }
 }
 
-/// The number of breaches of one check in the transaction that `session` is in.
-pub(super) async fn count(session: &mut Session, invariant: &Invariant) -> Result<i64, SqlError> {
-    session.integer(&wrapped(&invariant.query, "count(*)")).await
+/// How many breaches of one check there are, and the first of them, in the transaction that `session` is in.
+///
+/// All of its rows are read, and counted here: with a LIMIT around it the planner would look for the plan that has the first rows soonest, which
+/// for a rule that holds is one that never ends.
+pub(super) async fn breaches(session: &mut Session, invariant: &Invariant) -> Result<(i64, Vec<Breach>), SqlError> {
+    let (mut total, mut rows) = (0, Vec::new());
+    let visit = |row: &[Option<String>]| {
+        total += 1;
+        if rows.len() < ROWS_KEPT {
+            let value = |n: usize| row.get(n).cloned().flatten();
+            rows.push(Breach { subject: value(0), expected: value(1), actual: value(2) });
+        }
+    };
+    session.stream(&wrapped(&invariant.query, "subject::text, expected::text, actual::text"), visit).await?;
+    Ok((total, rows))
 }
 
 fn wrapped(query: &str, columns: &str) -> String {

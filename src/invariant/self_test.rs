@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::run::{count, look, settings};
+use super::run::{breaches, look, settings};
 use super::{DEFAULT_SEARCH_PATH, Invariant};
 use crate::pg::admin::{Session, SqlError};
 use crate::verdict::Verdict;
@@ -107,7 +107,7 @@ async fn try_one(session: &mut Session, invariant: &Invariant, timeout: Duration
     let transaction = session.text("SELECT txid_current()::text").await?;
     // Also makes sure that it can be asked at all, with the right columns and in one statement.
     look(session, invariant).await?;
-    let before = count(session, invariant).await?;
+    let (before, _) = breaches(session, invariant).await?;
     session.execute("SAVEPOINT breaks").await?;
     let mut constraints_dropped = false;
     if let Err(refused) = session.execute(&invariant.breaks).await {
@@ -119,7 +119,7 @@ async fn try_one(session: &mut Session, invariant: &Invariant, timeout: Duration
         session.execute(&invariant.breaks).await?;
         constraints_dropped = true;
     }
-    let after = count(session, invariant).await?;
+    let (after, _) = breaches(session, invariant).await?;
     if session.text("SELECT txid_current_if_assigned()::text").await? != transaction {
         return Err(SqlError { code: None, message: "its `breaks` ended the transaction that was to be rolled back".into() });
     }

@@ -1,7 +1,8 @@
 //! How many transactions do our connections make, as the server counts them?
 //!
 //! The rules are those of the server's source: a transaction counts as committed or rolled back when it ends, whether a block, a single
-//! statement, a Parse by itself, or what opening a session takes; one that fails counts at once, and its ROLLBACK no more.
+//! statement, a Parse by itself, or what opening a session takes. One that fails counts once, and its ROLLBACK no more; what fails after a
+//! savepoint and goes on from there does not count.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -80,18 +81,18 @@ impl Follower {
     pub fn answered(&mut self, before: Transaction, after: Transaction, answer: Answer) {
         self.counts.deadlocks += u64::from(answer.was_deadlock);
         match (before, after) {
-            // An error ends a transaction at once. What is left of it is only called off.
-            (Transaction::Failed, Transaction::Idle | Transaction::Failed) => {}
-            (_, Transaction::Failed) => self.counts.rollbacks += 1,
+            // What has failed is a block, which can only be called off, or no more of it than what followed a savepoint: how it goes on tells.
+            (Transaction::Failed, Transaction::Idle) => self.counts.rollbacks += 1,
+            (_, Transaction::Failed) => {}
             (_, Transaction::Idle) if answer.failed || answer.rolled_back => self.counts.rollbacks += 1,
             (_, Transaction::Idle) => self.counts.commits += 1,
             (_, Transaction::Open) => {}
         }
     }
 
-    /// It was closed between two commands: what was open is rolled back.
+    /// It was closed between two commands: what was open is rolled back, or was when it failed.
     pub fn closed(&mut self, state: Transaction) {
-        self.counts.rollbacks += u64::from(state == Transaction::Open);
+        self.counts.rollbacks += u64::from(state != Transaction::Idle);
     }
 
     /// It was lost before a command was answered.

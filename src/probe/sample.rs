@@ -292,19 +292,20 @@ impl Sampler {
     /// The first column of the rows.
     async fn texts(&mut self, sql: &str) -> Result<Vec<Option<String>>, Missed> {
         let Some(session) = &mut self.session else { return Err(Missed::Late("there was no connection".into())) };
+        let asked = Instant::now();
         match tokio::time::timeout(TIMEOUT + GRACE, session.rows(sql)).await {
             Ok(Ok(rows)) => Ok(rows.into_iter().map(|row| row.into_iter().next().flatten()).collect()),
-            Ok(Err(error)) => Err(self.missed(&error)),
+            Ok(Err(error)) => Err(self.missed(&error, asked.elapsed())),
             Err(_) => {
-                self.session.take().into_iter().for_each(Session::abandon);
+                self.session = None;
                 Err(Missed::Late("the server did not answer".into()))
             }
         }
     }
 
-    fn missed(&mut self, error: &SqlError) -> Missed {
+    fn missed(&mut self, error: &SqlError, elapsed: Duration) -> Missed {
         if error.code.as_deref() == Some("57014") {
-            return Missed::Late(format!("it did not finish within {}", humantime::format_duration(TIMEOUT)));
+            return Missed::Late(error.in_words(elapsed, TIMEOUT));
         }
         if error.is_lost_connection() {
             // Whoever ended the load's sessions may have ended this one too.

@@ -37,6 +37,53 @@ pub struct Live {
     screen: Screen,
     load: Load,
     bar: Option<ProgressBar>,
+    checks: Checks,
+}
+
+/// The line of a check that takes long; gone when this is.
+pub struct Checks {
+    style: Style,
+    screen: Screen,
+    bar: Option<ProgressBar>,
+}
+
+impl Checks {
+    /// For checks that nobody has begun.
+    pub fn new(style: Style, screen: Screen) -> Self {
+        Self { style, screen, bar: None }
+    }
+
+    /// The check of `rule` has taken `elapsed` of the time that it may take; once a second.
+    pub fn show(&mut self, rule: &str, elapsed: Duration, limit: Duration) {
+        let seconds = elapsed.as_secs();
+        let limit = (limit, crate::pace::duration_text(limit));
+        if self.style.is_bar(self.screen) {
+            let bar = self.bar.get_or_insert_with(|| self.screen.bar("checks", limit.0.as_millis() as u64));
+            bar.set_position(elapsed.as_millis() as u64);
+            bar.set_message(format!("{rule}, {seconds} s of {}", limit.1));
+        } else if self.style == Style::Plain || self.style == Style::Auto && seconds.is_multiple_of(SELDOM) {
+            self.screen.note(&format!("checking rules: {rule}, {seconds} s (at most {}: --check-timeout)", limit.1));
+        }
+    }
+
+    /// Whatever was checked has been.
+    pub fn end(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Checks {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Style {
+    fn is_bar(self, screen: Screen) -> bool {
+        self == Self::Bar || self == Self::Auto && screen.interactive
+    }
 }
 
 #[derive(Serialize)]
@@ -55,16 +102,17 @@ struct Line<'a> {
 impl Live {
     /// For turns of this load.
     pub fn new(style: Style, screen: Screen, load: Load) -> Self {
-        Self { style, screen, load, bar: None }
+        Self { style, screen, load, bar: None, checks: Checks::new(style, screen) }
     }
 
-    fn is_bar(&self) -> bool {
-        self.style == Style::Bar || self.style == Style::Auto && self.screen.interactive
+    /// The line for checks that take long.
+    pub fn checks(&mut self) -> &mut Checks {
+        &mut self.checks
     }
 
     /// A turn begins.
     pub fn begin(&mut self, name: &str) {
-        if self.is_bar() {
+        if self.style.is_bar(self.screen) {
             let length = self.load.duration().map_or(1, |d| d.as_millis() as u64);
             self.bar = Some(self.screen.bar(name, length.max(1)));
         } else if self.style != Style::None {

@@ -70,6 +70,7 @@ pub fn results(record: &RunRecord, width: u16, colour: bool) -> String {
             timeline(record, width),
             contention(record, width),
             thresholds(record, width),
+            unwatched(record, width),
         ] {
             if !section.is_empty() {
                 parts.push(section);
@@ -340,6 +341,18 @@ fn thresholds(record: &RunRecord, width: u16) -> String {
     if lines.is_empty() { String::new() } else { format!("thresholds\n{}", lines.join("\n")) }
 }
 
+/// That the rules were never all checked while the load ran, and why: whoever relies on that must know.
+fn unwatched(record: &RunRecord, width: u16) -> String {
+    let said = |turn: &TurnRecord| {
+        let why = turn.live.hindrance.as_ref().filter(|_| turn.live.samples == 0)?;
+        let times = if turn.live.missed == 1 { "once".to_owned() } else { format!("{} times", grouped(turn.live.missed)) };
+        let prefix = if record.turns.len() > 1 { format!("{}: ", turn.name) } else { String::new() };
+        let said = format!("{prefix}no check of all rules was completed while the load ran; it was tried {times} ({why})");
+        Some(wrap(&said, width, "  "))
+    };
+    record.turns.iter().filter_map(said).collect::<Vec<_>>().join("\n")
+}
+
 fn attempts_per_iteration(turn: &TurnRecord) -> String {
     match turn.counts.iterations() {
         0 => "-".into(),
@@ -406,8 +419,9 @@ fn findings(record: &RunRecord, width: u16) -> String {
     for turn in &record.turns {
         // Rows of the user's own: no audit names operations, the rules name rows.
         if !record.plan.keeps_ledger() {
-            parts.extend(turn.invariants.iter().filter_map(|checked| rows(checked, width)));
+            parts.extend(turn.invariants.iter().filter_map(|checked| rows(checked, "", width)));
         }
+        parts.extend(healed(turn, width));
     }
     for turn in record.turns.iter().filter(|t| t.audit.is_violated()) {
         let total: u64 = turn.audit.breaches.values().sum();
@@ -462,11 +476,20 @@ fn lost_in_words(lost: &Lost, subject: &str) -> String {
     }
 }
 
+/// The rows that broke a rule while the load ran, of which none is left that does.
+fn healed(turn: &TurnRecord, width: u16) -> Option<String> {
+    let broken = turn.live.broken.as_ref()?;
+    let (seconds, _) = turn.live.first_breach.as_ref()?;
+    let is_still_broken =
+        turn.invariants.iter().any(|after| after.name == broken.name && matches!(after.finding, Finding::Violated { .. }));
+    if is_still_broken { None } else { rows(broken, &format!(" under load, after {seconds:.1} s"), width) }
+}
+
 /// The rows that break one rule.
-fn rows(checked: &Checked, width: u16) -> Option<String> {
+fn rows(checked: &Checked, when: &str, width: u16) -> Option<String> {
     let Finding::Violated { total, rows, .. } = &checked.finding else { return None };
     let mut lines =
-        vec![format!("what broke {}: {} row{}", checked.name, grouped(*total as u64), if *total == 1 { "" } else { "s" })];
+        vec![format!("what broke {}{when}: {} row{}", checked.name, grouped(*total as u64), if *total == 1 { "" } else { "s" })];
     for row in rows {
         let value = |value: &Option<String>| value.clone().unwrap_or("nothing".into());
         let line = format!("{}: expected {}, found {}", value(&row.subject), value(&row.expected), value(&row.actual));

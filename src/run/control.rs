@@ -9,7 +9,7 @@ use super::{Context, Judged, own_schema, turn};
 use crate::audit::Breach;
 use crate::bug::Bug;
 use crate::error::Kind;
-use crate::invariant::{Finding, Invariant, When, run_all};
+use crate::invariant::{Allowance, Finding, Invariant, When, run_all};
 use crate::pg::admin::{Session, literal};
 use crate::plan::{CONTROL_LIMIT, OF_COUNTERS, Plan};
 use crate::record::{Control, Moment};
@@ -130,11 +130,17 @@ pub async fn prepare_schedules(session: &mut Session) -> Result<()> {
     Ok(())
 }
 
-/// Runs an unsafe strategy on schedules until it has broken every claimed rule that it can break, ten seconds at most.
+/// Runs an unsafe strategy on schedules until it has broken every claimed rule that it can break, ten seconds at most; `None` if it was
+/// interrupted before.
 ///
 /// # Errors
 /// As [`run`].
-pub async fn run_of_schedules(context: &Context<'_>, session: &mut Session, strategy: Strategy, moment: Moment) -> Result<Control> {
+pub async fn run_of_schedules(
+    context: &Context<'_>,
+    session: &mut Session,
+    strategy: Strategy,
+    moment: Moment,
+) -> Result<Option<Control>> {
     let breakable = breakable(context.plan, strategy);
     let names: Vec<&str> = breakable.iter().flat_map(|(_, claims)| claims).map(String::as_str).collect();
     let judged_by: Vec<Invariant> = context.invariants.iter().filter(|i| names.contains(&i.name.as_str())).cloned().collect();
@@ -198,7 +204,7 @@ pub async fn remove(session: &mut Session) -> Result<()> {
 ///
 /// # Errors
 /// When the server refuses, or the set-up of the twin does not keep to that schema, or breaks one of the `rules` by itself.
-pub async fn prepare_own(session: &mut Session, twin: &Sql, tested: &str, rules: &[Invariant]) -> Result<()> {
+pub async fn prepare_own(session: &mut Session, twin: &Sql, tested: &str, rules: &[Invariant], allowance: Allowance) -> Result<()> {
     if twin.setup.is_none() {
         return Err(Error::usage("the control has no set-up, so that it would find no tables of its own")
             .cure("setup = \"schema.sql\" in its file, which makes its tables without naming their schema"));
@@ -213,7 +219,7 @@ pub async fn prepare_own(session: &mut Session, twin: &Sql, tested: &str, rules:
         )
         .cure("write the names of tables without their schema, in set-up and operations: the search_path says where they are"));
     }
-    let checked = run_all(session, rules, &[SCHEMA], When::Quiesced, turn::CHECK_TIMEOUT).await;
+    let checked = run_all(session, rules, &[SCHEMA], When::Quiesced, allowance).await;
     match checked.iter().find(|c| matches!(c.finding, Finding::Violated { .. })) {
         None => Ok(()),
         Some(broken) => Err(Error::usage(format!(
@@ -231,11 +237,11 @@ async fn relations(session: &mut Session, schema: &str) -> Result<Option<String>
     Ok(session.text(&format!("SELECT {relations} FROM pg_class WHERE relnamespace = {of_schema}")).await?)
 }
 
-/// Runs one twin until it is caught, ten seconds at most.
+/// Runs one twin until it is caught, ten seconds at most; `None` if it was interrupted before.
 ///
 /// # Errors
 /// When it could not be run; one that ran and was not caught is a result.
-pub async fn run(context: &Context<'_>, session: &mut Session, twin: &Twin, moment: Moment) -> Result<Control> {
+pub async fn run(context: &Context<'_>, session: &mut Session, twin: &Twin, moment: Moment) -> Result<Option<Control>> {
     let judges = |i: &&Invariant| OF_COUNTERS.contains(&i.name.as_str()) || twin.invariants.contains(&i.name.as_str());
     let judged_by: Vec<Invariant> = context.invariants.iter().filter(judges).cloned().collect();
     let Some(place) = turn::control_place(context, twin.name()) else {
@@ -248,14 +254,20 @@ pub async fn run(context: &Context<'_>, session: &mut Session, twin: &Twin, mome
     until_caught(context, session, control, &subject, &judged_by, prepares, finds).await
 }
 
-/// Runs the user's own twin until an invariant catches it, ten seconds at most.
+/// Runs the user's own twin until an invariant catches it, ten seconds at most; `None` if it was interrupted before.
 ///
 /// # Errors
 /// As [`run`].
-pub async fn run_own(context: &Context<'_>, session: &mut Session, twin: &Scenario, sql: &Sql, moment: Moment) -> Result<Control> {
+pub async fn run_own(
+    context: &Context<'_>,
+    session: &mut Session,
+    twin: &Scenario,
+    sql: &Sql,
+    moment: Moment,
+) -> Result<Option<Control>> {
     let subject = Subject::Own(sql.clone(), SCHEMA.into());
     let tested = context.search_path().concat();
-    let prepares = async |session: &mut Session| prepare_own(session, sql, &tested, context.claimed).await;
+    let prepares = async |session: &mut Session| prepare_own(session, sql, &tested, context.claimed, context.brief()).await;
     let control = Control { name: twin.name.clone(), expected: "every claimed rule broken".into(), ..blank(moment) };
     let mut broken = BTreeMap::new();
     let finds = |judged: &Judged| caught_own(judged, &mut broken);
@@ -293,7 +305,7 @@ async fn until_caught(
     judged_by: &[Invariant],
     prepares: impl AsyncFn(&mut Session) -> Result<()>,
     mut finds: impl FnMut(&Judged) -> String,
-) -> Result<Control> {
+) -> Result<Option<Control>> {
     let began = Instant::now();
     // Short at first: on a contended machine a fraction of a second is enough. A slice ends with the first breach that a client sees, which a
     // release may heal before anybody else does; then it is tried again, as long as there is time.
@@ -305,7 +317,7 @@ async fn until_caught(
         prepares(session).await?;
         let label = format!("control-{}", control.name);
         let leg = Leg { subject: subject.clone(), run: RUN, load: context.plan.load.cut(slice), until_breach: true, label };
-        let judged = turn::control(context, session, &leg, judged_by).await?;
+        let Some(judged) = turn::control(context, session, &leg, judged_by).await? else { break };
         control.iterations += judged.driven.recorder.counts().iterations() + judged.driven.recorder.counts().warm_up;
         if let Some(error) = judged.driven.failure {
             return Err(error);
@@ -316,12 +328,9 @@ async fn until_caught(
             break;
         }
     }
-    if control.detail.is_empty() {
-        control.detail = "interrupted".into();
-    }
     control.seconds = began.elapsed().as_secs_f64();
     remove(session).await?;
-    Ok(control)
+    Ok(Some(control).filter(|control| control.fired || !context.is_interrupted()))
 }
 
 /// What the detail of a control begins with that was caught.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -308,6 +308,18 @@ impl Everyone {
     }
 }
 
+/// Ends the load when nobody waits for it any more: what is under way is given up at once. A load that has ended is not there any more.
+struct Unattended(Weak<Everyone>);
+
+impl Drop for Unattended {
+    fn drop(&mut self) {
+        if let Some(everyone) = self.0.upgrade() {
+            everyone.hard_stop.store(0, Ordering::Relaxed);
+            everyone.stop();
+        }
+    }
+}
+
 /// Runs one turn. After every second `watch` is shown what happened in it and everything measured so far, and may end the turn by saying why.
 ///
 /// # Errors
@@ -360,6 +372,7 @@ pub async fn drive(
         outage,
         turn,
     });
+    let _unattended = Unattended(Arc::downgrade(&everyone));
     let (handover, mut handed) = mpsc::unbounded_channel();
     let mut handles = Vec::new();
     let mut hearers = Vec::new();

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::Judged;
 use super::figures::Figures;
+use super::{INTERRUPTED, Judged};
 use crate::audit::Audit;
 use crate::history::Asking;
 use crate::invariant::{self, Finding};
@@ -416,6 +416,11 @@ pub(super) fn judge(
             strategy.name()
         ));
     }
+    if judged.interrupted && violated.is_empty() {
+        // Whatever is missing besides is missing because of it.
+        let failure = judged.driven.failure.iter().map(ToString::to_string);
+        return (Verdict::Inconclusive, failure.chain([INTERRUPTED.to_owned()]).collect());
+    }
     let mut missed: Vec<String> = Vec::new();
     for judgement in thresholds {
         let said = format!("threshold {}: {} measured", judgement.threshold, judgement.measured_text);
@@ -432,9 +437,6 @@ pub(super) fn judge(
         }
     }
     missed.extend(judged.driven.given_up.clone());
-    if judged.driven.interrupted {
-        open.push("interrupted".into());
-    }
     if let Some(restless) = &judged.restless {
         open.push(format!("the database was not quiet when it was judged: {restless}"));
     }

@@ -38,10 +38,14 @@ pub async fn watch(
         let asked = Instant::now();
         let mut complete = true;
         for checked in run_all(&mut session, invariants, &search_path, When::Always, TIMEOUT).await {
-            match checked.finding {
-                Finding::Errored(_) => complete = false,
+            match &checked.finding {
+                Finding::Errored(why) => {
+                    complete = false;
+                    live.hindrance.get_or_insert_with(|| format!("{}: {why}", checked.name));
+                }
                 Finding::Violated { .. } if live.first_breach.is_none() => {
-                    live.first_breach = Some((began.elapsed().as_secs_f64(), checked.name));
+                    live.first_breach = Some((began.elapsed().as_secs_f64(), checked.name.clone()));
+                    live.broken = Some(checked);
                 }
                 _ => {}
             }

@@ -32,10 +32,11 @@ mod vu;
 pub mod witness;
 pub mod work;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{Mutex, watch};
 
@@ -48,7 +49,8 @@ use self::work::Work;
 use crate::audit::{Audit, Counters};
 use crate::fault::{self, Reach};
 use crate::history::Asking;
-use crate::invariant::{self, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, When, run_all};
+use crate::invariant::run::each_second;
+use crate::invariant::{self, Allowance, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, When, run_all};
 use crate::pg::admin::{self, IS_CLIENT, Lease, Loaded, Session, TextRow};
 use crate::pg::cluster::Running;
 use crate::pg::load::{Between, Manner};
@@ -107,6 +109,15 @@ pub enum Event<'a> {
     Tick(&'a str, &'a Progress),
     /// It has been judged.
     TurnEnded(&'a TurnRecord),
+    /// The check of a rule, before or after a load, goes on; once a second.
+    Checking {
+        /// Which rule.
+        rule: &'a str,
+        /// How long it has taken so far.
+        elapsed: Duration,
+        /// How long it may take.
+        limit: Duration,
+    },
 }
 
 /// What a run works on.
@@ -151,11 +162,23 @@ pub struct Context<'a> {
     claimed: &'a [Invariant],
     directory: PathBuf,
     interrupt: watch::Receiver<bool>,
+    /// What checks are given as long as nobody interrupts them.
+    allowance: Allowance,
 }
 
 impl Context<'_> {
     fn is_interrupted(&self) -> bool {
         *self.interrupt.borrow()
+    }
+
+    /// What the checks after a load are given.
+    fn graceful(&self) -> Allowance {
+        with_grace(&self.allowance, self.interrupt.clone(), self.plan.graceful_stop)
+    }
+
+    /// What the checks are given that nothing is lost without: an interruption ends them at once.
+    fn brief(&self) -> Allowance {
+        Allowance { over: self.interrupt.clone(), ..self.allowance.clone() }
     }
 
     /// What is checked while the load runs: the claims, or all if there are none.
@@ -177,6 +200,8 @@ pub struct Judged {
     driven: Driven,
     audit: Audit,
     invariants: Vec<Checked>,
+    /// The user stopped the load, or the checks after it.
+    interrupted: bool,
     /// What was still going on when it was judged.
     restless: Option<String>,
     /// The clean-up of expired keys.
@@ -189,7 +214,39 @@ pub struct Judged {
 ///
 /// # Errors
 /// What kept it from beginning; what goes wrong later is in the record.
-pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<RunRecord> {
+pub async fn run(request: Request, show: impl FnMut(Event<'_>)) -> Result<RunRecord> {
+    let allowance = Allowance::of_flag(request.plan.evidence.check_timeout);
+    with_checks_shown(allowance, show, async |allowance, show| begun(request, allowance, show).await).await
+}
+
+/// What checks are given that begin now: once interrupted they may go on for `grace`, as iterations may.
+fn with_grace(allowance: &Allowance, mut interrupt: watch::Receiver<bool>, grace: Duration) -> Allowance {
+    let (over, is_over) = watch::channel(false);
+    tokio::spawn(async move {
+        // If whoever could interrupt them is gone, nobody does.
+        if interrupt.wait_for(|stop| *stop).await.is_ok() {
+            tokio::time::sleep(grace).await;
+            over.send_replace(true);
+        }
+    });
+    Allowance { over: is_over, ..allowance.clone() }
+}
+
+/// Runs what `make` makes of an allowance and of `show`, which is told of checks that take long, too.
+async fn with_checks_shown<T>(
+    allowance: Allowance,
+    show: impl FnMut(Event<'_>),
+    make: impl AsyncFnOnce(Allowance, &mut dyn FnMut(Event<'_>)) -> T,
+) -> T {
+    let (show, limit, under_way) = (RefCell::new(show), allowance.limit, allowance.under_way.subscribe());
+    let mut tell = |event: Event<'_>| (show.borrow_mut())(event);
+    tokio::select! {
+        made = make(allowance, &mut tell) => made,
+        never = each_second(under_way, |rule, elapsed| (show.borrow_mut())(Event::Checking { rule, elapsed, limit })) => match never {},
+    }
+}
+
+async fn begun(request: Request, allowance: Allowance, show: &mut dyn FnMut(Event<'_>)) -> Result<RunRecord> {
     let began = Instant::now();
     let Request {
         plan,
@@ -297,18 +354,28 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
     if matches!(ground, Ground::Clinic { .. }) {
         cleanup::sweep_leftovers(&mut session).await?;
     }
-    record.before = run_all(&mut session, &invariants, &path, When::Quiesced, turn::CHECK_TIMEOUT).await;
+    let brief = Allowance { over: interrupt.clone(), ..allowance.clone() };
+    record.before = run_all(&mut session, &invariants, &path, When::Quiesced, brief).await;
+    if *interrupt.borrow() {
+        record.interrupted = true;
+        return Ok(over_before(record, INTERRUPTED.into(), began, lease).await);
+    }
     if let Some(broken) = record.before.iter().find(|c| matches!(c.finding, Finding::Violated { .. } | Finding::Errored(_))) {
-        let cure = match ground {
-            Ground::Clinic { .. } => format!("{verify} shows the rows; dbstress seed --reset starts over"),
-            Ground::Residency(_) => format!("{verify} shows the rows; {RESIDENCY_ANEW} starts over"),
-            Ground::Own(_) => "let the set-up make everything anew".to_owned(),
+        let why = match (&broken.finding, &ground) {
+            // There are no rows to be shown.
+            (Finding::Errored(why), _) => {
+                format!("could not be checked before the run began, so nothing could be said about the run: {why}")
+            }
+            (_, ground) => {
+                let cure = match ground {
+                    Ground::Clinic { .. } => format!("{verify} shows the rows; dbstress seed --reset starts over"),
+                    Ground::Residency(_) => format!("{verify} shows the rows; {RESIDENCY_ANEW} starts over"),
+                    Ground::Own(_) => "let the set-up make everything anew".to_owned(),
+                };
+                format!("did not hold before the run began, so nothing could be said about the run ({cure})")
+            }
         };
-        let why = match &broken.finding {
-            Finding::Errored(why) => format!("could not be checked before the run began: {why}"),
-            _ => "did not hold before the run began".to_owned(),
-        };
-        let why = format!("{} {why}, so nothing could be said about the run ({cure})", broken.label());
+        let why = format!("{} {why}", broken.label());
         return Ok(over_before(record, why, began, lease).await);
     }
     if let Ground::Clinic { clinics, .. } = &mut ground {
@@ -358,8 +425,9 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
         claimed: &claimed,
         directory,
         interrupt,
+        allowance,
     };
-    let ended = phases(&context, &mut session, &mut record, &mut show).await;
+    let ended = phases(&context, &mut session, &mut record, show).await;
     record.interrupted = context.is_interrupted();
     if context.api.is_some() {
         // Best effort: the server may be gone, and a secret that nobody knows opens nothing.
@@ -401,6 +469,9 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
     Ok(record)
 }
 
+/// Why nothing can be said of what the user stopped.
+pub(super) const INTERRUPTED: &str = "interrupted";
+
 /// Seeds schedules in place of whatever is there.
 const RESIDENCY_ANEW: &str = "dbstress seed --reset --dataset residency";
 
@@ -431,7 +502,7 @@ async fn phases(
     context: &Context<'_>,
     session: &mut Session,
     record: &mut RunRecord,
-    show: &mut impl FnMut(Event<'_>),
+    show: &mut dyn FnMut(Event<'_>),
 ) -> Result<()> {
     controls(context, session, record, Moment::Before, show).await?;
     let turns: Vec<Option<Strategy>> = match &context.ground {
@@ -441,7 +512,7 @@ async fn phases(
     for strategy in turns {
         let name = strategy.map_or(context.plan.scenario.as_str(), |s| s.name());
         let why = if context.is_interrupted() {
-            Some("interrupted".to_owned())
+            Some(INTERRUPTED.to_owned())
         } else {
             // Its predecessor's rows would be found again, and be taken for its own.
             record.turns.last().filter(|t| t.verdict == Verdict::Violated).map(|t| {
@@ -485,7 +556,7 @@ async fn controls(
     session: &mut Session,
     record: &mut RunRecord,
     moment: Moment,
-    show: &mut impl FnMut(Event<'_>),
+    show: &mut dyn FnMut(Event<'_>),
 ) -> Result<()> {
     if context.is_interrupted() || twins(context).is_empty() {
         return Ok(());
@@ -494,9 +565,12 @@ async fn controls(
         Moment::Before => "controls before",
         Moment::After => "controls after",
     }));
-    let mut seen = |control: Control| {
-        show(Event::Control(&control));
-        record.controls.push(control);
+    // One that was interrupted has shown nothing, neither that it can be caught nor that it cannot.
+    let mut seen = |control: Option<Control>| {
+        if let Some(control) = control {
+            show(Event::Control(&control));
+            record.controls.push(control);
+        }
     };
     match &context.ground {
         Ground::Clinic { .. } => {
@@ -527,7 +601,9 @@ fn conclude(record: &mut RunRecord, twins: &[String], open: Vec<String>, accepts
     let several = record.plan.strategies().len() > 1;
     for turn in &record.turns {
         let prefix = if several { format!("{}: ", turn.name) } else { String::new() };
-        reasons.extend(turn.reasons.iter().map(|reason| (turn.verdict, format!("{prefix}{reason}"))));
+        // It is said once, below, that all of it was interrupted.
+        let reasons_left = turn.reasons.iter().filter(|reason| !record.interrupted || *reason != INTERRUPTED);
+        reasons.extend(reasons_left.map(|reason| (turn.verdict, format!("{prefix}{reason}"))));
     }
     // What has just failed needs no proof that it can: rules that were broken, or where none is claimed, figures that were missed.
     let has_failed = match record.plan.claims.is_empty() {
@@ -538,7 +614,8 @@ fn conclude(record: &mut RunRecord, twins: &[String], open: Vec<String>, accepts
         verdicts.push(Verdict::Inconclusive);
         reasons.push((Verdict::Inconclusive, why));
     };
-    for moment in [Moment::Before, Moment::After] {
+    // What an interruption kept from being done is not done for that reason alone.
+    for moment in [Moment::Before, Moment::After].into_iter().filter(|_| !record.interrupted) {
         for twin in twins {
             let control = record.controls.iter().find(|c| c.moment == moment && c.name == *twin);
             let word = if moment == Moment::Before { "before" } else { "after" };
@@ -574,11 +651,14 @@ fn conclude(record: &mut RunRecord, twins: &[String], open: Vec<String>, accepts
             inconclusive(format!("{why}{or}"));
         }
     }
-    for not_run in &record.not_run {
+    let (unreached, others): (Vec<&NotRun>, Vec<&NotRun>) = record.not_run.iter().partition(|not_run| not_run.why == INTERRUPTED);
+    for not_run in others {
         inconclusive(format!("{} was not run: {}", not_run.name, not_run.why));
     }
     if record.interrupted {
-        inconclusive("interrupted".into());
+        let names: Vec<&str> = unreached.iter().map(|not_run| &*not_run.name).collect();
+        let unreached = if names.is_empty() { String::new() } else { format!("; not run: {}", names.join(", ")) };
+        inconclusive(format!("{INTERRUPTED}{unreached}"));
     }
     open.into_iter().for_each(&mut inconclusive);
     record.verdict = Verdict::worst(verdicts);

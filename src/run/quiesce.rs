@@ -8,7 +8,8 @@ use crate::Result;
 use crate::contract::MOST_ATTEMPTS;
 use crate::history::Reader;
 use crate::outcome::Outcome;
-use crate::pg::admin::{IN_TRANSACTION, Session, SqlError, literal};
+use crate::pg::ConnectOptions;
+use crate::pg::admin::{self, IN_TRANSACTION, Session, SqlError, literal};
 use crate::workload::booking::Place;
 
 /// How long sessions of the run may take to go by themselves.
@@ -58,6 +59,35 @@ impl Sessions {
             "FROM pg_stat_activity WHERE datname = current_database() AND starts_with(application_name, {}) AND pid <> pg_backend_pid(){at_work}",
             literal(&self.prefix)
         )
+    }
+}
+
+/// A load under way. If it is dropped before its end its sessions are ended on the server: the threads end with the program, and what they have asked
+/// would go on.
+pub struct UnderLoad<'a> {
+    options: &'a ConnectOptions,
+    sessions: Sessions,
+    has_ended: bool,
+}
+
+impl<'a> UnderLoad<'a> {
+    /// It begins.
+    pub fn new(options: &'a ConnectOptions, sessions: Sessions) -> Self {
+        Self { options, sessions, has_ended: false }
+    }
+
+    /// It has ended by itself.
+    pub fn ended(mut self) {
+        self.has_ended = true;
+    }
+}
+
+impl Drop for UnderLoad<'_> {
+    fn drop(&mut self) {
+        // An API's sessions are not ours to end.
+        if !self.has_ended && self.sessions.keeper != Keeper::Api {
+            admin::end_all(self.options, &self.sessions.prefix);
+        }
     }
 }
 

@@ -23,7 +23,7 @@ use super::{Context, Ground, Judged, collect, control, evidence, faults, grant, 
 use crate::audit::{Audit, Counters, Expectation};
 use crate::bug::Bug;
 use crate::fault::{Arena, Injector};
-use crate::invariant::{DEFAULT_SEARCH_PATH, Invariant, When, run_all};
+use crate::invariant::{Allowance, DEFAULT_SEARCH_PATH, Invariant, When, run_all};
 use crate::metrics::Percentiles;
 use crate::outcome::OutcomeClass;
 use crate::pg::admin::{Session, literal};
@@ -39,8 +39,6 @@ use crate::workload::booking::Place;
 use crate::workload::contest::Deck;
 use crate::{Error, Result};
 
-/// How long one check after the load may take.
-pub(super) const CHECK_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long the watchers may take to end once they are told to.
 const WATCHERS_END: Duration = Duration::from_secs(15);
 
@@ -147,12 +145,14 @@ async fn load(
         began,
     };
     let is_tested = !leg.until_breach;
+    let under_load = quiesce::UnderLoad::new(context.options, performers(context, leg.run));
     let driven = drive(turn, stock, |progress, so_far| {
         watch(progress);
         let figures = Figures::new(plan, so_far, progress.elapsed.saturating_sub(plan.warm_up).as_secs_f64());
         if is_tested { figures.give_up() } else { None }
     })
     .await?;
+    under_load.ended();
     Ok(Driven { settings, ..driven })
 }
 
@@ -199,6 +199,7 @@ async fn judge(
     driven: Driven,
     (swept, beginning): (Option<Swept>, Option<Beginning>),
     invariants: &[Invariant],
+    allowance: Allowance,
 ) -> Result<Judged> {
     let performers = performers(context, leg.run);
     let restless = quiesce::quiesce(session, &performers).await?;
@@ -241,14 +242,24 @@ async fn judge(
         (None, _) => (Audit::default(), Vec::new()),
     };
     let path: Vec<&str> = search_path.iter().map(String::as_str).collect();
-    let invariants = run_all(session, invariants, &path, When::Quiesced, CHECK_TIMEOUT).await;
-    Ok(Judged { driven, audit, invariants, restless, cleanup, counters })
+    let invariants = run_all(session, invariants, &path, When::Quiesced, allowance.clone()).await;
+    let interrupted = driven.interrupted || allowance.is_over();
+    Ok(Judged { driven, audit, invariants, interrupted, restless, cleanup, counters })
 }
 
-/// The turn of a control, until it is caught.
-pub(super) async fn control(context: &Context<'_>, session: &mut Session, leg: &Leg, judged_by: &[Invariant]) -> Result<Judged> {
+/// The turn of a control, until it is caught; `None` if it was interrupted, which says nothing of what it would have come to.
+pub(super) async fn control(
+    context: &Context<'_>,
+    session: &mut Session,
+    leg: &Leg,
+    judged_by: &[Invariant],
+) -> Result<Option<Judged>> {
     let driven = load(context, leg, channel(None).0, |_| {}).await?;
-    judge(context, session, leg, driven, (None, None), judged_by).await
+    if context.is_interrupted() {
+        return Ok(None);
+    }
+    let judged = judge(context, session, leg, driven, (None, None), judged_by, context.brief()).await?;
+    Ok(Some(judged).filter(|_| !context.is_interrupted()))
 }
 
 /// The turn of what is tested: a strategy, or the user's own operations.
@@ -285,9 +296,11 @@ pub(super) async fn tested(
     let (so_far, rules) = channel(Rules::default());
     let evidence = &context.plan.evidence;
     // A snapshot costs the server something; where nothing is claimed of the rules, none is held.
-    let is_live = evidence.mechanism || evidence.live || !context.plan.claims.is_empty();
+    let rules_watched = context.watched();
+    let is_live = (evidence.mechanism || evidence.live || !context.plan.claims.is_empty())
+        && rules_watched.iter().any(|rule| rule.when == When::Always);
     let live = is_live.then(|| {
-        let (options, invariants) = (context.options.clone(), context.watched());
+        let (options, invariants) = (context.options.clone(), rules_watched);
         let path = context.search_path();
         tokio::spawn(async move { live::watch(&options, &invariants, &path, so_far, stopped).await })
     });
@@ -315,12 +328,16 @@ pub(super) async fn tested(
     let driven = driven?;
     // A server that is gone cannot be asked; what the clients measured is kept.
     let judged = match reconnected(context, session, driven.failure.is_some()).await {
-        Ok(()) => judge(context, session, &leg, driven, (swept, counted_from), context.invariants).await?,
+        Ok(()) => {
+            let allowance = context.graceful();
+            judge(context, session, &leg, driven, (swept, counted_from), context.invariants, allowance).await?
+        }
         Err(error) => {
             let mut audit = Audit::default();
             audit.incomplete("the server was lost before anything could be reconciled".into());
             let driven = Driven { failure: driven.failure.or(Some(error)), ..driven };
-            Judged { driven, audit, invariants: Vec::new(), restless: None, cleanup: None, counters: None }
+            let interrupted = driven.interrupted;
+            Judged { driven, audit, invariants: Vec::new(), interrupted, restless: None, cleanup: None, counters: None }
         }
     };
     let record = record(context.plan, strategy, &leg, judged, (sessions, watched), live);

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::error::nearest;
 use crate::history::{Asking, OperationKind};
-use crate::invariant::{self, Invariant};
+use crate::invariant::{self, CHECK_TIMEOUT, Invariant};
 use crate::outcome::Sqlstate;
 use crate::pace::{Arrival, Think, parse_duration};
 use crate::pg::load::Isolation;
@@ -250,8 +250,9 @@ impl Reader<'_> {
         });
         let thresholds = thresholds.collect();
         let faults = faults.iter().enumerate().filter_map(|(n, text)| self.parsed(format!("faults.{n}"), text)).collect();
-        let EvidenceFile { contested, mechanism, refused, committed, live, probe_interval, probes } = evidence;
+        let EvidenceFile { contested, mechanism, refused, committed, live, probe_interval, probes, check_timeout } = evidence;
         let probe_interval = self.duration("evidence.probe_interval", probe_interval.as_deref()).unwrap_or(probe::INTERVAL);
+        let check_timeout = self.duration("evidence.check_timeout", check_timeout.as_deref()).unwrap_or(CHECK_TIMEOUT);
         let probes = probes.map(|directory| self.probes(&directory)).unwrap_or_default();
         // Whoever claims that rules hold when operations meet must have seen them meet.
         // Whether requests met, an API does not tell; that they did is shown by the control, which is asked in the same way.
@@ -273,6 +274,7 @@ impl Reader<'_> {
                 live: live.unwrap_or(false),
                 probe_interval,
                 probes,
+                check_timeout,
             },
             written: BTreeSet::new(),
         }

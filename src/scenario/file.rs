@@ -435,6 +435,8 @@ pub struct EvidenceFile {
     pub probe_interval: Option<String>,
     /// A directory beside this file with one .sql file for each further question to the server while the load runs.
     pub probes: Option<String>,
+    /// How long the check of a rule may take before and after the load; one that takes longer leaves the run inconclusive. Default: 5m.
+    pub check_timeout: Option<String>,
 }
 
 /// The twin of this scenario that must be caught: one of the two keys.

@@ -23,7 +23,7 @@ use crate::bug::Bug;
 use crate::error::nearest;
 use crate::fault::Planned;
 use crate::history::{Asking, OperationKind};
-use crate::invariant::Invariant;
+use crate::invariant::{CHECK_TIMEOUT, Invariant};
 use crate::outcome::Sqlstate;
 use crate::pace::{Arrival, Ramp, Stage, Think};
 use crate::pg::load::{Isolation, Protocol};
@@ -343,6 +343,9 @@ pub struct Evidence {
     /// What it is asked besides.
     #[serde(default)]
     pub probes: Vec<Probe>,
+    /// How long the check of a rule may take, before and after the load.
+    #[serde(rename = "check_timeout_ms", with = "crate::milliseconds", default = "usual_check_timeout")]
+    pub check_timeout: Duration,
 }
 
 impl Default for Evidence {
@@ -355,8 +358,13 @@ impl Default for Evidence {
             live: false,
             probe_interval: probe::INTERVAL,
             probes: Vec::new(),
+            check_timeout: CHECK_TIMEOUT,
         }
     }
+}
+
+fn usual_check_timeout() -> Duration {
+    CHECK_TIMEOUT
 }
 
 /// How often the server was asked when nobody could say how often.

@@ -230,6 +230,7 @@ impl Values {
         self.put("evidence.committed", list(evidence.committed.iter().map(|(name, n)| format!("{name} {n}"))));
         self.put("evidence.live", evidence.live);
         self.put("evidence.probe_interval", duration_text(evidence.probe_interval));
+        self.put("evidence.check_timeout", duration_text(evidence.check_timeout));
         self.put("evidence.probes", list(evidence.probes.iter().map(|probe| &probe.name)));
     }
 }

@@ -23,6 +23,9 @@ impl Scenario {
         mistakes.load(&self.load);
         mistakes.planned(&self.faults, &self.load);
         mistakes.probe_interval(self.evidence.probe_interval);
+        if self.evidence.check_timeout.is_zero() {
+            mistakes.add("evidence.check_timeout", "0s leaves no time for a check", "5m, or what the slowest rule takes");
+        }
         if let Workload::Scheduling(scheduling) = &self.workload {
             mistakes.scheduling(scheduling, self);
         } else if let Workload::Booking(booking) = &self.workload {

@@ -2,6 +2,7 @@
 //!
 //! One connection at a time, simple protocol, values as text: the questions are rare and their types are the user's own.
 
+mod backend;
 mod lease;
 mod sentinel;
 
@@ -11,11 +12,13 @@ use futures_util::TryStreamExt;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection, Row, ValueRef};
 
+use self::backend::Asked;
 use crate::pg::load::Transaction;
 use crate::pg::tally::{Answer, Follower};
 use crate::pg::{ConnectOptions, Host, SslMode, load};
 use crate::{Error, Result};
 
+pub use backend::{Backend, end_all, wait_until_told};
 pub use lease::Lease;
 pub use sentinel::{Loaded, Meta, Sentinel, check_disposable, claim, inspect, require_loaded, wipe};
 
@@ -64,6 +67,16 @@ pub struct SqlError {
 }
 
 impl SqlError {
+    /// What is said of a statement that was asked `elapsed` ago and might take `limit`: 57014 is what the server answers when that time is over, and
+    /// also when somebody has cancelled it.
+    pub fn in_words(&self, elapsed: Duration, limit: Duration) -> String {
+        match self.code.as_deref() {
+            Some("57014") if elapsed >= limit => format!("it did not finish within {}", humantime::format_duration(limit)),
+            Some("57014") => format!("it was cancelled on the server: {self}"),
+            _ => self.to_string(),
+        }
+    }
+
     /// Whether the session is over, rather than the statement at fault.
     pub fn is_lost_connection(&self) -> bool {
         self.code.as_deref().is_none_or(|code| code.starts_with("08") || code.starts_with("57P"))
@@ -98,12 +111,12 @@ impl From<SqlError> for Error {
 /// One row, every value as PostgreSQL prints it; `None` is NULL.
 pub type TextRow = Vec<Option<String>>;
 
-/// One administrative connection.
+/// One administrative connection. Dropped in the middle of a question, it is ended on the server too.
 pub struct Session {
     connection: PgConnection,
     /// As far as its statements tell.
     transaction: Transaction,
-    follower: Follower,
+    asked: Asked,
 }
 
 impl Session {
@@ -129,14 +142,21 @@ impl Session {
     }
 
     async fn connect_with(options: &ConnectOptions, role: &str, besides: &[(&str, &str)]) -> Result<Self> {
+        let mut session = Self::open(options, role, besides).await?;
+        session.asked.backend = Backend::of(&mut session, options).await;
+        Ok(session)
+    }
+
+    async fn open(options: &ConnectOptions, role: &str, besides: &[(&str, &str)]) -> Result<Self> {
         let driver = driver_options(options, role).options(SETTINGS.iter().chain(besides).copied());
         let connecting = tokio::time::timeout(CONNECT_TIMEOUT, driver.connect());
         match connecting.await {
             Ok(Ok(connection)) => {
                 let mut follower = Follower::new(options.counted.clone());
                 follower.tell();
+                let asked = Asked { follower, backend: None, is_open: false };
                 let has_transaction_timeout = connection.server_version_num().is_some_and(|v| v >= TRANSACTION_TIMEOUT_SINCE);
-                let mut session = Self { connection, transaction: Transaction::Idle, follower };
+                let mut session = Self { connection, transaction: Transaction::Idle, asked };
                 match has_transaction_timeout {
                     true => session.execute(&format!("{LEVEL}; SET transaction_timeout = 0")).await?,
                     false => session.execute(LEVEL).await?,
@@ -156,6 +176,7 @@ impl Session {
     /// # Errors
     /// The server's answer, or the loss of the connection.
     pub async fn execute(&mut self, sql: &str) -> Result<u64, SqlError> {
+        self.asked.is_open = true;
         let done = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut self.connection).await;
         let done = done.map(|done| done.rows_affected()).map_err(SqlError::from);
         self.answered(sql, done.as_ref().err());
@@ -183,6 +204,7 @@ impl Session {
     }
 
     async fn visit(&mut self, sql: &str, mut visit: impl FnMut(&[Option<String>])) -> Result<(), SqlError> {
+        self.asked.is_open = true;
         let mut rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch(&mut self.connection);
         let mut values: TextRow = Vec::new();
         while let Some(row) = rows.try_next().await? {
@@ -202,6 +224,7 @@ impl Session {
     /// The server's answer, or the loss of the connection.
     pub async fn columns(&mut self, sql: &str) -> Result<Vec<String>, SqlError> {
         use sqlx::{Column, Executor, SqlSafeStr};
+        self.asked.is_open = true;
         let described = self.connection.describe(AssertSqlSafe(sql).into_sql_str()).await;
         let described = described.map_err(SqlError::from);
         self.answered(sql, described.as_ref().err());
@@ -230,6 +253,7 @@ impl Session {
 
     /// Follows what a statement of ours does to the transaction: all that begins and ends one is written here in one way.
     fn answered(&mut self, sql: &str, error: Option<&SqlError>) {
+        self.asked.is_open = false;
         let before = self.transaction;
         let (first, last) = (sql.trim_start(), sql.trim_end().trim_end_matches(';'));
         let begins = first.starts_with("BEGIN");
@@ -253,19 +277,20 @@ impl Session {
         let was_deadlock = error.is_some_and(|e| e.code.as_deref() == Some("40P01"));
         let answer = Answer { rolled_back: rolls_back, failed: error.is_some(), was_deadlock };
         match error {
-            Some(error) if error.is_lost_connection() => self.follower.lost(),
-            _ => self.follower.answered(before, self.transaction, answer),
+            Some(error) if error.is_lost_connection() => self.asked.follower.lost(),
+            _ => self.asked.follower.answered(before, self.transaction, answer),
         }
-        self.follower.tell();
+        self.asked.follower.tell();
     }
 
-    /// Gives the connection up in the middle of a question, which the server may have answered or not.
-    pub fn abandon(mut self) {
-        self.follower.lost();
+    /// The process that serves it, which somebody else may tell to cancel what this session waits for.
+    pub fn backend(&self) -> Option<Backend> {
+        self.asked.backend.clone()
     }
 
     /// Says goodbye to the server.
-    pub async fn close(self) {
+    pub async fn close(mut self) {
+        self.asked.follower.closed(self.transaction);
         // Nothing is lost when the server has already gone.
         let _ = self.connection.close().await;
     }

@@ -183,7 +183,10 @@ pub async fn claim(session: &mut Session, options: &ConnectOptions, disposable: 
     let mut migrator = clone_migrator();
     migrator.create_schema("dbstress");
     migrator.dangerous_set_table_name("dbstress._migrations");
-    migrator.run(&mut session.connection).await.map_err(|e| out_of_date(e, options))?;
+    session.asked.is_open = true;
+    let migrated = migrator.run(&mut session.connection).await;
+    session.asked.is_open = false;
+    migrated.map_err(|e| out_of_date(e, options))?;
     match inspect(session).await? {
         Sentinel::Ours(meta) => Ok(meta),
         other => Err(refusal(&other, options, "dbstress seed --reset")),

@@ -22,13 +22,13 @@ use super::drive::{Driven, Progress, Turn, drive};
 use super::figures::Figures;
 use super::live;
 use super::session::Way;
-use super::turn::{CHECK_TIMEOUT, Leg, PATIENCE, Subject, record as turn_record};
+use super::turn::{Leg, PATIENCE, Subject, record as turn_record};
 use super::work::Work;
-use super::{Event, Judged, conclude, identify, own_schema};
+use super::{Event, INTERRUPTED, Judged, conclude, identify, own_schema, with_checks_shown, with_grace};
 use crate::audit::Audit;
 use crate::history::OpId;
 use crate::http::Address;
-use crate::invariant::{self, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, When, run_all};
+use crate::invariant::{self, Allowance, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, When, run_all};
 use crate::pg::ConnectOptions;
 use crate::pg::admin::{self, IN_TRANSACTION, IS_CLIENT, Lease, Session};
 use crate::plan::{CONTROL_LIMIT, Plan};
@@ -102,7 +102,12 @@ pub fn needs_database(http: &Http) -> bool {
 ///
 /// # Errors
 /// What kept it from beginning; what goes wrong later is in the record.
-pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<RunRecord> {
+pub async fn run(request: Request, show: impl FnMut(Event<'_>)) -> Result<RunRecord> {
+    let allowance = Allowance::of_flag(request.plan.evidence.check_timeout);
+    with_checks_shown(allowance, show, async |allowance, show| begun(request, allowance, show).await).await
+}
+
+async fn begun(request: Request, allowance: Allowance, show: &mut dyn FnMut(Event<'_>)) -> Result<RunRecord> {
     let began = Instant::now();
     let Request { plan, target, options, command_name, command, disposable, accepts_uncontrolled, secret, state, interrupt } =
         request;
@@ -165,9 +170,9 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
         close(behind).await;
         return Ok(record);
     }
-    let mut run = Run { tested: &tested, twin: twin.as_ref(), behind, interrupt, number: number(wall_clock) };
+    let mut run = Run { tested: &tested, twin: twin.as_ref(), behind, interrupt, allowance, number: number(wall_clock) };
     let mut open = Vec::new();
-    match run.phases(&mut record, &mut show).await {
+    match run.phases(&mut record, show).await {
         // Once the turn has been judged, its result is worth keeping whatever happened afterwards.
         Err(error) if record.turns.is_empty() => return Err(error),
         Err(error) => open.push(error.to_string()),
@@ -290,6 +295,8 @@ struct Run<'r> {
     twin: Option<&'r Side>,
     behind: Option<Behind>,
     interrupt: watch::Receiver<bool>,
+    /// What the checks of the database's rules are given.
+    allowance: Allowance,
     number: i32,
 }
 
@@ -298,19 +305,20 @@ impl Run<'_> {
         *self.interrupt.borrow()
     }
 
-    async fn phases(&mut self, record: &mut RunRecord, show: &mut impl FnMut(Event<'_>)) -> Result<()> {
+    async fn phases(&mut self, record: &mut RunRecord, show: &mut dyn FnMut(Event<'_>)) -> Result<()> {
         self.control(record, Moment::Before, show).await?;
         if self.twin.is_some() {
             make_anew(self.tested, &mut self.behind).await?;
         }
         let name = self.tested.plan.scenario.clone();
         let numbers = rules::numbers(&self.tested.http, &self.tested.address, &self.tested.identities).await;
-        record.before = self.of_database().await;
+        let brief = Allowance { over: self.interrupt.clone(), ..self.allowance.clone() };
+        record.before = self.of_database(brief).await;
         record.before.extend(rules::before(&self.tested.http, &numbers));
         let broken = record.before.iter().find(|c| matches!(c.finding, Finding::Violated { .. } | Finding::Errored(_)));
         let why = match broken {
+            _ if self.is_interrupted() => Some(INTERRUPTED.to_owned()),
             Some(broken) => Some(format!("{} did not hold, or could not be checked, before the run began", broken.label())),
-            None if self.is_interrupted() => Some("interrupted".to_owned()),
             None => None,
         };
         if let Some(why) = why {
@@ -332,13 +340,13 @@ impl Run<'_> {
     }
 
     /// The rules of the database, as they are now.
-    async fn of_database(&mut self) -> Vec<Checked> {
+    async fn of_database(&mut self, allowance: Allowance) -> Vec<Checked> {
         match &mut self.behind {
             Some(Behind { session, sql: Some(sql), .. }) if !sql.invariants.is_empty() => {
-                run_all(session, &sql.invariants, &[&sql.schema], When::Quiesced, CHECK_TIMEOUT).await
+                run_all(session, &sql.invariants, &[&sql.schema], When::Quiesced, allowance).await
             }
             Some(Behind { session, sql: None, ours, .. }) if !ours.is_empty() => {
-                run_all(session, ours, &DEFAULT_SEARCH_PATH, When::Quiesced, CHECK_TIMEOUT).await
+                run_all(session, ours, &DEFAULT_SEARCH_PATH, When::Quiesced, allowance).await
             }
             _ => Vec::new(),
         }
@@ -381,7 +389,7 @@ impl Run<'_> {
         let (stop, stopped) = channel(false);
         let renewing = renewing(side, stopped.clone());
         let live = match &self.behind {
-            Some(Behind { options, sql: Some(sql), .. }) if !sql.invariants.is_empty() => {
+            Some(Behind { options, sql: Some(sql), .. }) if sql.invariants.iter().any(|rule| rule.when == When::Always) => {
                 let (options, sql) = (options.clone(), sql.clone());
                 Some(tokio::spawn(async move {
                     live::watch(
@@ -426,9 +434,11 @@ impl Run<'_> {
                 }
             },
         };
-        let mut invariants = self.of_database().await;
+        let allowance = with_grace(&self.allowance, self.interrupt.clone(), self.tested.plan.graceful_stop);
+        let mut invariants = self.of_database(allowance.clone()).await;
         invariants.extend(rules::judge(http, work, numbers, &after));
-        Judged { driven, audit: Audit::default(), invariants, restless, cleanup: None, counters: None }
+        let interrupted = driven.interrupted || allowance.is_over();
+        Judged { driven, audit: Audit::default(), invariants, interrupted, restless, cleanup: None, counters: None }
     }
 
     /// Waits until nobody is in a transaction in the database behind the API any more: what was not answered may still be under way. Says why, if
@@ -451,7 +461,7 @@ impl Run<'_> {
     }
 
     /// Runs the twin until every claimed rule is broken, ten seconds at most, each time on rows made anew.
-    async fn control(&mut self, record: &mut RunRecord, moment: Moment, show: &mut impl FnMut(Event<'_>)) -> Result<()> {
+    async fn control(&mut self, record: &mut RunRecord, moment: Moment, show: &mut dyn FnMut(Event<'_>)) -> Result<()> {
         let Some(twin) = self.twin.filter(|_| !self.is_interrupted()) else { return Ok(()) };
         show(Event::Phase(if moment == Moment::Before { "control before" } else { "control after" }));
         let began = Instant::now();
@@ -466,6 +476,9 @@ impl Run<'_> {
             let numbers = rules::numbers(&self.tested.http, &self.tested.address, &self.tested.identities).await;
             let leg = self.leg(twin, twin.plan.load.cut(slice), true);
             let Seen { mut judged, live } = self.load(twin, &leg, &numbers, |_| {}).await?;
+            if self.is_interrupted() {
+                break;
+            }
             control.iterations += judged.driven.recorder.counts().iterations() + judged.driven.recorder.counts().warm_up;
             if let Some(error) = judged.driven.failure.take() {
                 return Err(Error::inconclusive(format!("the control {} could not be run", control.name)).because(error));
@@ -481,12 +494,12 @@ impl Run<'_> {
                 break;
             }
         }
-        if control.detail.is_empty() {
-            control.detail = "interrupted".into();
-        }
         control.seconds = began.elapsed().as_secs_f64();
-        show(Event::Control(&control));
-        record.controls.push(control);
+        // One that was interrupted has shown nothing.
+        if control.fired || !self.is_interrupted() {
+            show(Event::Control(&control));
+            record.controls.push(control);
+        }
         Ok(())
     }
 }
