@@ -250,7 +250,11 @@ impl Reader<'_> {
         });
         let thresholds = thresholds.collect();
         let faults = faults.iter().enumerate().filter_map(|(n, text)| self.parsed(format!("faults.{n}"), text)).collect();
-        let EvidenceFile { contested, mechanism, refused, committed, live, probe_interval, probes } = evidence;
+        let EvidenceFile { contested, mechanism, refused, committed, unknown, live, probe_interval, probes } = evidence;
+        if !matches!(workload, Workload::Sql(_)) {
+            let why = "what is unknown is looked up in the ledger, or reckoned with";
+            self.refuse(&[("unknown", unknown.is_some())], "evidence.", why, "leave it out; it is for workload = \"sql\"");
+        }
         let probe_interval = self.duration("evidence.probe_interval", probe_interval.as_deref()).unwrap_or(probe::INTERVAL);
         let probes = probes.map(|directory| self.probes(&directory)).unwrap_or_default();
         // Whoever claims that rules hold when operations meet must have seen them meet.
@@ -270,6 +274,7 @@ impl Reader<'_> {
                 mechanism: mechanism.unwrap_or(false),
                 refused: refused.unwrap_or(0),
                 committed,
+                unknown: unknown.unwrap_or(0.0),
                 live: live.unwrap_or(false),
                 probe_interval,
                 probes,
@@ -710,7 +715,8 @@ impl Reader<'_> {
             }
         };
         let program = self.good(&at, program::statements(&name, &specs, parameters))?;
-        if let Some(statement) = program.statements().find(|s| s.kind != StatementKind::Other) {
+        let is_end = |kind| matches!(kind, StatementKind::Begin | StatementKind::Commit | StatementKind::Rollback);
+        if let Some(statement) = program.statements().find(|s| is_end(s.kind)) {
             let message = format!("`{}`: the statements are one transaction already", statement.label);
             self.wrong(at, message, "leave it out; a script may have transactions of its own");
         }

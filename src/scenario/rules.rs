@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::place::Mistake;
-use super::{Booking, BookingOperation, Contest, Extent, Http, Keys, Load, Scenario, Scheduling, Targets, Workload};
+use super::{Booking, BookingOperation, Contest, Control, Extent, Http, Keys, Load, Scenario, Scheduling, Targets, Workload};
 use crate::bug::Bug;
 use crate::demand::{Demand, Known, Share, Unreachable, unreachable};
 use crate::error::nearest;
@@ -11,9 +11,11 @@ use crate::fault::{Fault, Planned};
 use crate::history::{Asking, OpId, OperationKind};
 use crate::http::Address;
 use crate::pace::duration_text;
+use crate::pg::load::Protocol;
 use crate::pg::pool::Recycle;
 use crate::probe;
 use crate::request::{Counted, Sum};
+use crate::Result;
 use crate::strategy::{Hazard, Strategy};
 
 impl Scenario {
@@ -23,6 +25,7 @@ impl Scenario {
         mistakes.load(&self.load);
         mistakes.planned(&self.faults, &self.load);
         mistakes.probe_interval(self.evidence.probe_interval);
+        mistakes.share("evidence.unknown", self.evidence.unknown);
         if let Workload::Scheduling(scheduling) = &self.workload {
             mistakes.scheduling(scheduling, self);
         } else if let Workload::Booking(booking) = &self.workload {
@@ -45,6 +48,25 @@ impl Scenario {
         }
         mistakes.names(self);
         mistakes.0
+    }
+
+    /// Checks that its scripts, if they are sent with parameters, have variables only where PostgreSQL takes one.
+    ///
+    /// # Errors
+    /// Usage, with the script, the line and the column.
+    pub fn validate_parameters(&self) -> Result<()> {
+        let Workload::Sql(sql) = &self.workload else { return Ok(()) };
+        if self.load.protocol == Protocol::Simple {
+            return Ok(());
+        }
+        let theirs = match &sql.control {
+            Some(Control::Twin(twin)) => match &twin.workload {
+                Workload::Sql(theirs) => &theirs.operations[..],
+                _ => &[],
+            },
+            _ => &[],
+        };
+        sql.operations.iter().chain(theirs).try_for_each(|operation| operation.program.validate_parameters())
     }
 }
 
@@ -485,7 +507,7 @@ impl Mistakes {
                 self.add(
                     format!("thresholds.{n}"),
                     message,
-                    "how iterations ended is committed, replayed, refused, aborted, unknown",
+                    "how iterations ended is committed, replayed, refused, aborted, unknown, rolled_back",
                 );
             }
         }
