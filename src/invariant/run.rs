@@ -141,7 +141,7 @@ pub(super) fn settings(search_path: &[&str], timeout: Duration) -> String {
 
 /// Asks one check in the transaction that `session` is in.
 pub(super) async fn look(session: &mut Session, invariant: &Invariant) -> Result<Finding, SqlError> {
-    let plain = |message: String| SqlError { code: None, message };
+    let plain = |message: String| SqlError { code: None, message, position: None };
     // Described before it runs: the extended protocol takes exactly one statement, so no file can end the transaction.
     session.columns(&invariant.examines).await.map_err(|e| SqlError { message: format!("`examines`: {}", e.message), ..e })?;
     let columns = session.columns(&wrapped(&invariant.query, "*")).await?;

@@ -20,7 +20,7 @@ pub use expression::{Counters, Expression, Function, Miscalculation};
 pub use guard::{Else, Guard, Rows};
 pub use scenario::{StatementSpec, statements};
 pub use script::{BUILT_IN, script};
-pub use sql::{Hidden, hidden_changes, outlives_transaction, positional};
+pub use sql::{Hidden, hidden_changes, outlives_transaction, positional, statement_starts};
 pub use statement::{Capture, Fragment, Statement, StatementKind, Textual};
 pub use value::Value;
 

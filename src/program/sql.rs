@@ -348,6 +348,26 @@ pub fn outlives_transaction(text: &str) -> Option<String> {
     words.iter().find(|word| is_kept(word) && (**word != "hold" || is_cursor)).map(|word| (*word).to_owned())
 }
 
+/// Where the statements of a text begin, those that have an end; nothing is looked for behind a quote that does not end.
+pub fn statement_starts(text: &str) -> Vec<usize> {
+    let (mut starts, mut at, mut depth, mut is_within) = (Vec::new(), 0, 0u32, false);
+    while let Ok(Some((piece, next))) = piece(text, at) {
+        if piece == Piece::Symbol(';') && depth == 0 {
+            is_within = false;
+        } else if piece != Piece::Gap && !is_within {
+            is_within = true;
+            starts.push(at);
+        }
+        match piece {
+            Piece::Symbol('(') => depth += 1,
+            Piece::Symbol(')') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        at = next;
+    }
+    starts
+}
+
 /// What a statement may change although the server answers it as a query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hidden {

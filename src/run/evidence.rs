@@ -8,7 +8,6 @@ use crate::history::Asking;
 use crate::invariant::{self, Finding};
 use crate::metrics::{Counts, grouped, percent};
 use crate::outcome::{Abort, OutcomeClass, Refusal};
-use crate::pace::duration_text;
 use crate::plan::{Load, Plan, Workload};
 use crate::probe::{Sessions, Watched};
 use crate::record::{Gate, Live};
@@ -147,39 +146,42 @@ fn done(plan: &Plan, counts: &Counts) -> Gate {
 /// Of a user's own rows nobody can look up what became of a transaction that was not answered. Where answers get lost on purpose, that is what was
 /// asked for.
 fn unresolved(plan: &Plan, counts: &Counts) -> Option<Gate> {
-    let unknown = counts.of(OutcomeClass::Unknown);
-    if !matches!(plan.workload, Workload::Sql(_)) || !plan.faults.is_empty() || unknown == 0 || has_budget(plan, OutcomeClass::Unknown) {
+    let measured = not_answered(plan, counts)?;
+    if !plan.faults.is_empty() || has_budget(plan, OutcomeClass::Unknown) {
         return None;
     }
-    let allowed = plan.evidence.unknown;
+    let (unknown, allowed) = (counts.of(OutcomeClass::Unknown), plan.evidence.unknown);
     Some(Gate {
         name: match allowed > 0.0 {
             true => format!("of at most {} of the iterations it is unknown what became of them", percent(allowed)),
             false => "it is known of every iteration what became of it".into(),
         },
         met: unknown as f64 <= allowed * counts.iterations() as f64,
-        measured: not_answered(plan, counts),
+        measured,
         cure: "see what they waited for (locks are among what the server was seen at); or say how many are expected ([evidence] unknown = 0.01)"
             .into(),
     })
 }
 
 /// `18 iterations were cut off at the 10 s deadline; outcome unknown`, and those whose session ended.
-fn not_answered(plan: &Plan, counts: &Counts) -> String {
+pub(super) fn not_answered(plan: &Plan, counts: &Counts) -> Option<String> {
     let unknown = counts.of(OutcomeClass::Unknown);
+    if unknown == 0 || !matches!(plan.workload, Workload::Sql(_)) {
+        return None;
+    }
     let cut_off = counts.cut_off.min(unknown);
     let were = |n: u64| if n == 1 { "iteration was" } else { "iterations were" };
     let said = [
         (cut_off > 0).then(|| {
-            let deadline = duration_text(plan.retry.deadline.max(PATIENCE));
-            format!("{} {} cut off at the {deadline} deadline; outcome unknown", grouped(cut_off), were(cut_off))
+            let deadline = plan.retry.deadline.max(PATIENCE).as_secs_f64();
+            format!("{} {} cut off at the {deadline} s deadline; outcome unknown", grouped(cut_off), were(cut_off))
         }),
         (unknown > cut_off).then(|| {
             let lost = unknown - cut_off;
             format!("{} {} not answered before the session ended; outcome unknown", grouped(lost), were(lost))
         }),
     ];
-    said.into_iter().flatten().collect::<Vec<_>>().join("; ")
+    Some(said.into_iter().flatten().collect::<Vec<_>>().join("; "))
 }
 
 /// Whether a threshold limits, from above and for all operations, what ends so: that so many commit says nothing of the others.

@@ -49,11 +49,13 @@ pub enum Role {
 pub fn read(label: &str, text: &str, base: Option<&Path>, role: Role) -> Result<Scenario> {
     let document = Document::parse(label, text)?;
     let mut reader = Reader { base, role, mistakes: Vec::new() };
-    let scenario = Scenario { written: document.written(), ..reader.scenario(label, document.file()?) };
+    let (file, unread) = document.file();
+    let Some(file) = file else { return Err(document.error(unread, Vec::new())) };
+    let scenario = Scenario { written: document.written(), ..reader.scenario(label, file) };
     if reader.mistakes.is_empty() {
         reader.mistakes = scenario.mistakes();
     }
-    if reader.mistakes.is_empty() { Ok(scenario) } else { Err(document.error(reader.mistakes)) }
+    if unread.is_empty() && reader.mistakes.is_empty() { Ok(scenario) } else { Err(document.error(unread, reader.mistakes)) }
 }
 
 /// The strategies that the names mean, each once; `all` are those that claim to be safe from `hazard`. And which of the names mean nothing,

@@ -24,7 +24,7 @@ use super::live;
 use super::session::Way;
 use super::turn::{CHECK_TIMEOUT, Leg, PATIENCE, Subject, record as turn_record};
 use super::work::Work;
-use super::{Event, Judged, conclude, identify, own_schema};
+use super::{Event, Judged, NOTHING, conclude, identify, own_schema};
 use crate::audit::Audit;
 use crate::history::OpId;
 use crate::http::Address;
@@ -120,7 +120,7 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
         verdict: Verdict::Inconclusive,
         decision: Decision::Inconclusive,
         reasons: Vec::new(),
-        claim: plan.claim(),
+        claim: NOTHING.into(),
         id: id.clone(),
         dbstress: env!("CARGO_PKG_VERSION").into(),
         command,
