@@ -42,8 +42,7 @@ pub enum OutcomeClass {
 
 impl OutcomeClass {
     /// All classes, in the order of their discriminants.
-    pub const ALL: [Self; 6] =
-        [Self::Committed, Self::Replayed, Self::Refused, Self::Aborted, Self::Unknown, Self::RolledBack];
+    pub const ALL: [Self; 6] = [Self::Committed, Self::Replayed, Self::Refused, Self::Aborted, Self::Unknown, Self::RolledBack];
 }
 
 impl Outcome {

@@ -509,7 +509,11 @@ async fn the_tear_down_is_run_unless_something_broke() {
     bench.write("drop.sql", "DROP TABLE nowhere");
     bench.run("it.toml --accept-uncontrolled").with(3).saying(&["drop.sql:1: the tear-down failed", "nowhere"]);
     bench.write("setup.sql", "CREATE TABLE broken (");
-    bench.run("it.toml --accept-uncontrolled").with(2).saying(&["setup.sql:1: the set-up failed", "syntax error at end of input", "LINE 1: CREATE TABLE broken ("]);
+    bench.run("it.toml --accept-uncontrolled").with(2).saying(&[
+        "setup.sql:1: the set-up failed",
+        "syntax error at end of input",
+        "LINE 1: CREATE TABLE broken (",
+    ]);
 }
 
 #[tokio::test]
@@ -718,9 +722,7 @@ async fn what_a_transaction_did_is_read_from_its_end() {
     let database = bench.database.options.database.clone();
     for protocol in ["prepared", "extended", "simple"] {
         bench
-            .run(&format!(
-                "{typed} --protocol {protocol} --vus 2 --iterations 240 --accept-uncontrolled --disposable {database}"
-            ))
+            .run(&format!("{typed} --protocol {protocol} --vus 2 --iterations 240 --accept-uncontrolled --disposable {database}"))
             .with(0);
         let record = bench.record();
         for (name, _, class, changes) in &scripts {
@@ -739,7 +741,9 @@ async fn what_changes_nothing_earns_no_pass() {
     bench.write("undone.sql", "BEGIN;\nUPDATE counter SET n = n + 1 WHERE id = 1;\nINSERT INTO line VALUES (1);\nROLLBACK;\n");
     let head = "setup = \"setup.sql\"\ninvariants = \"rules\"";
     let operation = |what: &str| {
-        let rest = format!("[control]\nfile = \"racy.toml\"\n[evidence]\ncommitted = {{ count = 100 }}\n[[operation]]\nname = \"count\"\n{what}");
+        let rest = format!(
+            "[control]\nfile = \"racy.toml\"\n[evidence]\ncommitted = {{ count = 100 }}\n[[operation]]\nname = \"count\"\n{what}"
+        );
         scenario(head, &rest)
     };
     bench.write("undone.toml", &operation("script = \"undone.sql\""));
@@ -760,7 +764,7 @@ async fn what_stays_unknown_is_no_pass_unless_so_much_is_expected() {
     let bench = Bench::new().await;
     let hang = |evidence: &str| {
         scenario(
-            "thresholds = [\"response:p(50)<10m\"]",
+            "thresholds = [\"iterations.count>=16\"]",
             &format!(
                 "retry = {{ deadline = \"1s\" }}\n{evidence}\n[[operation]]\nname = \"look\"\n\
                  sql = \"SELECT pg_sleep(60) FROM generate_series(1, $iteration::int % 2)\""
@@ -768,12 +772,10 @@ async fn what_stays_unknown_is_no_pass_unless_so_much_is_expected() {
         )
     };
     let cut_off = "8 iterations were cut off at the 1 s deadline; outcome unknown";
-    let beside = "without the iterations that did not commit: 8 unknown";
     bench.write("hang.toml", &hang(""));
     bench.run("hang.toml --vus 4 --iterations 16").with(3).saying(&[
         "required: it is known of every iteration what became of it",
         cut_off,
-        beside,
         "these times are of committed iterations alone, without 8 unknown ones",
     ]);
     assert_eq!(bench.record().turns[0].not_answered.as_deref(), Some(cut_off));
@@ -782,7 +784,7 @@ async fn what_stays_unknown_is_no_pass_unless_so_much_is_expected() {
     for allowed in ["[evidence]\nunknown = 0.5", ""] {
         bench.write("hang.toml", &hang(allowed));
         let budget = if allowed.is_empty() { "--threshold unknown.rate<=0.5" } else { "" };
-        bench.run(&format!("hang.toml --vus 4 --iterations 16 {budget}")).with(0).saying(&["met", cut_off, beside]);
+        bench.run(&format!("hang.toml --vus 4 --iterations 16 {budget}")).with(0).saying(&["met", cut_off]);
     }
     bench.write("hang.toml", &hang("[evidence]\nunknown = 2"));
     bench.run("hang.toml").with(2).saying(&["2 is no share"]);
@@ -803,7 +805,7 @@ async fn an_error_is_shown_whatever_became_of_the_transaction() {
 async fn variables_where_only_text_can_stand_are_refused_before_the_run_or_substituted() {
     let bench = Bench::new().await;
     for (text, said) in [
-        ("SELECT 1 AS col_:n;", &["v.sql:2:16: `:n` is part of a word", "--protocol simple"][..]),
+        ("SELECT 1 AS col_:n;", &["v.sql:2:17: `:n` is part of a word", "--protocol simple"][..]),
         ("SELECT ':n';", &["v.sql:2:9: `:n` is within quotes", "--protocol simple"]),
         ("SELECT 'ab' AS name \\gset\nSELECT 1/(':name' = 'ab')::int;", &["v.sql:3:12: `:name` is within quotes"]),
         ("SELECT 'ab' AS name \\gset my_\nSELECT 1/(':my_name' = 'ab')::int;", &["v.sql:3:12: `:my_name` is within quotes"]),
@@ -830,7 +832,10 @@ async fn variables_where_only_text_can_stand_are_refused_before_the_run_or_subst
     }
     // A column that there is not is no value: the server is asked for it as it is written, as by pgbench.
     bench.write("v.sql", "SELECT 1 AS one \\gset r_\nSELECT :r_two;\n");
-    bench.run("-f v.sql --protocol simple --vus 1 --iterations 3 --accept-uncontrolled").with(3).saying(&["syntax error at or near \":\""]);
+    bench
+        .run("-f v.sql --protocol simple --vus 1 --iterations 3 --accept-uncontrolled")
+        .with(3)
+        .saying(&["syntax error at or near \":\""]);
     // Those of a scenario are values in every protocol.
     bench.write(
         "p.toml",
@@ -898,8 +903,11 @@ async fn a_run_that_did_not_pass_claims_nothing_and_names_what_shows_its_rows() 
     if let Some(folder) = folder.as_deref().and_then(Path::parent) {
         let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default());
         let mut shell = Command::new("sh");
-        let (code, out, err) =
-            run(shell.args(["-c", &record.verify]).env("PATH", path).env("DATABASE_URL", bench.database.url()).current_dir(&bench.place.0));
+        let (code, out, err) = run(shell
+            .args(["-c", &record.verify])
+            .env("PATH", path)
+            .env("DATABASE_URL", bench.database.url())
+            .current_dir(&bench.place.0));
         assert!(code == 0 && out.contains("(1 row)"), "{out}{err}");
     }
     bench.write("safe.toml", &counting("", "", LOCKED));

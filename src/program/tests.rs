@@ -523,7 +523,9 @@ fn substituted(script: &str) -> Vec<String> {
 #[test]
 fn variables_are_substituted_wherever_pgbench_does_that() {
     assert_eq!(
-        substituted("\\set n 1\nINSERT INTO t_:n VALUES (':n', \":n\", $$a :n$$, :n::int, 12:n, ':nobody', '12:30', /* :n */ '::n');"),
+        substituted(
+            "\\set n 1\nINSERT INTO t_:n VALUES (':n', \":n\", $$a :n$$, :n::int, 12:n, ':nobody', '12:30', /* :n */ '::n');"
+        ),
         ["INSERT INTO t_<n> VALUES ('<n>', \"<n>\", $$a <n>$$, <n>::int, 12<n>, ':nobody', '12:30', /* <n> */ '::n')"]
     );
     // What a column is called is known when it has been returned; until then the name stands for itself.

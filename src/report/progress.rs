@@ -127,8 +127,7 @@ impl Live {
             ("dropped", tick.dropped),
             ("faults", faults),
         ];
-        let more: String =
-            more.into_iter().filter(|(_, n)| *n > 0).map(|(word, n)| format!(", {} {word}", grouped(n))).collect();
+        let more: String = more.into_iter().filter(|(_, n)| *n > 0).map(|(word, n)| format!(", {} {word}", grouped(n))).collect();
         let rules = match rules {
             Some(Rules { broken: Some(name), .. }) => format!(", {name} BROKEN"),
             Some(Rules { checked, .. }) if *checked > 0 => format!(", rules hold ({checked}×)"),

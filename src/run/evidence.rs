@@ -68,7 +68,9 @@ pub(super) fn gates(
             },
             cure: match unchanged {
                 0 => longer.clone(),
-                _ => format!("{longer}; of what only reads --threshold '{operation}.committed.count>={least}' says how often it committed"),
+                _ => format!(
+                    "{longer}; of what only reads --threshold '{operation}.committed.count>={least}' says how often it committed"
+                ),
             },
         });
     }

@@ -156,8 +156,15 @@ mod tests {
         scenario.thresholds = vec!["response:p(95)<150ms".parse().unwrap(), "response:p(95)<1ms".parse().unwrap()];
         let plan = Plan::of(&scenario, Default::default());
         let mut recorder = Recorder::new(1, false);
-        let iteration =
-            Iteration { outcome: Outcome::Committed, attempts: 1, is_attack: false, has_changed: true, scheduled: 0, started: 0, finished: 5_000_000 };
+        let iteration = Iteration {
+            outcome: Outcome::Committed,
+            attempts: 1,
+            is_attack: false,
+            has_changed: true,
+            scheduled: 0,
+            started: 0,
+            finished: 5_000_000,
+        };
         for _ in 0..1_000 {
             recorder.record(0, iteration);
             recorder.lag(1_000_000);

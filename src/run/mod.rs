@@ -630,7 +630,8 @@ fn uncontrolled(plan: &Plan) -> Option<String> {
                 .into(),
         ),
         None => Some(
-            "not proven able to fail: name a control, another scenario that breaks the rules ([control] file = \"FILE.toml\")".into(),
+            "not proven able to fail: name a control, another scenario that breaks the rules ([control] file = \"FILE.toml\")"
+                .into(),
         ),
     }
 }

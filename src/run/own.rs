@@ -275,7 +275,10 @@ async fn prepare(connection: &mut Connection, program: &Program, step: &program:
     };
     let (taken, named) = (statement.parameters(), step.parameters.len());
     if taken != named {
-        let place = format!("{}:{}: `{}` names {named} parameters, and PostgreSQL takes {taken} there", program.name, step.line, step.label);
+        let place = format!(
+            "{}:{}: `{}` names {named} parameters, and PostgreSQL takes {taken} there",
+            program.name, step.line, step.label
+        );
         let cure = "a parameter is a value in SELECT, INSERT, UPDATE, DELETE, MERGE or VALUES; other commands take none, and no name has one in it";
         let simple = match step.fragments.is_empty() {
             true => "",

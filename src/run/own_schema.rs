@@ -36,7 +36,9 @@ async fn run(session: &mut Session, script: &Script, schema: &str, what: &str) -
 /// The file and the line at which a script failed after `done` statements and, if the server told the place, that line as psql shows it.
 fn failed(script: &Script, what: &str, done: usize, error: &SqlError) -> Error {
     let text = &script.text;
-    let told = error.position.and_then(|position| Some(text.char_indices().nth(position.checked_sub(1)?)?.0));
+    // At the end of the text it is one behind the last character.
+    let mut places = text.char_indices().map(|(at, _)| at).chain([text.len()]);
+    let told = error.position.and_then(|position| places.nth(position.checked_sub(1)?));
     let at = told.or_else(|| program::statement_starts(text).get(done).copied());
     let place = match at {
         Some(at) => {
@@ -72,7 +74,8 @@ mod tests {
 
     #[test]
     fn a_set_up_that_fails_names_its_line_and_points_at_the_place() {
-        let script = Script { path: "a/setup.sql".into(), text: "SELECT 1;\n-- a comment; no statement\nSELEC 2;\nSELECT 3".into() };
+        let script =
+            Script { path: "a/setup.sql".into(), text: "SELECT 1;\n-- a comment; no statement\nSELEC 2;\nSELECT 3".into() };
         let said = |done, position| {
             let error = SqlError { code: Some("42601".into()), message: "syntax error at or near \"SELEC\"".into(), position };
             failed(&script, "set-up", done, &error).to_string()

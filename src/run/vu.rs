@@ -229,7 +229,8 @@ impl Vu {
         let ended = Instant::now();
         let finished = everyone.nanos(ended);
         let is_attack = intention.proposal().is_some_and(|proposal| proposal.is_attack);
-        let iteration = Iteration { outcome, attempts: attempts.tries, is_attack, has_changed, scheduled, started: started_at, finished };
+        let iteration =
+            Iteration { outcome, attempts: attempts.tries, is_attack, has_changed, scheduled, started: started_at, finished };
         if is_measured {
             self.thread.recorder.borrow_mut().record(intention.operation, iteration);
         } else {

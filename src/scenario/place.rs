@@ -235,9 +235,8 @@ fn not_toml(text: &str, start: usize, message: &str) -> Error {
     let before_comment = line.split('#').next().unwrap_or_default();
     match before_comment.trim().strip_suffix('=').map(str::trim) {
         // The parser speaks of strings, whatever the key is for.
-        Some(key) if !key.contains('=') => {
-            Error::usage(format!("`{key}` has no value")).cure(format!("write it behind the sign, as in {key} = …, or remove the line"))
-        }
+        Some(key) if !key.contains('=') => Error::usage(format!("`{key}` has no value"))
+            .cure(format!("write it behind the sign, as in {key} = …, or remove the line")),
         _ => Error::usage(message).cure("write it as TOML: https://toml.io"),
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::place::Mistake;
 use super::{Booking, BookingOperation, Contest, Control, Extent, Http, Keys, Load, Scenario, Scheduling, Targets, Workload};
+use crate::Result;
 use crate::bug::Bug;
 use crate::demand::{Demand, Known, Share, Unreachable, unreachable};
 use crate::error::nearest;
@@ -15,7 +16,6 @@ use crate::pg::load::Protocol;
 use crate::pg::pool::Recycle;
 use crate::probe;
 use crate::request::{Counted, Sum};
-use crate::Result;
 use crate::strategy::{Hazard, Strategy};
 
 impl Scenario {

@@ -430,7 +430,8 @@ fn requests_with_keys_go_with_rounds_of_reservations_and_one_body_and_another() 
 
 #[test]
 fn every_fault_of_a_file_is_told_whatever_its_kind() {
-    let said = read(&format!("{BOOKING}colour = 1\nstrategy = \"naiv\"\n[load]\nvus = \"many\"\nduration = 5\nthink = \"1x\"\n")).unwrap_err();
+    let said = read(&format!("{BOOKING}colour = 1\nstrategy = \"naiv\"\n[load]\nvus = \"many\"\nduration = 5\nthink = \"1x\"\n"))
+        .unwrap_err();
     let said = said.to_string();
     for fault in ["there is no key `colour`", "there is no strategy `naiv`", "`load.vus` is", "`load.duration` is", "1x"] {
         assert!(said.contains(fault), "`{fault}` is not in:\n{said}");

@@ -107,7 +107,7 @@ impl Threshold {
             Err(why) => return open(why),
         };
         let (state, why) = self.state(&measured, source);
-        let why = why.or(measured.left_out);
+        let why = why.into_iter().chain(measured.left_out).reduce(|why, left_out| format!("{why}; {left_out}"));
         Judgement {
             threshold: self.to_string(),
             state,
@@ -255,8 +255,7 @@ impl Threshold {
 
 /// The iterations that took time and came to nothing, or nobody knows to what.
 fn left_out(operation: Option<&str>, source: &impl Source) -> Option<String> {
-    let [unknown, aborted] =
-        [OutcomeClass::Unknown, OutcomeClass::Aborted].map(|class| source.iterations(operation, Some(class)));
+    let [unknown, aborted] = [OutcomeClass::Unknown, OutcomeClass::Aborted].map(|class| source.iterations(operation, Some(class)));
     let counts = [(unknown, "unknown"), (aborted, "aborted")];
     let said: Vec<String> = counts.into_iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{} {word}", grouped(n))).collect();
     (!said.is_empty()).then(|| format!("without the iterations that did not commit: {}", said.join(", ")))
@@ -506,5 +505,21 @@ mod tests {
         let json = serde_json::to_string(&judgement).unwrap();
         assert!(json.contains(r#""state":"met""#), "{json}");
         assert_eq!(serde_json::from_str::<Judgement>(&json).unwrap(), judgement);
+    }
+
+    #[test]
+    fn a_percentile_says_which_iterations_are_not_in_it() {
+        let why = |threshold: &str, run: &Run| {
+            let judged = threshold.parse::<Threshold>().unwrap().evaluate(run);
+            (judged.state, judged.why.unwrap_or_default())
+        };
+        let given_up = Run { committed_ms: vec![10; 100], unknown: 76, aborted: 2, seconds: 1.0, ..Run::default() };
+        let said = "without the iterations that did not commit: 76 unknown, 2 aborted".to_owned();
+        assert_eq!(why("response:p(95)<200ms", &given_up), (State::Met, said.clone()));
+        assert_eq!(why("service:max<5ms", &given_up), (State::Missed, said));
+        // What counts them speaks of them already.
+        assert_eq!(why("unknown.rate<1", &given_up), (State::Met, String::new()));
+        let all = Run { committed_ms: vec![10; 100], refused: 50, seconds: 1.0, ..Run::default() };
+        assert_eq!(why("response:p(95)<200ms", &all), (State::Met, String::new()));
     }
 }

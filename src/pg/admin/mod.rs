@@ -201,9 +201,11 @@ impl Session {
     /// Also when the value is not an integer.
     pub async fn integer(&mut self, sql: &str) -> Result<i64, SqlError> {
         let text = self.text(sql).await?;
-        text.as_deref()
-            .and_then(|t| t.parse().ok())
-            .ok_or_else(|| SqlError { code: None, message: format!("expected one integer, got {text:?} from: {sql}"), position: None })
+        text.as_deref().and_then(|t| t.parse().ok()).ok_or_else(|| SqlError {
+            code: None,
+            message: format!("expected one integer, got {text:?} from: {sql}"),
+            position: None,
+        })
     }
 
     /// Follows what a statement of ours does to the transaction: all that begins and ends one is written here in one way.

@@ -58,8 +58,17 @@ impl Connection {
         let mut wire = Wire::new(stream, protocol, options.counted.clone());
         let commit = prepared(&mut wire, "COMMIT").await?;
         let rollback = prepared(&mut wire, "ROLLBACK").await?;
-        let mut connection =
-            Self { wire, begin: [const { None }; 3], commit, rollback, last_words: None, options: options.clone(), cancel, greeted_by, tls };
+        let mut connection = Self {
+            wire,
+            begin: [const { None }; 3],
+            commit,
+            rollback,
+            last_words: None,
+            options: options.clone(),
+            cancel,
+            greeted_by,
+            tls,
+        };
         for level in levels {
             connection.check(*level).await?;
             connection.begin[*level as usize] = Some(prepared(&mut connection.wire, level.begin()).await?);

@@ -571,10 +571,31 @@ mod tests {
 
     #[test]
     fn only_what_changed_something_says_so() {
-        for tag in ["UPDATE 0", "INSERT 0 0", "SELECT 7", "BEGIN", "COMMIT", "ROLLBACK", "SET", "FETCH 3", "LOCK TABLE", "ROLLBACK PREPARED"] {
+        for tag in [
+            "UPDATE 0",
+            "INSERT 0 0",
+            "SELECT 7",
+            "BEGIN",
+            "COMMIT",
+            "ROLLBACK",
+            "SET",
+            "FETCH 3",
+            "LOCK TABLE",
+            "ROLLBACK PREPARED",
+        ] {
             assert!(!changes(tag.as_bytes()), "{tag}");
         }
-        for tag in ["UPDATE 1", "INSERT 0 12", "DELETE 3", "MERGE 1", "COPY 2", "CREATE TABLE", "TRUNCATE TABLE", "COMMIT PREPARED", "CALL"] {
+        for tag in [
+            "UPDATE 1",
+            "INSERT 0 12",
+            "DELETE 3",
+            "MERGE 1",
+            "COPY 2",
+            "CREATE TABLE",
+            "TRUNCATE TABLE",
+            "COMMIT PREPARED",
+            "CALL",
+        ] {
             assert!(changes(tag.as_bytes()), "{tag}");
         }
     }
