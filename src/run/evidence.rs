@@ -58,16 +58,18 @@ pub(super) fn gates(
     }));
     for (operation, least) in &evidence.committed {
         let done = figures.changed(operation);
-        let unchanged = figures.committed(operation) - done;
+        let (unchanged, rolled_back) = (figures.committed(operation) - done, figures.rolled_back(operation));
         gates.push(Gate {
             name: format!("{operation} committed a change at least {least} times"),
             met: done >= *least,
-            measured: match unchanged {
-                0 => format!("{done} times"),
+            measured: match (unchanged, rolled_back) {
+                (0, 0) => format!("{done} times"),
+                (0, _) => format!("{done} times; {} times its script rolled back", grouped(rolled_back)),
                 _ => format!("{done} times; {} times it committed and had changed nothing", grouped(unchanged)),
             },
-            cure: match unchanged {
-                0 => longer.clone(),
+            cure: match (unchanged, rolled_back) {
+                (0, 0) => longer.clone(),
+                (0, _) => "end its script with COMMIT".into(),
                 _ => format!(
                     "{longer}; of what only reads --threshold '{operation}.committed.count>={least}' says how often it committed"
                 ),

@@ -50,6 +50,11 @@ impl<'a> Figures<'a> {
         self.number(operation).map_or(0, |operation| self.recorder.changed(operation))
     }
 
+    /// Iterations of one operation that ended in a ROLLBACK of their own.
+    pub fn rolled_back(&self, operation: &str) -> u64 {
+        self.iterations(Some(operation), Some(OutcomeClass::RolledBack))
+    }
+
     /// Committed iterations of one operation.
     pub fn committed(&self, operation: &str) -> u64 {
         self.iterations(Some(operation), Some(OutcomeClass::Committed))
