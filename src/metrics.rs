@@ -50,6 +50,8 @@ pub struct Iteration {
     pub attempts: u16,
     /// The actor belonged to another organisation.
     pub is_attack: bool,
+    /// It committed, and what it committed changed something.
+    pub has_changed: bool,
     /// When it should have started.
     pub scheduled: u64,
     /// When it did.
@@ -76,6 +78,9 @@ pub struct Tick {
     pub aborted: u64,
     /// Iterations that were never answered.
     pub unknown: u64,
+    /// Iterations that ended in a ROLLBACK of their own.
+    #[serde(default)]
+    pub rolled_back: u64,
     /// Arrivals that nobody took up.
     pub dropped: u64,
     /// Response time of committed iterations.
@@ -99,6 +104,7 @@ impl Tick {
             refused: counts.of(OutcomeClass::Refused),
             aborted: counts.of(OutcomeClass::Aborted),
             unknown: counts.of(OutcomeClass::Unknown),
+            rolled_back: counts.of(OutcomeClass::RolledBack),
             dropped: counts.dropped,
             response: Percentiles::of(&recorder.times(None, OutcomeClass::Committed, Time::Response)),
             lag: Percentiles::of(recorder.lags()),
@@ -118,6 +124,8 @@ pub struct SoFar {
     pub refused: u64,
     /// Given up, or never answered.
     pub failed: u64,
+    /// Ended in a ROLLBACK of their own.
+    pub rolled_back: u64,
     /// Faults that struck.
     pub faults: u64,
 }
@@ -131,6 +139,7 @@ impl SoFar {
             replayed: counts.of(OutcomeClass::Replayed),
             refused: counts.of(OutcomeClass::Refused),
             failed: counts.of(OutcomeClass::Aborted) + counts.of(OutcomeClass::Unknown),
+            rolled_back: counts.of(OutcomeClass::RolledBack),
         }
     }
 }
@@ -149,6 +158,8 @@ pub enum Time {
 pub struct Recorder {
     /// By operation, then by class of outcome.
     latency: Vec<[Option<Box<Latency>>; OutcomeClass::ALL.len()]>,
+    /// By operation: committed iterations that changed something.
+    changed: Vec<u64>,
     counts: Counts,
     lag: Histogram<u64>,
     wait: Option<Histogram<u64>>,
@@ -177,6 +188,12 @@ pub struct Counts {
     /// Attempts whose COMMIT was not answered, and that were tried again with the same key.
     #[serde(default)]
     pub unanswered: u64,
+    /// Committed iterations that changed something.
+    #[serde(default)]
+    pub changed: u64,
+    /// Iterations that were cut off at their deadline, of which it is unknown what became of them.
+    #[serde(default)]
+    pub cut_off: u64,
     /// Operations proposed by an actor of another organisation.
     pub attacks: u64,
     /// Arrivals of an open loop that nobody took up: the backlog was full.
@@ -249,6 +266,8 @@ impl Counts {
             messages,
             attempts,
             unanswered,
+            changed,
+            cut_off,
             attacks,
             dropped,
             warm_up,
@@ -264,6 +283,8 @@ impl Counts {
             self.messages.entry(kind.clone()).or_insert_with(|| message.clone());
         }
         self.unanswered += unanswered;
+        self.changed += changed;
+        self.cut_off += cut_off;
         self.attacks += attacks;
         self.dropped += dropped;
         self.warm_up += warm_up;
@@ -288,6 +309,7 @@ impl Recorder {
     pub fn new(operations: usize, waits: bool) -> Self {
         Self {
             latency: (0..operations).map(|_| [const { None }; OutcomeClass::ALL.len()]).collect(),
+            changed: vec![0; operations],
             counts: Counts::default(),
             lag: histogram(),
             wait: waits.then(histogram),
@@ -304,14 +326,18 @@ impl Recorder {
             latency.response.saturating_record(record.finished.saturating_sub(record.scheduled));
             latency.service.saturating_record(record.finished.saturating_sub(record.started));
         }
+        if let Some(changed) = self.changed.get_mut(operation) {
+            *changed += u64::from(record.has_changed);
+        }
         let counts = &mut self.counts;
+        counts.changed += u64::from(record.has_changed);
         *counts.outcomes.entry(class).or_default() += 1;
         *counts.attempts.entry(record.attempts).or_default() += 1;
         counts.attacks += u64::from(record.is_attack);
         match record.outcome {
             Outcome::Refused(reason) => *counts.refused.entry(reason).or_default() += 1,
             Outcome::Aborted(reason) => *counts.aborted.entry(reason).or_default() += 1,
-            Outcome::Committed | Outcome::Replayed | Outcome::Unknown => {}
+            Outcome::Committed | Outcome::Replayed | Outcome::Unknown | Outcome::RolledBack => {}
         }
     }
 
@@ -323,6 +349,11 @@ impl Recorder {
     /// Counts one arrival that nobody took up.
     pub fn dropped(&mut self) {
         self.counts.dropped += 1;
+    }
+
+    /// Counts one iteration that was cut off at its deadline, and of which it is unknown what became of it.
+    pub fn cut_off(&mut self) {
+        self.counts.cut_off += 1;
     }
 
     /// Counts one attempt whose COMMIT was not answered and that is tried again.
@@ -388,7 +419,10 @@ impl Recorder {
 
     /// Takes another thread's measurements in.
     pub fn merge(&mut self, other: &Self) {
-        let Self { latency, counts, lag, wait, connect } = other;
+        let Self { latency, changed, counts, lag, wait, connect } = other;
+        for (into, from) in self.changed.iter_mut().zip(changed) {
+            *into += from;
+        }
         for (into, from) in self.latency.iter_mut().zip(latency) {
             for (into, from) in into.iter_mut().zip(from) {
                 match (into, from) {
@@ -427,6 +461,11 @@ impl Recorder {
     /// Iterations of one operation, or of all, with one class of outcome, or with any.
     pub fn iterations(&self, operation: Option<usize>, class: Option<OutcomeClass>) -> u64 {
         self.select(operation, class).map(|latency| latency.response.len()).sum()
+    }
+
+    /// Committed iterations of one operation that changed something.
+    pub fn changed(&self, operation: usize) -> u64 {
+        self.changed.get(operation).copied().unwrap_or(0)
     }
 
     /// Times of one operation, or of all, with one class of outcome.
@@ -550,6 +589,7 @@ mod tests {
             outcome,
             attempts: 2,
             is_attack: false,
+            has_changed: outcome == Outcome::Committed,
             scheduled: 0,
             started: response_ms * 500_000,
             finished: response_ms * 1_000_000,

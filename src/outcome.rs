@@ -17,6 +17,8 @@ pub enum Outcome {
     Aborted(Abort),
     /// COMMIT was sent and no definite answer came back.
     Unknown,
+    /// Done to its end, which was a ROLLBACK of its own: nothing that it wrote was committed.
+    RolledBack,
 }
 
 /// Outcomes without their reasons: what is counted and timed apart.
@@ -33,11 +35,14 @@ pub enum OutcomeClass {
     Aborted,
     /// See [`Outcome::Unknown`].
     Unknown,
+    /// See [`Outcome::RolledBack`].
+    #[serde(rename = "rolled_back")]
+    RolledBack,
 }
 
 impl OutcomeClass {
     /// All classes, in the order of their discriminants.
-    pub const ALL: [Self; 5] = [Self::Committed, Self::Replayed, Self::Refused, Self::Aborted, Self::Unknown];
+    pub const ALL: [Self; 6] = [Self::Committed, Self::Replayed, Self::Refused, Self::Aborted, Self::Unknown, Self::RolledBack];
 }
 
 impl Outcome {
@@ -49,6 +54,7 @@ impl Outcome {
             Self::Refused(_) => OutcomeClass::Refused,
             Self::Aborted(_) => OutcomeClass::Aborted,
             Self::Unknown => OutcomeClass::Unknown,
+            Self::RolledBack => OutcomeClass::RolledBack,
         }
     }
 
@@ -60,6 +66,7 @@ impl Outcome {
             Self::Aborted(reason) => [2, reason as u8],
             Self::Unknown => [3, 0],
             Self::Replayed => [4, 0],
+            Self::RolledBack => [5, 0],
         }
     }
 
@@ -71,6 +78,7 @@ impl Outcome {
             [2, reason] => Self::Aborted(*Abort::ALL.get(usize::from(reason))?),
             [3, 0] => Self::Unknown,
             [4, 0] => Self::Replayed,
+            [5, 0] => Self::RolledBack,
             _ => return None,
         })
     }
@@ -424,7 +432,7 @@ mod tests {
 
     #[test]
     fn every_outcome_survives_the_history() {
-        let mut all = vec![Outcome::Committed, Outcome::Replayed, Outcome::Unknown];
+        let mut all = vec![Outcome::Committed, Outcome::Replayed, Outcome::Unknown, Outcome::RolledBack];
         all.extend(Refusal::ALL.map(Outcome::Refused));
         all.extend(Abort::ALL.map(Outcome::Aborted));
         for outcome in all {

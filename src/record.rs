@@ -28,7 +28,7 @@ use crate::{Error, Result};
 pub use pool::{Band, PoolRecord, PoolSecond};
 
 /// Version of the shape of [`RunRecord`].
-pub const SCHEMA_VERSION: u32 = 3;
+pub const SCHEMA_VERSION: u32 = 4;
 
 /// One run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ pub struct RunRecord {
     pub decision: Decision,
     /// What decided it, most important first.
     pub reasons: Vec<String>,
-    /// What a pass means, in words; nothing more is claimed.
+    /// What is claimed, in words; nothing more. Of a run that did not pass: nothing.
     pub claim: String,
     /// Its name; the folder of its histories has the same.
     pub id: String,
@@ -49,7 +49,7 @@ pub struct RunRecord {
     pub dbstress: String,
     /// The command that runs it again.
     pub command: String,
-    /// The command that shows the rows it left.
+    /// The command that shows the rows it left; empty if there is none.
     pub verify: String,
     /// When it began, UTC.
     pub began: String,
@@ -292,6 +292,9 @@ pub struct OperationRecord {
     pub outcomes: BTreeMap<OutcomeClass, u64>,
     /// Response and service time by outcome.
     pub timing: BTreeMap<OutcomeClass, Timing>,
+    /// Committed iterations that changed something.
+    #[serde(default)]
+    pub changed: u64,
 }
 
 /// What the rules came to while the load ran: how often they were checked, and the first that was broken.
@@ -351,6 +354,9 @@ pub struct TurnRecord {
     /// Why the generator was the limit, if it was.
     #[serde(default)]
     pub generator_limited: Option<String>,
+    /// What was not answered of a user's own operations, so that it is unknown what became of it.
+    #[serde(default)]
+    pub not_answered: Option<String>,
     /// Processor time of the load threads, seconds.
     #[serde(default)]
     pub client_cpu_seconds: f64,

@@ -514,9 +514,13 @@ async fn the_tear_down_is_run_unless_something_broke() {
     }
     // What is not cleared away is said, and passes for nothing.
     bench.write("drop.sql", "DROP TABLE nowhere");
-    bench.run("it.toml --accept-uncontrolled").with(3).saying(&["the tear-down", "drop.sql failed", "nowhere"]);
+    bench.run("it.toml --accept-uncontrolled").with(3).saying(&["drop.sql:1: the tear-down failed", "nowhere"]);
     bench.write("setup.sql", "CREATE TABLE broken (");
-    bench.run("it.toml --accept-uncontrolled").with(2).saying(&["the set-up", "setup.sql failed", "syntax error"]);
+    bench.run("it.toml --accept-uncontrolled").with(2).saying(&[
+        "setup.sql:1: the set-up failed",
+        "syntax error at end of input",
+        "LINE 1: CREATE TABLE broken (",
+    ]);
 }
 
 #[tokio::test]
@@ -676,4 +680,256 @@ async fn scripts_branch_capture_sleep_and_are_chosen_by_weight() {
     assert_eq!(ask("SELECT bool_and(ok) FROM (SELECT count(*) = max(n) AND min(n) = 1 AS ok FROM seen WHERE script <> 'slow' GROUP BY client) AS c").await, "t");
     assert_eq!(ask("SELECT min(seed) || ' ' || max(seed) FROM seen WHERE script = 'odd'").await, "42 42");
     assert_eq!(ask("SELECT count(DISTINCT seed) || ' ' || bool_or(seed = 0) FROM seen WHERE script = 'even'").await, "1 false");
+}
+
+#[tokio::test]
+async fn a_script_that_ends_in_rollback_is_rolled_back() {
+    let bench = counter().await;
+    bench.write("rb.sql", "BEGIN;\nSELECT 1;\nROLLBACK;\n");
+    bench
+        .run("-f rb.sql --vus 2 --iterations 40 --threshold committed.count>=10")
+        .with(99)
+        .saying(&["rolled back", "committed:count>=10: 0 measured"]);
+    let record = bench.record();
+    assert_eq!((count(&record, "rb", OutcomeClass::RolledBack), record.turns[0].counts.of(OutcomeClass::Committed)), (40, 0));
+    let ticks: u64 = record.turns[0].ticks.iter().map(|tick| tick.rolled_back).sum();
+    assert_eq!(ticks, 40);
+    bench.run("-f rb.sql --vus 2 --iterations 40 --threshold rolled_back.count>=40 --threshold failed.count<1").with(0);
+}
+
+#[tokio::test]
+async fn what_a_transaction_did_is_read_from_its_end() {
+    let bench = counter().await;
+    bench.execute(COUNTER).await;
+    bench
+        .execute(
+            "CREATE FUNCTION bump() RETURNS int LANGUAGE sql AS 'UPDATE counter SET n = n + 1 RETURNING n'; \
+             CREATE FUNCTION look() RETURNS int STABLE LANGUAGE sql AS 'SELECT n FROM counter'",
+        )
+        .await;
+    const BUMP: &str = "UPDATE counter SET n = n + 1;";
+    use OutcomeClass::{Committed, RolledBack};
+    let scripts = [
+        ("alone", BUMP.to_owned(), Committed, true),
+        ("none", "UPDATE counter SET n = n + 1 WHERE id = -1;".into(), Committed, false),
+        ("block", format!("BEGIN; {BUMP} COMMIT;"), Committed, true),
+        ("look", "SELECT n FROM counter FOR UPDATE;".into(), Committed, false),
+        ("undone", format!("BEGIN; {BUMP} ROLLBACK;"), RolledBack, false),
+        ("undone-look", format!("BEGIN; {BUMP} ROLLBACK; SELECT 1;"), RolledBack, false),
+        ("both", format!("BEGIN; {BUMP} COMMIT; BEGIN; {BUMP} ROLLBACK;"), Committed, true),
+        ("savepoint", format!("BEGIN; SAVEPOINT a; {BUMP} ROLLBACK TO a; COMMIT;"), Committed, false),
+        ("part", format!("BEGIN; {BUMP} SAVEPOINT a; {BUMP} ROLLBACK TO a; COMMIT;"), Committed, true),
+        ("calls", "SELECT bump();".into(), Committed, true),
+        ("asks", "SELECT look(), now(), count(*) FROM counter;".into(), Committed, false),
+        ("with", "WITH u AS (UPDATE counter SET n = n + 1 RETURNING n) SELECT n FROM u;".into(), Committed, true),
+    ];
+    let mut typed = String::new();
+    for (name, text, ..) in &scripts {
+        bench.write(&format!("{name}.sql"), text);
+        typed += &format!("-f {name}.sql ");
+    }
+    let database = bench.database.options.database.clone();
+    for protocol in ["prepared", "extended", "simple"] {
+        bench
+            .run(&format!("{typed} --protocol {protocol} --vus 2 --iterations 240 --accept-uncontrolled --disposable {database}"))
+            .with(0);
+        let record = bench.record();
+        for (name, _, class, changes) in &scripts {
+            let all: u64 = OutcomeClass::ALL.into_iter().map(|class| count(&record, name, class)).sum();
+            assert!(all > 0 && count(&record, name, *class) == all, "{protocol} {name}: {:?}", record.turns[0].operations);
+            let changed = record.turns[0].operations.iter().find(|o| o.name == *name).unwrap().changed;
+            assert_eq!(changed, if *changes { all } else { 0 }, "{protocol} {name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_changes_nothing_earns_no_pass() {
+    let bench = counter().await;
+    bench.write("racy.toml", &counting("", "", UNLOCKED));
+    bench.write("undone.sql", "BEGIN;\nUPDATE counter SET n = n + 1 WHERE id = 1;\nINSERT INTO line VALUES (1);\nROLLBACK;\n");
+    let head = "setup = \"setup.sql\"\ninvariants = \"rules\"";
+    let operation = |what: &str| {
+        let rest = format!(
+            "[control]\nfile = \"racy.toml\"\n[evidence]\ncommitted = {{ count = 100 }}\n[[operation]]\nname = \"count\"\n{what}"
+        );
+        scenario(head, &rest)
+    };
+    bench.write("undone.toml", &operation("script = \"undone.sql\""));
+    bench.run("undone.toml").with(3).saying(&[
+        "required: something was changed; measured: 0 of 400 iterations committed, 0 of them a change, 400 were rolled back",
+        "required: count committed a change at least 100 times; measured: 0 times; 400 times its script rolled back",
+    ]);
+    bench.write("looks.toml", &operation("sql = \"SELECT n FROM counter WHERE id = 1 FOR UPDATE\""));
+    bench.run("looks.toml").with(3).saying(&[
+        "required: something was changed; measured: 400 of 400 iterations committed, 0 of them a change",
+        "measured: 0 times; 400 times it committed and had changed nothing",
+        "0 of 400 committed iterations changed something",
+    ]);
+}
+
+#[tokio::test]
+async fn what_stays_unknown_is_no_pass_unless_so_much_is_expected() {
+    let bench = Bench::new().await;
+    let hang = |evidence: &str| {
+        scenario(
+            "thresholds = [\"iterations.count>=16\"]",
+            &format!(
+                "retry = {{ deadline = \"1s\" }}\n{evidence}\n[[operation]]\nname = \"look\"\n\
+                 sql = \"SELECT pg_sleep(60) FROM generate_series(1, $iteration::int % 2)\""
+            ),
+        )
+    };
+    let cut_off = "8 iterations were cut off at the 1 s deadline; outcome unknown";
+    bench.write("hang.toml", &hang(""));
+    bench.run("hang.toml --vus 4 --iterations 16").with(3).saying(&[
+        "required: it is known of every iteration what became of it",
+        cut_off,
+        "these times are of committed iterations alone, without 8 unknown ones",
+    ]);
+    assert_eq!(bench.record().turns[0].not_answered.as_deref(), Some(cut_off));
+    bench.write("hang.toml", &hang("[evidence]\nunknown = 0.4"));
+    bench.run("hang.toml --vus 4 --iterations 16").with(3).saying(&["required: of at most 40 % of the iterations", cut_off]);
+    for allowed in ["[evidence]\nunknown = 0.5", ""] {
+        bench.write("hang.toml", &hang(allowed));
+        let budget = if allowed.is_empty() { "--threshold unknown.rate<=0.5" } else { "" };
+        bench.run(&format!("hang.toml --vus 4 --iterations 16 {budget}")).with(0).saying(&["met", cut_off]);
+    }
+    bench.write("hang.toml", &hang("[evidence]\nunknown = 2"));
+    bench.run("hang.toml").with(2).saying(&["2 is no share"]);
+}
+
+#[tokio::test]
+async fn an_error_is_shown_whatever_became_of_the_transaction() {
+    let bench = Bench::new().await;
+    bench.write("end.sql", "SELECT 1;\nSELECT pg_terminate_backend(pg_backend_pid()) WHERE :client_id >= 0;\n");
+    bench.run("-f end.sql --vus 1 --iterations 2 --accept-uncontrolled").with(3).saying(&[
+        "57P01 ProcessInterrupts",
+        "terminating connection due to administrator command",
+        "2 iterations were not answered before the session ended; outcome unknown",
+    ]);
+}
+
+#[tokio::test]
+async fn variables_where_only_text_can_stand_are_refused_before_the_run_or_substituted() {
+    let bench = Bench::new().await;
+    for (text, said) in [
+        ("SELECT 1 AS col_:n;", &["v.sql:2:17: `:n` is part of a word", "--protocol simple"][..]),
+        ("SELECT ':n';", &["v.sql:2:9: `:n` is within quotes", "--protocol simple"]),
+        ("SELECT 'ab' AS name \\gset\nSELECT 1/(':name' = 'ab')::int;", &["v.sql:3:12: `:name` is within quotes"]),
+        ("SELECT 'ab' AS name \\gset my_\nSELECT 1/(':my_name' = 'ab')::int;", &["v.sql:3:12: `:my_name` is within quotes"]),
+        ("SELECT 1/(':client_id' = '0')::int;", &["v.sql:2:12: `:client_id` is within quotes"]),
+        ("SELECT 1/(':typed' = 'x y')::int;", &["v.sql:2:12: `:typed` is within quotes"]),
+        ("SET work_mem = :n;", &["v.sql:2: `SET work_mem = :n` cannot be prepared", "syntax error"]),
+        (
+            "CREATE TEMP TABLE IF NOT EXISTS d (a int DEFAULT :n);",
+            &["v.sql:2: `CREATE TEMP TABLE IF…` names 1 parameters, and PostgreSQL takes 0 there", "--protocol simple"],
+        ),
+    ] {
+        bench.write("v.sql", &format!("\\set n 64\n{text}\n"));
+        let typed = |protocol: &str| {
+            let mut command = bench.place.dbstress(&["run", "-f", "v.sql", "-D", "typed=x y", "--protocol", protocol]);
+            command.args(["--vus", "1", "--iterations", "3", "--accept-uncontrolled"]);
+            let (code, out, err) = run(command.env("DATABASE_URL", bench.database.url()).current_dir(&bench.place.0));
+            Ended { code, out, err }
+        };
+        for protocol in ["prepared", "extended"] {
+            let ended = typed(protocol).with(2).saying(said);
+            assert!(ended.out.is_empty(), "{}", ended.out);
+        }
+        typed("simple").with(0);
+    }
+    // A column that there is not is no value: the server is asked for it as it is written, as by pgbench.
+    bench.write("v.sql", "SELECT 1 AS one \\gset r_\nSELECT :r_two;\n");
+    bench
+        .run("-f v.sql --protocol simple --vus 1 --iterations 3 --accept-uncontrolled")
+        .with(3)
+        .saying(&["syntax error at or near \":\""]);
+    // Those of a scenario are values in every protocol.
+    bench.write(
+        "p.toml",
+        &scenario("", "[parameters]\nn = { uniform = [1, 1] }\n[[operation]]\nname = \"set\"\nsql = \"CREATE TEMP TABLE IF NOT EXISTS d (a int DEFAULT $n)\""),
+    );
+    for protocol in ["prepared", "extended", "simple"] {
+        bench
+            .run(&format!("p.toml --protocol {protocol} --accept-uncontrolled"))
+            .with(2)
+            .saying(&["set:1: `CREATE TEMP TABLE IF…` names 1 parameters, and PostgreSQL takes 0 there"]);
+    }
+}
+
+#[tokio::test]
+async fn scripts_run_in_each_mode_as_pgbench_runs_them() {
+    let account = Account::for_server(Path::new("/nonexistent")).unwrap();
+    let pgbench = binaries::find(&common::state(), &account).into_iter().map(|b| b.program("pgbench")).find(|p| p.is_file());
+    let Some(pgbench) = pgbench else { return };
+    let [theirs, ours] = [Bench::new().await, Bench::new().await];
+    for bench in [&theirs, &ours] {
+        bench.execute("CREATE TABLE seen_2 (a text, b text, c text, d text, e text)").await;
+    }
+    let database = ours.database.options.database.clone();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pgbench");
+    let mut scripts: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    scripts.sort();
+    assert!(scripts.len() >= 10, "{scripts:?}");
+    let mut modes_that_refuse = 0;
+    for script in scripts {
+        for mode in ["simple", "extended", "prepared"] {
+            for bench in [&theirs, &ours] {
+                bench.execute("TRUNCATE seen_2").await;
+            }
+            let mut command = Command::new(&pgbench);
+            common::scrub(&mut command);
+            command.args(["-n", "-c", "2", "-t", "3", "-M", mode, "-f"]).arg(&script).arg(theirs.database.url());
+            let (code, out, err) = run(&mut command);
+            let typed = format!("-f {} --protocol {mode} --vus 2 --iterations 6", script.display());
+            let ended = ours.run(&format!("{typed} --accept-uncontrolled --disposable {database}"));
+            let both = format!("{} {mode}:\n{out}{err}\n{}{}", script.display(), ended.out, ended.err);
+            assert_eq!(code == 0, ended.code == 0, "{both}");
+            assert!(matches!(ended.code, 0 | 2), "{both}");
+            modes_that_refuse += usize::from(code != 0);
+            if code == 0 && !script.ends_with("parameters.sql") {
+                let rows = "SELECT string_agg(DISTINCT seen_2::text, ';') FROM seen_2";
+                assert_eq!(theirs.ask(rows).await, ours.ask(rows).await, "{both}");
+            }
+        }
+    }
+    assert!(modes_that_refuse > 0, "pgbench itself refuses text in its other two modes");
+    let tables = "SELECT count(*) > 0 FROM pg_tables WHERE tablename ~ '^t_[0-9]+$'";
+    assert_eq!([theirs.ask(tables).await, ours.ask(tables).await], [Some("t".to_owned()), Some("t".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_run_that_did_not_pass_claims_nothing_and_names_what_shows_its_rows() {
+    let bench = counter().await;
+    bench.write("racy.toml", &counting("schema = \"My Schema\"", "", UNLOCKED));
+    bench.run("racy.toml").with(1);
+    let record = bench.record();
+    assert_eq!(record.claim, "nothing: it did not pass");
+    let psql = binaries::find(&common::state(), &Account::for_server(Path::new("/nonexistent")).unwrap());
+    let folder = psql.into_iter().map(|b| b.program("psql")).find(|p| p.is_file());
+    assert!(record.verify.starts_with("psql -c 'SET search_path TO \"My Schema\"' -f "), "{}", record.verify);
+    if let Some(folder) = folder.as_deref().and_then(Path::parent) {
+        let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default());
+        let mut shell = Command::new("sh");
+        let (code, out, err) = run(shell
+            .args(["-c", &record.verify])
+            .env("PATH", path)
+            .env("DATABASE_URL", bench.database.url())
+            .current_dir(&bench.place.0));
+        assert!(code == 0 && out.contains("(1 row)"), "{out}{err}");
+    }
+    bench.write("safe.toml", &counting("", "", LOCKED));
+    bench.run("safe.toml --accept-uncontrolled").with(0);
+    assert!(bench.record().claim.starts_with("counter held"), "{}", bench.record().claim);
+}
+
+#[tokio::test]
+async fn a_control_that_is_tried_by_itself_is_not_told_to_name_itself() {
+    let bench = counter().await;
+    bench.write("racy.toml", &counting("", "[control]\nnone = true", LOCKED));
+    let ended = bench.run("racy.toml").with(3).saying(&["it says that it has no control ([control] none = true)", "raise --vus"]);
+    assert!(!ended.out.contains("name a control") && !ended.out.contains("file ="), "{}", ended.out);
+    bench.write("safe.toml", &counting("", "", LOCKED));
+    bench.run("safe.toml").with(3).saying(&["name a control, another scenario that breaks the rules"]);
 }

@@ -37,7 +37,7 @@ pub(super) fn judge(audit: &mut Audit, lifetimes: Lifetimes, subject: &Subject) 
                 let detail = format!("refused ({}), and no effect has another body", Refusal::KeyMismatch.words());
                 audit.find(Breach::UnjustifiedRefusal, subject.authorisation, [op_of(subject, record)], detail);
             }
-            Outcome::Refused(_) | Outcome::Aborted(_) | Outcome::Unknown => {}
+            Outcome::Refused(_) | Outcome::Aborted(_) | Outcome::Unknown | Outcome::RolledBack => {}
         }
     }
 }

@@ -131,11 +131,15 @@ pub(super) fn reconcile(audit: &mut Audit, expectation: &Expectation, subject: &
                 let detail = format!("refused ({}), yet applied{}", refusal.words(), at_version(entry, " as"));
                 audit.find(Breach::RefusedPresent, id, [op], detail);
             }
-            (Outcome::Aborted(_), None) => classes.aborted += 1,
+            (Outcome::Aborted(_) | Outcome::RolledBack, None) => classes.aborted += 1,
             (Outcome::Aborted(abort), Some(entry)) => {
                 classes.aborted_present += 1;
                 let detail = format!("given up ({}), yet applied{}", abort.words(), at_version(entry, " as"));
                 audit.find(Breach::AbortedPresent, id, [op], detail);
+            }
+            (Outcome::RolledBack, Some(entry)) => {
+                classes.aborted_present += 1;
+                audit.find(Breach::AbortedPresent, id, [op], format!("rolled back, yet applied{}", at_version(entry, " as")));
             }
             (Outcome::Unknown, Some(_)) => {
                 classes.unknown_committed += 1;

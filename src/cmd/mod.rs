@@ -163,6 +163,20 @@ impl Global {
         }
         flags
     }
+
+    /// What leads psql to the same database, behind its options; a password is never repeated.
+    fn conninfo(&self) -> String {
+        match &self.database_url {
+            Some(url) if !self.managed => match ConnectOptions::from_url(url, &env) {
+                _ if env("DATABASE_URL").as_deref() == Some(url) => " \"$DATABASE_URL\"".into(),
+                Ok(options) => format!(" '{}'", options.url(false)),
+                Err(_) => String::new(),
+            },
+            // It listens to the same variables.
+            None if !self.managed && ConnectOptions::env_names_a_server(&env) => String::new(),
+            _ => format!(" \"$(dbstress db url{})\"", self.again()),
+        }
+    }
 }
 
 /// The subcommands.

@@ -21,7 +21,7 @@ use crate::report::screen::Screen;
 use crate::report::text::grouped;
 use crate::run::api::Target as Api;
 use crate::run::{self, Event, Request, foreign};
-use crate::scenario::{self, Scenario, Scheduling};
+use crate::scenario::{self, Scenario, Scheduling, Sql};
 use crate::strategy::{Claim, Hazard, Strategy};
 use crate::token::Secret;
 use crate::verdict::Exit;
@@ -159,11 +159,25 @@ pub fn prepare(
     let commands = Commands {
         name,
         again: format!("dbstress {typed}{}{flags}", settings.again(matches)),
-        verify: format!("dbstress verify{flags}"),
+        verify: match &scenario.workload {
+            scenario::Workload::Sql(sql) => shows_rows(sql, global),
+            _ => format!("dbstress verify{flags}"),
+        },
     };
     // Whom an API's own scenario asks is in its plan.
     let api = settings.target.clone().filter(|_| !matches!(scenario.workload, scenario::Workload::Http(_)));
     Ok(Prepared { plan: Plan::of(&scenario, tags), api, commands, disposable: None, accepts_uncontrolled: false })
+}
+
+/// The command that shows what a user's own rules find in a user's own rows; empty if there are no rules.
+fn shows_rows(sql: &Sql, global: &Global) -> String {
+    let files = sql.invariants.iter().filter_map(|rule| rule.file.as_ref());
+    let files: String = files.map(|file| format!(" -f {}", quoted(&file.display().to_string()))).collect();
+    if files.is_empty() {
+        return files;
+    }
+    let path = format!("SET search_path TO {}", admin::identifier(&sql.schema));
+    format!("psql -c {}{files}{}", quoted(&path), global.conninfo())
 }
 
 /// Runs a built-in scenario.

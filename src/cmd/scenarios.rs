@@ -51,7 +51,10 @@ pub fn run(scenarios: &Scenarios, screen: Screen) -> Result<Exit> {
         Action::Show { name } => screen.out(built_in_text(name)?.trim_end()),
         Action::Check { files } => {
             // Every file is looked at, whatever is wrong with those before it.
-            let (good, bad): (Vec<_>, Vec<_>) = files.iter().map(|file| Scenario::load(file, stdin)).partition(Result::is_ok);
+            let (good, bad): (Vec<_>, Vec<_>) = files
+                .iter()
+                .map(|file| Scenario::load(file, stdin).and_then(|scenario| scenario.validate_parameters().map(|()| scenario)))
+                .partition(Result::is_ok);
             for scenario in good.into_iter().flatten() {
                 screen.out(&format!("ok: {}: {}", scenario.name, scenario.summary));
             }

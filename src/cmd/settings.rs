@@ -242,6 +242,7 @@ impl Settings {
         if !mistakes.is_empty() {
             return Err(together(mistakes));
         }
+        scenario.validate_parameters()?;
         Ok(scenario.origins(&changed.into_iter().map(|(key, (_, source))| (key, source)).collect()))
     }
 }

@@ -302,7 +302,7 @@ pub(super) fn settings(search_path: &[&str], timeout: Duration) -> String {
 
 /// Asks one check in the transaction that `session` is in.
 pub(super) async fn look(session: &mut Session, invariant: &Invariant) -> Result<Finding, SqlError> {
-    let plain = |message: String| SqlError { code: None, message };
+    let plain = |message: String| SqlError { code: None, message, position: None };
     // Where in the file of a rule the server found fault.
     let at =
         |line: usize, what: &str, e: SqlError| SqlError { message: format!("{}: {what}{}", invariant.place(line), e.message), ..e };

@@ -121,7 +121,11 @@ async fn try_one(session: &mut Session, invariant: &Invariant, timeout: Duration
     }
     let (after, _) = breaches(session, invariant).await?;
     if session.text("SELECT txid_current_if_assigned()::text").await? != transaction {
-        return Err(SqlError { code: None, message: "its `breaks` ended the transaction that was to be rolled back".into() });
+        return Err(SqlError {
+            code: None,
+            message: "its `breaks` ended the transaction that was to be rolled back".into(),
+            position: None,
+        });
     }
     Ok(if after > before { Outcome::Fired { before, after, constraints_dropped } } else { Outcome::Silent { before, after } })
 }

@@ -20,8 +20,8 @@ pub use expression::{Counters, Expression, Function, Miscalculation};
 pub use guard::{Else, Guard, Rows};
 pub use scenario::{StatementSpec, statements};
 pub use script::{BUILT_IN, script};
-pub use sql::{outlives_transaction, positional};
-pub use statement::{Capture, Statement, StatementKind};
+pub use sql::{Hidden, hidden_changes, outlives_transaction, positional, statement_starts};
+pub use statement::{Capture, Fragment, Statement, StatementKind, Textual};
 pub use value::Value;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,6 +46,8 @@ pub struct Program {
     pub initial: Vec<Value>,
     /// The variables that whoever runs the program gives a value, besides.
     pub given: Vec<(Given, Slot)>,
+    /// The variables that a script names only where they may as well be plain text: whether they are any depends on the columns that `\gset` finds.
+    pub mentioned: BTreeSet<Slot>,
 }
 
 /// What only those know who run a program. All are integers.
@@ -172,6 +174,18 @@ impl Program {
         }
     }
 
+    /// Checks that every variable of a script stands where PostgreSQL takes a parameter; of those that `\gset` may find, [`Self::validate_captures`]
+    /// knows more.
+    ///
+    /// # Errors
+    /// Usage, with file, line and column.
+    pub fn validate_parameters(&self) -> Result<()> {
+        match self.statements().flat_map(|statement| &statement.textual).find(|textual| textual.is_sure) {
+            Some(textual) => Err(textual.error()),
+            None => Ok(()),
+        }
+    }
+
     /// Checks that every value which is to be captured exists, once the server has told the columns of each statement, by name and in the order of
     /// [`Self::statements`].
     ///
@@ -202,7 +216,7 @@ impl Program {
                     for (column, slot) in slots {
                         if columns.contains(&column.as_str()) {
                             returned.insert(*slot);
-                        } else if !self.has_other_value(*slot) {
+                        } else if !self.has_other_value(*slot) && !self.mentioned.contains(slot) {
                             // Of several that could give it the one with the longest prefix is meant.
                             let found = wanted.entry(*slot).or_insert((statement, column, columns));
                             if column.len() < found.1.len() {
@@ -213,6 +227,9 @@ impl Program {
                 }
             }
         }
+        if let Some(textual) = self.statements().flat_map(|statement| &statement.textual).find(|t| returned.contains(&t.slot)) {
+            return Err(textual.error());
+        }
         match wanted.into_iter().find(|(slot, _)| !returned.contains(slot)) {
             Some((_, (statement, column, columns))) => missing(statement, column, columns),
             None => Ok(()),
@@ -222,7 +239,7 @@ impl Program {
     /// Whether something else than `\gset` gives the variable a value.
     fn has_other_value(&self, slot: Slot) -> bool {
         BUILT_IN.contains(&self.slots[slot].as_str())
-            || !self.initial[slot].is_null()
+            || !self.initial[slot].is_null() && self.initial[slot] != scope::own_name(&self.slots[slot])
             || self.steps.iter().any(|step| matches!(step, Step::Set { slot: set, .. } if *set == slot))
     }
 }

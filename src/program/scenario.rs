@@ -52,7 +52,7 @@ pub fn statements(name: &str, specs: &[StatementSpec], parameters: &BTreeMap<Str
     });
     let steps = draws.chain(steps.into_iter().map(Step::Statement)).collect();
     let given = vec![(Given::Vu, vu), (Given::Vus, vus), (Given::Iteration, iteration), (Given::OpId, op_id)];
-    Ok(Program { name: name.to_owned(), steps, slots: scope.slots, initial: scope.initial, given })
+    Ok(Program { name: name.to_owned(), steps, slots: scope.slots, initial: scope.initial, given, mentioned: BTreeSet::new() })
 }
 
 /// One of them; `place` is what errors call it.
@@ -97,5 +97,7 @@ fn statement(
         guards: guards.into_iter().flatten().collect(),
         line: number,
         label: sql.label,
+        fragments: Vec::new(),
+        textual: Vec::new(),
     })
 }

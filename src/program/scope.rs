@@ -20,12 +20,17 @@ impl Complaint {
         Self { at, message: message.into(), cure: cure.into() }
     }
 
-    /// As an error of `source`, whose text this is; with line and column, which counts characters.
-    pub(super) fn into_error(self, source: &str, text: &str) -> Error {
+    /// Where it is in `source`, whose text this is: `FILE:LINE:COLUMN`, columns in characters.
+    pub(super) fn place(&self, source: &str, text: &str) -> String {
         let line = line_of(text, self.at);
         let start = text[..self.at].rfind('\n').map_or(0, |newline| newline + 1);
         let column = text[start..self.at].chars().count() + 1;
-        Error::usage(format!("{source}:{line}:{column}: {}", self.message)).cure(self.cure)
+        format!("{source}:{line}:{column}")
+    }
+
+    /// As an error of `source`, whose text this is.
+    pub(super) fn into_error(self, source: &str, text: &str) -> Error {
+        Error::usage(format!("{}: {}", self.place(source, text), self.message)).cure(self.cure)
     }
 }
 
@@ -59,6 +64,8 @@ pub(super) struct Scope {
     pub slots: Vec<String>,
     pub initial: Vec<Value>,
     pub assigned: Assigned,
+    /// Named only where they may be nothing but text.
+    pub mentioned: BTreeSet<Slot>,
 }
 
 /// What has a value.
@@ -79,7 +86,7 @@ impl Assigned {
 
 impl Scope {
     pub(super) fn new(sigil: Sigil) -> Self {
-        Self { sigil, slots: Vec::new(), initial: Vec::new(), assigned: Assigned::default() }
+        Self { sigil, slots: Vec::new(), initial: Vec::new(), assigned: Assigned::default(), mentioned: BTreeSet::new() }
     }
 
     /// The variable of that name; one that there was not begins with NULL.
@@ -115,10 +122,41 @@ impl Scope {
         self.assigned.slots.iter().any(|slot| self.slots[*slot] == name)
     }
 
+    /// Whether a `\gset` may give it a value.
+    fn may_be_captured(&self, name: &str) -> bool {
+        self.assigned.prefixes.iter().any(|p| name.len() > p.len() && name.starts_with(p.as_str()))
+    }
+
+    /// The variable of that name, if it has a value or may have one, and whether it has one for sure. One without stands for its own text.
+    pub(super) fn perhaps(&mut self, name: &str) -> Option<(Slot, bool)> {
+        if self.knows(name) {
+            return Some((self.slot(name), true));
+        }
+        if name.is_empty() || !self.may_be_captured(name) {
+            return None;
+        }
+        let is_new = !self.slots.iter().any(|slot| slot == name);
+        let slot = self.slot(name);
+        if is_new {
+            self.initial[slot] = own_name(name);
+            self.mentioned.insert(slot);
+        }
+        Some((slot, false))
+    }
+
     /// The variable of that name, which stands at byte `at`, to be read.
     pub(super) fn find(&mut self, name: &str, at: usize) -> Result<Slot, Complaint> {
-        if self.knows(name) || self.assigned.prefixes.iter().any(|p| name.len() > p.len() && name.starts_with(p.as_str())) {
+        if self.knows(name) {
             return Ok(self.slot(name));
+        }
+        if self.may_be_captured(name) {
+            let is_new = !self.slots.iter().any(|slot| slot == name);
+            let slot = self.slot(name);
+            if is_new {
+                self.initial[slot] = own_name(name);
+            }
+            self.mentioned.remove(&slot);
+            return Ok(slot);
         }
         let sigil = self.sigil.char();
         let cure = match self.sigil {
@@ -134,6 +172,11 @@ impl Scope {
         let hint = hint.map(|name| format!("; did you mean `{sigil}{name}`?")).unwrap_or_default();
         Err(Complaint::new(at, format!("there is no variable `{sigil}{name}`{hint}"), cure))
     }
+}
+
+/// What a variable without a value is where variables are substituted as text: what was written. The server says what it thinks of that.
+pub(super) fn own_name(name: &str) -> Value {
+    Value::Text(format!(":{name}").into())
 }
 
 /// Whether a name can begin with it. Letters beyond ASCII are letters, as in PostgreSQL.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::scope::{Assigned, Complaint, Scope, Sigil, line_of, name_at};
-use super::{Capture, Expression, Function, Given, Program, Statement, Step, Value, grammar, sql};
+use super::{Capture, Expression, Function, Given, Program, Statement, Step, Textual, Value, grammar, sql};
 use crate::error::nearest;
 use crate::{Error, Result};
 
@@ -26,8 +26,8 @@ const REFUSED: [(&str, &str, &str); 6] = [
     ),
 ];
 
-/// Compiles a pgbench script, unchanged, as `pgbench -M prepared -f file -D name=value` would run it. Refused are also a variable that may have no
-/// value where it is used and one within quotes, with which pgbench would fail only when it came to it.
+/// Compiles a pgbench script, unchanged, as `pgbench -f file -D name=value` would run it. Refused is also a variable that may have no value where it is
+/// used, with which pgbench would fail only when it came to it; see [`Program::validate_parameters`] for one where no parameter can stand.
 ///
 /// # Errors
 /// Usage, with file, line and column, for what pgbench would not accept and for the few commands that are not supported.
@@ -43,9 +43,9 @@ pub fn script(file: &str, text: &str, defines: &BTreeMap<String, String>) -> Res
         }
         scope.define(name, Value::read(value));
     }
-    let mut compiler = Compiler { text, at: 0, scope, steps: Vec::new(), blocks: Vec::new(), follows_statement: false };
+    let mut compiler = Compiler { file, text, at: 0, scope, steps: Vec::new(), blocks: Vec::new(), follows_statement: false };
     compiler.run().map_err(|complaint| complaint.into_error(file, text))?;
-    let Compiler { scope: Scope { slots, initial, .. }, mut steps, .. } = compiler;
+    let Compiler { scope: Scope { slots, initial, mentioned, .. }, mut steps, .. } = compiler;
     for step in &mut steps {
         if let Step::Statement(Statement { capture: Capture::Prefix { prefix, slots: captured }, .. }) = step {
             let column = |name: &String| name.strip_prefix(prefix.as_str()).filter(|column| !column.is_empty()).map(str::to_owned);
@@ -58,10 +58,11 @@ pub fn script(file: &str, text: &str, defines: &BTreeMap<String, String>) -> Res
         );
     }
     let given = given.into_iter().filter(|(_, slot)| !defines.contains_key(&slots[*slot])).collect();
-    Ok(Program { name: file.to_owned(), steps, slots, initial, given })
+    Ok(Program { name: file.to_owned(), steps, slots, initial, given, mentioned })
 }
 
 struct Compiler<'a> {
+    file: &'a str,
     text: &'a str,
     at: usize,
     scope: Scope,
@@ -93,6 +94,12 @@ impl Compiler<'_> {
             self.at = end;
             if let Some(sql) = statement {
                 self.follows_statement = true;
+                let textual = sql.textual.into_iter().map(|textual| Textual {
+                    slot: textual.slot,
+                    is_sure: textual.is_sure,
+                    message: format!("{}: {}", textual.complaint.place(self.file, self.text), textual.complaint.message),
+                    cure: textual.complaint.cure,
+                });
                 self.steps.push(Step::Statement(Statement {
                     line: line_of(self.text, sql.at),
                     sql: sql.sql,
@@ -101,6 +108,8 @@ impl Compiler<'_> {
                     capture: Capture::Nothing,
                     guards: Vec::new(),
                     label: sql.label,
+                    fragments: sql.fragments,
+                    textual: textual.collect(),
                 }));
             } else if self.text[end..].starts_with('\\') {
                 self.command()?;

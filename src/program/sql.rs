@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use super::scope::{Complaint, Scope, Sigil, begins_name, name_at};
-use super::{Slot, StatementKind};
+use super::{Fragment, Slot, StatementKind};
 
 /// A statement as it is sent.
 #[derive(Debug)]
@@ -16,6 +16,19 @@ pub(super) struct Sql {
     pub label: String,
     /// Its first byte.
     pub at: usize,
+    /// As it is written, in pieces between its variables; of a script only.
+    pub fragments: Vec<Fragment>,
+    /// Where variables stand in it that can only be substituted as text; of a script only.
+    pub textual: Vec<Textual>,
+}
+
+/// A variable where PostgreSQL takes no parameter.
+#[derive(Debug)]
+pub(super) struct Textual {
+    pub slot: Slot,
+    /// Whether the variable has a value there whatever columns `\gset` finds.
+    pub is_sure: bool,
+    pub complaint: Complaint,
 }
 
 /// A piece of SQL.
@@ -36,11 +49,18 @@ enum Piece {
 /// Reads a statement that begins somewhere after byte `from`. It ends with a `;` outside parentheses, which is consumed, with the end of the
 /// text or, in scripts, before a backslash. Returns the byte behind it too; no statement if there are only gaps.
 pub(super) fn read(text: &str, from: usize, scope: &mut Scope) -> Result<(Option<Sql>, usize), Complaint> {
+    if let Some(zero) = text.find('\0') {
+        return Err(Complaint::new(zero, "there is a zero byte here, which PostgreSQL takes in no statement", "remove it"));
+    }
     let mut sql = String::new();
     let mut parameters = Vec::new();
+    let mut fragments = Vec::new();
+    let mut textual = Vec::new();
     let (mut start, mut positional) = (None, None);
     let mut depth = 0u32;
     let mut at = from;
+    // The end of a word, which what follows it at once belongs to.
+    let mut word_end = None;
     let end = loop {
         let Some((piece, mut next)) = piece(text, at)? else { break at };
         match piece {
@@ -64,7 +84,8 @@ pub(super) fn read(text: &str, from: usize, scope: &mut Scope) -> Result<(Option
             Piece::Symbol('(') => depth += 1,
             Piece::Symbol(')') => depth = depth.saturating_sub(1),
             Piece::Positional => positional = positional.or(Some(at)),
-            Piece::Quoted => only_text(&text[at..next], at, scope)?,
+            Piece::Word if scope.sigil == Sigil::Dollar => only_text(text, at..next, "part of a word", scope)?,
+            Piece::Quoted if scope.sigil == Sigil::Dollar => only_text(text, at..next, "within quotes", scope)?,
             _ => {}
         }
         start = start.or(Some(at));
@@ -83,10 +104,28 @@ pub(super) fn read(text: &str, from: usize, scope: &mut Scope) -> Result<(Option
                 parameters.len() - 1
             });
             sql.push_str(&format!("${}", index + 1));
+            if scope.sigil == Sigil::Colon {
+                fragments.push(Fragment::Variable(slot));
+                if word_end == Some(at) {
+                    textual.push(Textual { slot, is_sure: true, complaint: no_parameter(name, at, "part of a word", scope.sigil) });
+                }
+            }
             next = after;
         } else {
             sql.push_str(&text[at..next]);
+            match (scope.sigil, piece) {
+                (Sigil::Colon, Piece::Quoted | Piece::Gap) => {
+                    let is_quoted = piece == Piece::Quoted;
+                    for (slot, is_sure, name, place) in substituted(text, at..next, scope, &mut fragments) {
+                        let complaint = no_parameter(name, place, "within quotes", scope.sigil);
+                        textual.extend(is_quoted.then_some(Textual { slot, is_sure, complaint }));
+                    }
+                }
+                (Sigil::Colon, _) => push_text(&mut fragments, &text[at..next]),
+                (Sigil::Dollar, _) => {}
+            }
         }
+        word_end = (piece == Piece::Word && text[at..].starts_with(begins_name)).then_some(next);
         at = next;
     };
     let Some(start) = start else { return Ok((None, end)) };
@@ -95,7 +134,45 @@ pub(super) fn read(text: &str, from: usize, scope: &mut Scope) -> Result<(Option
     }
     let words = words(&text[start..at])?;
     sql.truncate(sql.trim_end().len());
-    Ok((Some(Sql { sql, parameters, kind: kind(&words, start)?, label: label(&words), at: start }), end))
+    Ok((Some(Sql { sql, parameters, kind: kind(&words, start)?, label: label(&words), at: start, fragments, textual }), end))
+}
+
+fn push_text(fragments: &mut Vec<Fragment>, text: &str) {
+    match fragments.last_mut() {
+        Some(Fragment::Text(before)) => before.push_str(text),
+        _ => fragments.push(Fragment::Text(text.to_owned())),
+    }
+}
+
+/// Takes a literal or a comment apart at the variables in it, as pgbench's simple protocol does: they are substituted there too. What is no variable
+/// is left alone. Returns each variable, whether it has a value for sure, its name and its byte.
+fn substituted<'t>(
+    text: &'t str,
+    range: Range<usize>,
+    scope: &mut Scope,
+    fragments: &mut Vec<Fragment>,
+) -> Vec<(Slot, bool, &'t str, usize)> {
+    let mut found = Vec::new();
+    let mut at = range.start;
+    while let Some(colon) = text[at..range.end].find(':').map(|offset| at + offset) {
+        let name = name_at(&text[colon + 1..range.end]);
+        let end = if name.is_empty() {
+            text[colon..range.end].find(|c| c != ':').map_or(range.end, |colons| colon + colons)
+        } else {
+            colon + 1 + name.len()
+        };
+        match scope.perhaps(name) {
+            Some((slot, is_sure)) => {
+                push_text(fragments, &text[at..colon]);
+                fragments.push(Fragment::Variable(slot));
+                found.push((slot, is_sure, name, colon));
+            }
+            None => push_text(fragments, &text[at..end]),
+        }
+        at = end;
+    }
+    push_text(fragments, &text[at..range.end]);
+    found
 }
 
 /// The piece at byte `at` and the byte behind it; none at the end of the text.
@@ -190,21 +267,31 @@ fn variable(text: &str, at: usize, next: usize, sigil: Sigil, piece: Piece) -> R
     Ok(None)
 }
 
-/// Refuses the name of a variable within quotes: it would be sent as it is, which is hardly what was meant.
-fn only_text(quoted: &str, at: usize, scope: &Scope) -> Result<(), Complaint> {
+/// Refuses the name of a variable where it would be sent as it is, which is hardly what was meant.
+fn only_text(text: &str, range: Range<usize>, place: &str, scope: &Scope) -> Result<(), Complaint> {
     let sigil = scope.sigil.char();
-    for (index, _) in quoted.match_indices(sigil) {
-        let rest = &quoted[index + 1..];
-        let name = name_at(rest.strip_prefix('{').filter(|_| scope.sigil == Sigil::Dollar).unwrap_or(rest));
-        if scope.knows(name) && !quoted[..index].ends_with(sigil) {
-            return Err(Complaint::new(
-                at + index,
-                format!("`{sigil}{name}` is within quotes, where it is no parameter but text"),
-                format!("write it outside, as in '…' || {sigil}{name}; or rename the variable, if the text is meant"),
-            ));
+    for (index, _) in text[range.clone()].match_indices(sigil) {
+        let rest = &text[range.start + index + 1..];
+        let name = name_at(rest.strip_prefix('{').unwrap_or(rest));
+        if scope.knows(name) && !text[range.start..range.start + index].ends_with(sigil) {
+            return Err(no_parameter(name, range.start + index, place, scope.sigil));
         }
     }
     Ok(())
+}
+
+/// The variable of that name stands where PostgreSQL takes no parameter.
+fn no_parameter(name: &str, at: usize, place: &str, sigil: Sigil) -> Complaint {
+    let c = sigil.char();
+    let outside = match place {
+        "within quotes" => format!("write it outside, as in '…' || {c}{name}"),
+        _ => "write the name out".to_owned(),
+    };
+    let cure = match sigil {
+        Sigil::Colon => format!("{outside}; or --protocol simple, which substitutes it as text, as pgbench -M simple does"),
+        Sigil::Dollar => format!("{outside}; or rename the parameter, if the text is meant"),
+    };
+    Complaint::new(at, format!("`{c}{name}` is {place}, where PostgreSQL takes no parameter"), cure)
 }
 
 /// Where `$1` and the like stand in a statement, outside of quotes and comments: their bytes and their numbers. `None` if something in it does not end.
@@ -261,6 +348,74 @@ pub fn outlives_transaction(text: &str) -> Option<String> {
     words.iter().find(|word| is_kept(word) && (**word != "hold" || is_cursor)).map(|word| (*word).to_owned())
 }
 
+/// Where the statements of a text begin, those that have an end; nothing is looked for behind a quote that does not end.
+pub fn statement_starts(text: &str) -> Vec<usize> {
+    let (mut starts, mut at, mut depth, mut is_within) = (Vec::new(), 0, 0u32, false);
+    while let Ok(Some((piece, next))) = piece(text, at) {
+        if piece == Piece::Symbol(';') && depth == 0 {
+            is_within = false;
+        } else if piece != Piece::Gap && !is_within {
+            is_within = true;
+            starts.push(at);
+        }
+        match piece {
+            Piece::Symbol('(') => depth += 1,
+            Piece::Symbol(')') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        at = next;
+    }
+    starts
+}
+
+/// What a statement may change although the server answers it as a query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hidden {
+    /// Rows, in a `WITH` or with `INTO`.
+    Writes,
+    /// Whatever the functions do that it calls, by name.
+    Calls(Vec<String>),
+}
+
+/// See [`Hidden`]; what is in views, operators and types is not looked at.
+pub fn hidden_changes(text: &str) -> Hidden {
+    let mut words: Vec<(String, bool)> = Vec::new();
+    let mut at = 0;
+    let mut may_be_called = false;
+    while let Ok(Some((piece, next))) = piece(text, at) {
+        match piece {
+            Piece::Gap => {}
+            Piece::Word => words.push((text[at..next].to_lowercase(), false)),
+            Piece::Quoted if text[at..].starts_with('"') => words.push((text[at + 1..next - 1].replace("\"\"", "\""), false)),
+            Piece::Symbol('(') if may_be_called => {
+                if let Some((_, is_called)) = words.last_mut() {
+                    *is_called = true;
+                }
+            }
+            _ => {}
+        }
+        may_be_called = match piece {
+            Piece::Gap => may_be_called,
+            Piece::Word => true,
+            Piece::Quoted => text[at..].starts_with('"'),
+            _ => false,
+        };
+        at = next;
+    }
+    let before = |n: usize| n.checked_sub(1).map(|n| words[n].0.as_str());
+    let is_write = |n: usize, word: &str| match word {
+        "insert" | "delete" | "merge" | "into" => true,
+        // Not FOR UPDATE, nor FOR NO KEY UPDATE.
+        "update" => !matches!(before(n), Some("for" | "key")),
+        "create" => n == 0,
+        _ => false,
+    };
+    if words.iter().enumerate().any(|(n, (word, is_called))| !is_called && is_write(n, word)) {
+        return Hidden::Writes;
+    }
+    Hidden::Calls(words.into_iter().filter(|(_, is_called)| *is_called).map(|(word, _)| word).collect())
+}
+
 /// What stands between the gaps.
 fn words(text: &str) -> Result<Vec<String>, Complaint> {
     let mut words = vec![String::new()];
@@ -314,7 +469,9 @@ fn kind(words: &[String], at: usize) -> Result<StatementKind, Complaint> {
                 "write COMMIT; BEGIN;",
             ));
         }
-        ["commit" | "rollback", "prepared", ..] | ["rollback", "to", ..] => StatementKind::Other,
+        ["commit" | "rollback", "prepared", ..] => StatementKind::Other,
+        ["savepoint", ..] => StatementKind::Savepoint,
+        ["rollback" | "abort", "to", ..] => StatementKind::RollbackTo,
         ["begin", ..] => StatementKind::Begin,
         // Its second word is TRANSACTION.
         ["start", ..] => StatementKind::Begin,

@@ -1,6 +1,7 @@
 //! What is sent to the server, and what is kept of the answer?
 
 use super::{Guard, Slot};
+use crate::Error;
 
 /// An SQL statement.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +20,40 @@ pub struct Statement {
     pub line: usize,
     /// Its first words, for messages.
     pub label: String,
+    /// As the script has it, in pieces between its variables: what is sent where they are substituted as text. Empty in scenarios, whose parameters are
+    /// values in every protocol.
+    pub fragments: Vec<Fragment>,
+    /// Variables of the script where PostgreSQL takes no parameter: only text can stand there.
+    pub textual: Vec<Textual>,
+}
+
+/// A piece of a statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fragment {
+    /// As it is.
+    Text(String),
+    /// A variable's value.
+    Variable(Slot),
+}
+
+/// A variable where PostgreSQL takes no parameter: within quotes, or as a part of a word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Textual {
+    /// Which.
+    pub slot: Slot,
+    /// Whether it has a value there whatever columns `\gset` finds.
+    pub is_sure: bool,
+    /// The file, the line and the column, and what is wrong with it.
+    pub message: String,
+    /// What to do about it.
+    pub cure: String,
+}
+
+impl Textual {
+    /// Why the statement cannot be sent with parameters.
+    pub fn error(&self) -> Error {
+        Error::usage(&self.message).cure(&self.cure)
+    }
 }
 
 /// What a statement does to the transaction, told by its first keyword.
@@ -30,7 +65,11 @@ pub enum StatementKind {
     Commit,
     /// ROLLBACK, ABORT; not ROLLBACK TO a savepoint.
     Rollback,
-    /// Nothing.
+    /// SAVEPOINT.
+    Savepoint,
+    /// ROLLBACK TO a savepoint.
+    RollbackTo,
+    /// Nothing that its first words tell.
     Other,
 }
 

@@ -8,7 +8,7 @@ fn compile(text: &str) -> Result<Program> {
 }
 
 fn refused(text: &str) -> String {
-    compile(text).expect_err(text).to_string()
+    compile(text).and_then(|program| program.validate_parameters()).expect_err(text).to_string()
 }
 
 /// A program in short: what is sent with what, and what else is done.
@@ -196,6 +196,10 @@ fn what_is_refused_says_where_why_and_what_to_do() {
         ("\\set é 1\n\\set a  :é +\\\n  ~ )", "transfer.sql:3:5: unexpected `)`", "operand"),
         ("\\set aid 1\nSELECT :aidd;", "transfer.sql:2:8: there is no variable `:aidd`; did you mean `:aid`?", "-D aidd=VALUE"),
         ("\\set aid 1\nSELECT 'id :aid';", "transfer.sql:2:12: `:aid` is within quotes", "'…' || :aid"),
+        ("\\set aid 1\nSELECT 1 AS \"a:aid\";", "transfer.sql:2:14: `:aid` is within quotes", "--protocol simple"),
+        ("SELECT $$:client_id$$;", "transfer.sql:1:10: `:client_id` is within quotes", "--protocol simple"),
+        ("\\set aid 1\nSELECT 1 AS col_:aid;", "transfer.sql:2:17: `:aid` is part of a word", "--protocol simple"),
+        ("SELECT 1\0;", "transfer.sql:1:9: there is a zero byte here", "remove"),
         ("SELECT 'it", "transfer.sql:1:8: the literal that begins here does not end", "close it with '"),
         ("SELECT $x$ $$", "transfer.sql:1:8: the dollar-quoted literal that begins here", "$x$"),
         ("SELECT /* /* */", "transfer.sql:1:8: the comment that begins here", "*/"),
@@ -375,6 +379,8 @@ fn statements_that_cannot_be_used_are_refused() {
         (vec![spec("SELECT ${account")], "reserve, statement 1:1:8: `${` begins no name"),
         (vec![spec("SELECT '$account'")], "reserve, statement 1:1:9: `$account` is within quotes"),
         (vec![spec("SELECT '${account}'")], "reserve, statement 1:1:9: `$account` is within quotes"),
+        (vec![spec("SELECT 1 AS a_$account")], "reserve, statement 1:1:15: `$account` is part of a word"),
+        (vec![spec("SELECT 1 AS a_${account}")], "reserve, statement 1:1:15: `$account` is part of a word"),
         (vec![spec("SELECT $found"), captures("found")], "reserve, statement 1:1:8: there is no variable `$found`"),
         (vec![captures("units")], "reserve, statement 1: `units` cannot be captured"),
         (vec![captures("vu")], "reserve, statement 1: `vu` cannot be captured"),
@@ -502,4 +508,63 @@ fn what_a_statement_leaves_in_its_session_is_told_by_its_words() {
     ] {
         assert_eq!(outlives_transaction(sql), None, "{sql}");
     }
+}
+
+/// A statement's text as pgbench's simple protocol sends it, variables as `<name>`.
+fn substituted(script: &str) -> Vec<String> {
+    let program = compile(script).unwrap();
+    let text = |fragment: &Fragment| match fragment {
+        Fragment::Text(text) => text.clone(),
+        Fragment::Variable(slot) => format!("<{}>", program.slots[*slot]),
+    };
+    program.statements().map(|statement| statement.fragments.iter().map(text).collect()).collect()
+}
+
+#[test]
+fn variables_are_substituted_wherever_pgbench_does_that() {
+    assert_eq!(
+        substituted(
+            "\\set n 1\nINSERT INTO t_:n VALUES (':n', \":n\", $$a :n$$, :n::int, 12:n, ':nobody', '12:30', /* :n */ '::n');"
+        ),
+        ["INSERT INTO t_<n> VALUES ('<n>', \"<n>\", $$a <n>$$, <n>::int, 12<n>, ':nobody', '12:30', /* <n> */ '::n')"]
+    );
+    // What a column is called is known when it has been returned; until then the name stands for itself.
+    let script = "SELECT 1 AS one \\gset r_\nSELECT ':r_one', ':r_two', ':other'";
+    assert_eq!(substituted(script)[1], "SELECT '<r_one>', '<r_two>', ':other'");
+    let program = compile(script).unwrap();
+    let two = program.slot("r_two").unwrap();
+    assert_eq!(program.initial[two], Value::Text(":r_two".into()));
+    // With parameters it is refused as soon as it is known that there is such a column.
+    assert!(program.validate_captures(&[vec!["three"], vec![]]).is_ok());
+    let said = program.validate_captures(&[vec!["one"], vec![]]).unwrap_err().to_string();
+    assert!(said.starts_with("transfer.sql:2:9: `:r_one` is within quotes"), "{said}");
+}
+
+#[test]
+fn what_a_query_may_change_is_told_by_its_words() {
+    for text in [
+        "WITH u AS (UPDATE t SET n = 1 RETURNING n) SELECT * FROM u",
+        "SELECT 1 INTO t",
+        "CREATE TABLE t AS SELECT 1",
+        "with gone as (delete from t returning 1) select count(*) from gone",
+    ] {
+        assert_eq!(hidden_changes(text), Hidden::Writes, "{text}");
+    }
+    let calls = |names: &[&str]| Hidden::Calls(names.iter().map(|name| (*name).to_owned()).collect());
+    for (text, names) in [
+        ("SELECT 1 FROM t FOR UPDATE", &[][..]),
+        ("SELECT 1 FROM t FOR NO KEY UPDATE", &[]),
+        ("SELECT 'insert into t' /* delete */", &[]),
+        ("SELECT app.Book (1), \"Odd \"\"one\"(2), now()", &["book", "Odd \"one", "now"]),
+        ("SELECT insert(1, 2)", &["insert"]),
+    ] {
+        assert_eq!(hidden_changes(text), calls(names), "{text}");
+    }
+}
+
+#[test]
+fn statements_begin_behind_the_end_of_the_one_before() {
+    let text = "-- a; b\nSELECT ';';;\n CREATE RULE r AS ON INSERT TO t DO (SELECT 1; SELECT 2);\nSELECT $$;$$";
+    let starts: Vec<&str> = statement_starts(text).into_iter().map(|at| text[at..].split(' ').next().unwrap()).collect();
+    assert_eq!(starts, ["SELECT", "CREATE", "SELECT"]);
 }

@@ -95,6 +95,7 @@ struct Line<'a> {
     replayed_so_far: u64,
     refused_so_far: u64,
     failed_so_far: u64,
+    rolled_back_so_far: u64,
     faults_so_far: u64,
     rules: Option<&'a Rules>,
 }
@@ -129,7 +130,7 @@ impl Live {
         }
         match self.style {
             Style::Json => {
-                let SoFar { committed, replayed, refused, failed, faults } = so_far;
+                let SoFar { committed, replayed, refused, failed, rolled_back, faults } = so_far;
                 let line = Line {
                     name,
                     tick,
@@ -137,6 +138,7 @@ impl Live {
                     replayed_so_far: replayed,
                     refused_so_far: refused,
                     failed_so_far: failed,
+                    rolled_back_so_far: rolled_back,
                     faults_so_far: faults,
                     rules,
                 };
@@ -161,16 +163,19 @@ impl Live {
 
     /// `12s/30s, 50 VUs, 4,012 done, 331/s, p95 14 ms, 12 refused, rules hold (12 checks)`.
     fn words(&self, tick: &Tick, so_far: SoFar, rules: Option<&Rules>) -> String {
-        let SoFar { committed, replayed, refused, failed, faults } = so_far;
+        let SoFar { committed, replayed, refused, failed, rolled_back, faults } = so_far;
         let elapsed = crate::pace::duration_text(Duration::from_secs(tick.second.round() as u64));
         let of = self.load.duration().map_or(String::new(), |d| format!("/{}", crate::pace::duration_text(d)));
         let p95 = tick.response.p95.map_or(String::new(), |ms| format!(", p95 {} ms", super::run::milliseconds(ms)));
-        let more =
-            [("replayed", replayed), ("refused", refused), ("failed", failed), ("dropped", tick.dropped), ("faults", faults)]
-                .into_iter()
-                .filter(|(_, n)| *n > 0)
-                .map(|(word, n)| format!(", {} {word}", grouped(n)))
-                .collect::<String>();
+        let more = [
+            ("replayed", replayed),
+            ("refused", refused),
+            ("failed", failed),
+            ("rolled back", rolled_back),
+            ("dropped", tick.dropped),
+            ("faults", faults),
+        ];
+        let more: String = more.into_iter().filter(|(_, n)| *n > 0).map(|(word, n)| format!(", {} {word}", grouped(n))).collect();
         let rules = match rules {
             Some(Rules { broken: Some(name), .. }) => format!(", {name} BROKEN"),
             Some(Rules { checked, .. }) if *checked > 0 => format!(", rules hold ({checked}×)"),

@@ -13,7 +13,7 @@ use crate::invariant::{Checked, Finding};
 use crate::metrics::{Percentiles, percent};
 use crate::outcome::{Abort, OutcomeClass, Refusal};
 use crate::pg::load::Protocol;
-use crate::plan::Load;
+use crate::plan::{Load, Workload};
 use crate::record::{Control, Moment, RunRecord, TurnRecord};
 use crate::threshold::State;
 use crate::verdict::Verdict;
@@ -40,7 +40,8 @@ pub fn results(record: &RunRecord, width: u16, colour: bool) -> String {
     if !record.turns.is_empty() {
         parts.push(heading(record, width));
         parts.push(if !record.plan.keeps_ledger() {
-            let (load, end) = ([OWN_NAME, &LOAD[1..]].concat(), [OWN_NAME, OWN].concat());
+            let rolled_back: &[Column] = if rolls_back(record) { &[ROLLED_BACK] } else { &[] };
+            let (load, end) = ([OWN_NAME, &LOAD[1..], rolled_back].concat(), [OWN_NAME, OWN].concat());
             if width >= WIDE {
                 table(record, width, colour, &[&load[..], OWN].concat())
             } else {
@@ -133,6 +134,14 @@ const LOAD: &[Column] = &[
 /// Only requests with keys are answered with what is stored.
 const REPLAYED: Column = ("replayed", |t| grouped(t.counts.of(OutcomeClass::Replayed)));
 
+/// Only scripts of the user's own roll back what they did.
+const ROLLED_BACK: Column = ("rolled back", |t| grouped(t.counts.of(OutcomeClass::RolledBack)));
+
+/// Whether anything was rolled back by those who had done it.
+fn rolls_back(record: &RunRecord) -> bool {
+    record.turns.iter().any(|turn| turn.counts.of(OutcomeClass::RolledBack) > 0)
+}
+
 const PROOF: &[Column] = &[
     ("strategy", |t| t.name.clone()),
     ("aborted", aborted),
@@ -206,6 +215,10 @@ fn operations(record: &RunRecord, width: u16, colour: bool) -> String {
     if has_keys {
         names.insert(REPLAYED_AT, "replayed");
     }
+    let rolls_back = rolls_back(record);
+    if rolls_back {
+        names.push("rolled back");
+    }
     let mut table = grid(&names, width, colour);
     let mut rows = 0;
     for turn in record.turns.iter().filter(|t| t.operations.len() > 1) {
@@ -228,6 +241,9 @@ fn operations(record: &RunRecord, width: u16, colour: bool) -> String {
             ];
             if has_keys {
                 row.insert(REPLAYED_AT, count(OutcomeClass::Replayed));
+            }
+            if rolls_back {
+                row.push(count(OutcomeClass::RolledBack));
             }
             table.add_row(row);
             rows += 1;
@@ -304,6 +320,7 @@ fn pace(record: &RunRecord, width: u16) -> String {
         {
             said.push(format!("response time, from the scheduled start: {}", p(&timing.response)));
             said.push(format!("service time, from the actual start: {}", p(&timing.service)));
+            said.extend(left_out(turn));
         }
         if matches!(record.plan.load, Load::Open { .. }) {
             let lag = turn.lag.as_ref().map_or(String::new(), |lag| format!("schedule lag: {}; ", p(lag)));
@@ -312,11 +329,29 @@ fn pace(record: &RunRecord, width: u16) -> String {
         if turn.counts.warm_up > 0 {
             said.push(format!("warm-up, not in the figures: {} iterations", grouped(turn.counts.warm_up)));
         }
+        said.extend(unchanged(record, turn));
+        said.extend(turn.not_answered.clone());
         said.extend(turn.generator_limited.clone());
         let prefix = if record.turns.len() > 1 { format!("{}: ", turn.name) } else { String::new() };
         lines.extend(said.into_iter().map(|line| wrap(&format!("{prefix}{line}"), width, "  ")));
     }
     lines.join("\n")
+}
+
+/// What took time as well, and is in no percentile of what committed.
+fn left_out(turn: &TurnRecord) -> Option<String> {
+    let counts = [(OutcomeClass::Unknown, "unknown"), (OutcomeClass::Aborted, "aborted")];
+    let counts = counts.map(|(class, word)| (turn.counts.of(class), word));
+    let said: Vec<String> = counts.into_iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{} {word}", grouped(n))).collect();
+    (!said.is_empty()).then(|| format!("these times are of committed iterations alone, without {} ones", said.join(" and ")))
+}
+
+/// How much of what a user's own operations committed changed anything, if not all of it did.
+fn unchanged(record: &RunRecord, turn: &TurnRecord) -> Option<String> {
+    let (committed, changed) = (turn.counts.of(OutcomeClass::Committed), turn.counts.changed);
+    let is_worth_it = matches!(record.plan.workload, Workload::Sql(_)) && !record.plan.claims.is_empty();
+    (is_worth_it && changed < committed)
+        .then(|| format!("{} of {} committed iterations changed something", grouped(changed), grouped(committed)))
 }
 
 /// Every threshold with what was measured.

@@ -151,7 +151,20 @@ mod tests {
     fn tick(second: f64, committed: u64, p95: Option<f64>) -> Tick {
         let response = percentiles(p95);
         let (lag, wait) = (percentiles(None), None);
-        Tick { second, vus: 5, committed, replayed: 0, refused: 0, aborted: 0, unknown: 0, dropped: 0, response, lag, wait }
+        Tick {
+            second,
+            vus: 5,
+            committed,
+            replayed: 0,
+            refused: 0,
+            aborted: 0,
+            unknown: 0,
+            rolled_back: 0,
+            dropped: 0,
+            response,
+            lag,
+            wait,
+        }
     }
 
     /// A turn that was recorded once, with other seconds.

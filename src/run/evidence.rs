@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::figures::Figures;
+use super::turn::PATIENCE;
 use super::{INTERRUPTED, Judged};
 use crate::audit::Audit;
 use crate::history::Asking;
@@ -58,17 +59,8 @@ pub(super) fn gates(
         gates.extend(strategy.and_then(|s| mechanism(s, counts, (sessions, watched), &longer)));
         gates.extend(strategy.and_then(|s| dangerous_structures(plan, s, counts, &longer)));
     }
-    let committed = counts.of(OutcomeClass::Committed);
-    gates.push(Gate {
-        name: "something was done".into(),
-        // What was done and never acknowledged is told by a replay.
-        met: committed + counts.of(OutcomeClass::Replayed) > 0,
-        measured: format!("{committed} of {} iterations committed", counts.iterations()),
-        cure: match (counts.iterations(), counts.warm_up) {
-            (0, 1..) => "nothing was left after the warm-up: shorten --warm-up, or run longer".into(),
-            _ => why_not(plan),
-        },
-    });
+    gates.push(done(plan, counts));
+    gates.extend(unresolved(plan, counts));
     gates.extend(asked_about(plan, figures));
     gates.extend(no_surprises(plan, counts));
     gates.extend(played(plan, audit, &longer));
@@ -81,12 +73,23 @@ pub(super) fn gates(
         cure: why_not(plan),
     }));
     for (operation, least) in &evidence.committed {
-        let done = figures.committed(operation);
+        let done = figures.changed(operation);
+        let (unchanged, rolled_back) = (figures.committed(operation) - done, figures.rolled_back(operation));
         gates.push(Gate {
-            name: format!("{operation} committed at least {least} times"),
+            name: format!("{operation} committed a change at least {least} times"),
             met: done >= *least,
-            measured: format!("{done} times"),
-            cure: longer.clone(),
+            measured: match (unchanged, rolled_back) {
+                (0, 0) => format!("{done} times"),
+                (0, _) => format!("{done} times; {} times its script rolled back", grouped(rolled_back)),
+                _ => format!("{done} times; {} times it committed and had changed nothing", grouped(unchanged)),
+            },
+            cure: match (unchanged, rolled_back) {
+                (0, 0) => longer.clone(),
+                (0, _) => "end its script with COMMIT".into(),
+                _ => format!(
+                    "{longer}; of what only reads --threshold '{operation}.committed.count>={least}' says how often it committed"
+                ),
+            },
         });
     }
     if evidence.refused > 0 {
@@ -135,20 +138,93 @@ pub(super) fn gates(
     gates
 }
 
-/// Operations of the user's own that fail for reasons which have nothing to do with others are not what the scenario says it does. A threshold on
-/// what aborts says how much of that is expected.
-fn no_surprises(plan: &Plan, counts: &Counts) -> Option<Gate> {
-    // A budget limits what fails, from above, and of all operations: that so many commit says nothing of the others.
-    let is_budget = |threshold: &&Threshold| {
+/// Was anything done? Where rules are claimed of a user's own rows, that is a change of them: what only reads, meets no row or rolls back breaks no rule.
+fn done(plan: &Plan, counts: &Counts) -> Gate {
+    let committed = counts.of(OutcomeClass::Committed);
+    let rolled_back = counts.of(OutcomeClass::RolledBack);
+    let is_about_rows = matches!(plan.workload, Workload::Sql(_)) && !plan.claims.is_empty();
+    let mut measured = format!("{committed} of {} iterations committed", counts.iterations());
+    if is_about_rows {
+        measured += &format!(", {} of them a change", counts.changed);
+    }
+    if rolled_back > 0 {
+        measured += &format!(", {rolled_back} were rolled back by their script");
+    }
+    Gate {
+        name: if is_about_rows { "something was changed" } else { "something was done" }.into(),
+        // What was done and never acknowledged is told by a replay.
+        met: if is_about_rows { counts.changed > 0 } else { committed + counts.of(OutcomeClass::Replayed) + rolled_back > 0 },
+        measured,
+        cure: match (counts.iterations(), counts.warm_up) {
+            (0, 1..) => "nothing was left after the warm-up: shorten --warm-up, or run longer".into(),
+            _ if committed + rolled_back > 0 => "let operations change rows, and commit that".into(),
+            _ => why_not(plan),
+        },
+    }
+}
+
+/// Of a user's own rows nobody can look up what became of a transaction that was not answered. Where answers get lost on purpose, that is what was
+/// asked for.
+fn unresolved(plan: &Plan, counts: &Counts) -> Option<Gate> {
+    let measured = not_answered(plan, counts)?;
+    if !plan.faults.is_empty() || has_budget(plan, OutcomeClass::Unknown) {
+        return None;
+    }
+    let (unknown, allowed) = (counts.of(OutcomeClass::Unknown), plan.evidence.unknown);
+    Some(Gate {
+        name: match allowed > 0.0 {
+            true => format!("of at most {} of the iterations it is unknown what became of them", percent(allowed)),
+            false => "it is known of every iteration what became of it".into(),
+        },
+        met: unknown as f64 <= allowed * counts.iterations() as f64,
+        measured,
+        cure: "see what they waited for (locks are among what the server was seen at); or say how many are expected ([evidence] unknown = 0.01)"
+            .into(),
+    })
+}
+
+/// `18 iterations were cut off at the 10 s deadline; outcome unknown`, and those whose session ended.
+pub(super) fn not_answered(plan: &Plan, counts: &Counts) -> Option<String> {
+    let unknown = counts.of(OutcomeClass::Unknown);
+    if unknown == 0 || !matches!(plan.workload, Workload::Sql(_)) {
+        return None;
+    }
+    let cut_off = counts.cut_off.min(unknown);
+    let were = |n: u64| if n == 1 { "iteration was" } else { "iterations were" };
+    let said = [
+        (cut_off > 0).then(|| {
+            let deadline = plan.retry.deadline.max(PATIENCE).as_secs_f64();
+            format!("{} {} cut off at the {deadline} s deadline; outcome unknown", grouped(cut_off), were(cut_off))
+        }),
+        (unknown > cut_off).then(|| {
+            let lost = unknown - cut_off;
+            format!("{} {} not answered before the session ended; outcome unknown", grouped(lost), were(lost))
+        }),
+    ];
+    Some(said.into_iter().flatten().collect::<Vec<_>>().join("; "))
+}
+
+/// Whether a threshold limits, from above and for all operations, what ends so: that so many commit says nothing of the others.
+fn has_budget(plan: &Plan, class: OutcomeClass) -> bool {
+    let is_budget = |threshold: &Threshold| {
         threshold.operation().is_none()
             && match threshold.figure() {
-                Figure::Count(Counter::Failed | Counter::Class(OutcomeClass::Aborted))
-                | Figure::Share(Counter::Failed | Counter::Class(OutcomeClass::Aborted)) => !threshold.operator().is_floor(),
+                Figure::Count(counter) | Figure::Share(counter)
+                    if counter == Counter::Failed || counter == Counter::Class(class) =>
+                {
+                    !threshold.operator().is_floor()
+                }
                 Figure::Share(Counter::Class(OutcomeClass::Committed)) => threshold.operator().is_floor(),
                 _ => false,
             }
     };
-    let has_budget = plan.thresholds.iter().any(|threshold| is_budget(&threshold));
+    plan.thresholds.iter().any(is_budget)
+}
+
+/// Operations of the user's own that fail for reasons which have nothing to do with others are not what the scenario says it does. A threshold on
+/// what aborts says how much of that is expected.
+fn no_surprises(plan: &Plan, counts: &Counts) -> Option<Gate> {
+    let has_budget = has_budget(plan, OutcomeClass::Aborted);
     // How many checks of answers may fail is a budget for those that do, and for nothing else.
     let is_of_checks = |threshold: &Threshold| {
         threshold.operation().is_none() && threshold.figure() == Figure::Share(Counter::Checks) && threshold.operator().is_floor()
@@ -157,7 +233,9 @@ fn no_surprises(plan: &Plan, counts: &Counts) -> Option<Gate> {
     let surprises: Vec<String> = counts
         .aborted
         .iter()
-        .filter(|(abort, _)| !abort.is_retryable() && **abort != Abort::Deadline)
+        .filter(|(abort, _)| !abort.is_retryable())
+        // Whoever lets things go wrong, or asks an API, has deadlines that pass; nothing else keeps a statement waiting for so long without a cause.
+        .filter(|(abort, _)| **abort != Abort::Deadline || matches!(plan.workload, Workload::Sql(_)) && plan.faults.is_empty())
         .filter(|(abort, _)| !(has_checks && **abort == Abort::Expectation))
         .map(|(abort, n)| format!("{} {}", grouped(*n), abort.words()))
         .collect();

@@ -45,16 +45,27 @@ impl<'a> Figures<'a> {
         operation.map_or(Some(None), |name| self.number(name).map(Some))
     }
 
+    /// Committed iterations of one operation that changed something.
+    pub fn changed(&self, operation: &str) -> u64 {
+        self.number(operation).map_or(0, |operation| self.recorder.changed(operation))
+    }
+
+    /// Iterations of one operation that ended in a ROLLBACK of their own.
+    pub fn rolled_back(&self, operation: &str) -> u64 {
+        self.iterations(Some(operation), Some(OutcomeClass::RolledBack))
+    }
+
     /// Committed iterations of one operation.
     pub fn committed(&self, operation: &str) -> u64 {
         self.iterations(Some(operation), Some(OutcomeClass::Committed))
     }
 
-    /// The operations that were tried, and neither done nor answered nor refused a single time.
+    /// The operations that were tried, and neither done nor answered nor refused a single time. One that rolls back what it did has done it.
     pub fn never_done(&self) -> Vec<&'a str> {
         let is_never = |name: &&str| {
             let count = |class| self.iterations(Some(name), class);
-            let answers = [OutcomeClass::Committed, OutcomeClass::Replayed, OutcomeClass::Refused].map(|class| count(Some(class)));
+            let answers = [OutcomeClass::Committed, OutcomeClass::Replayed, OutcomeClass::Refused, OutcomeClass::RolledBack];
+            let answers = answers.map(|class| count(Some(class)));
             count(None) > 0 && answers.iter().sum::<u64>() == 0
         };
         self.plan.operations().into_iter().filter(is_never).collect()
@@ -150,8 +161,15 @@ mod tests {
         scenario.thresholds = vec!["response:p(95)<150ms".parse().unwrap(), "response:p(95)<1ms".parse().unwrap()];
         let plan = Plan::of(&scenario, Default::default());
         let mut recorder = Recorder::new(1, false);
-        let iteration =
-            Iteration { outcome: Outcome::Committed, attempts: 1, is_attack: false, scheduled: 0, started: 0, finished: 5_000_000 };
+        let iteration = Iteration {
+            outcome: Outcome::Committed,
+            attempts: 1,
+            is_attack: false,
+            has_changed: true,
+            scheduled: 0,
+            started: 0,
+            finished: 5_000_000,
+        };
         for _ in 0..1_000 {
             recorder.record(0, iteration);
             recorder.lag(1_000_000);

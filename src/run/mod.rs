@@ -312,7 +312,7 @@ async fn begun(request: Request, allowance: Allowance, show: &mut dyn FnMut(Even
         verdict: Verdict::Inconclusive,
         decision: Decision::Inconclusive,
         reasons: Vec::new(),
-        claim: plan.claim(),
+        claim: NOTHING.into(),
         id: id.clone(),
         dbstress: env!("CARGO_PKG_VERSION").into(),
         command: command.clone(),
@@ -490,6 +490,9 @@ fn ground_of(plan: &Plan, loaded: Loaded, options: &ConnectOptions) -> Result<Gr
     }
 }
 
+/// What a run claims that did not pass.
+const NOTHING: &str = "nothing: it did not pass";
+
 /// A run that was over before it began, and why.
 async fn over_before(mut record: RunRecord, why: String, began: Instant, lease: Arc<Mutex<Lease>>) -> RunRecord {
     record.reasons.push(why);
@@ -610,6 +613,7 @@ fn conclude(record: &mut RunRecord, twins: &[String], open: Vec<String>, accepts
         true => verdicts.iter().any(|verdict| *verdict != Verdict::Pass),
         false => verdicts.contains(&Verdict::Violated),
     };
+    let mut accepted = String::new();
     let mut inconclusive = |why: String| {
         verdicts.push(Verdict::Inconclusive);
         reasons.push((Verdict::Inconclusive, why));
@@ -644,7 +648,7 @@ fn conclude(record: &mut RunRecord, twins: &[String], open: Vec<String>, accepts
     }
     if let Some(why) = uncontrolled(&record.plan).filter(|_| !has_failed) {
         if accepts_uncontrolled {
-            record.claim.push_str(&format!(" ({why}; accepted)"));
+            accepted = format!(" ({why}; accepted)");
         } else {
             // A flag of `run`; who runs a built-in scenario has its thresholds to name.
             let or = if !record.plan.keeps_ledger() { ", or accept that with --accept-uncontrolled" } else { "" };
@@ -662,6 +666,10 @@ fn conclude(record: &mut RunRecord, twins: &[String], open: Vec<String>, accepts
     }
     open.into_iter().for_each(&mut inconclusive);
     record.verdict = Verdict::worst(verdicts);
+    // Of a mistake made on purpose the plan says itself that nothing is claimed.
+    if record.verdict == Verdict::Pass || record.plan.bug().is_some() {
+        record.claim = record.plan.claim() + &accepted;
+    }
     if let Some(bug) = record.plan.bug().filter(|_| record.verdict == Verdict::Violated) {
         reasons.insert(0, (Verdict::Violated, format!("a known mistake was made on purpose: {bug}")));
     }
@@ -694,8 +702,19 @@ fn uncontrolled(plan: &Plan) -> Option<String> {
         Workload::Http(http) => &http.control,
         Workload::Booking(_) | Workload::Scheduling(_) => return None,
     };
-    let controlled = matches!(control, Some(scenario::Control::Twin(_)));
-    (!controlled).then(|| "not proven able to fail: name a twin that breaks the rules ([control] file = \"racy.toml\")".into())
+    match control {
+        Some(scenario::Control::Twin(_)) => None,
+        // It may be the control of another, tried by itself.
+        Some(scenario::Control::Renounced) => Some(
+            "not proven able to fail: it says that it has no control ([control] none = true); \
+             if it is one itself and should have broken the rules, raise --vus, run longer, or let more of them want the same rows"
+                .into(),
+        ),
+        None => Some(
+            "not proven able to fail: name a control, another scenario that breaks the rules ([control] file = \"FILE.toml\")"
+                .into(),
+        ),
+    }
 }
 
 async fn server(session: &mut Session, options: &ConnectOptions) -> Result<Server> {

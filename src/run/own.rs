@@ -7,8 +7,10 @@ use super::work::{Intention, Weights, What};
 use crate::history::{Applied, OpId};
 use crate::outcome::{Abort, Refusal};
 use crate::pg::admin::{identifier, literal};
-use crate::pg::load::{Between, Connection, Ending, Failure, Isolation, Parameters, Phase, Reply, Statement, Transaction};
-use crate::program::{self, Capture, Else, Given, Program, Slot, StatementKind, Step, Value};
+use crate::pg::load::{
+    Between, Connection, Ending, Failure, Isolation, Parameters, Phase, Protocol, Reply, Statement, Transaction,
+};
+use crate::program::{self, Capture, Else, Fragment, Given, Hidden, Program, Slot, StatementKind, Step, Value};
 use crate::random::Random;
 use crate::scenario::{Meaning, Sql, SqlOperation};
 use crate::target::{Attempt, Who};
@@ -52,6 +54,8 @@ struct PreparedStatement {
     captures: Vec<(usize, Slot)>,
     /// It may write although its answer is that of a query.
     may_write: bool,
+    /// Its variables are substituted as text. Which columns it returns is known when it has.
+    is_substituted: bool,
 }
 
 /// The variables of one virtual user, by operation: they keep their values from one iteration to the next.
@@ -140,7 +144,9 @@ impl OwnWork {
             }
             let columns: Vec<Vec<&str>> =
                 statements.iter().flatten().map(|p| p.statement.columns().iter().map(|name| &**name).collect()).collect();
-            program.validate_captures(&columns)?;
+            if !statements.iter().flatten().any(|prepared| prepared.is_substituted) {
+                program.validate_captures(&columns)?;
+            }
             let mut sent = program.statements().zip(statements.iter().flatten());
             let is_alone = match (sent.next(), sent.next()) {
                 (Some((only, prepared)), None) => {
@@ -186,7 +192,7 @@ impl OwnWork {
             connection.roll_back().await;
             return Attempt::Failed(failure);
         }
-        let mut run = Run { operation, connection, phase, has_committed: false, has_written: false };
+        let mut run = Run { operation, connection, phase, has_committed: false, has_written: false, ends: Ends::default() };
         let ended = run.steps(prepared, variables, &mut random).await;
         let ended = match ended {
             Ok(()) if is_wrapped => run.commit().await,
@@ -194,7 +200,7 @@ impl OwnWork {
             Ok(()) if run.connection.transaction() != Transaction::Idle => {
                 expectation(format!("{}: the iteration ended inside a transaction block", operation.plan.name))
             }
-            Ok(()) => Attempt::Committed(Applied::default()),
+            Ok(()) => run.ends.attempt(),
             Err(ended) => ended,
         };
         run.leave(ended).await
@@ -251,6 +257,11 @@ fn can_stand_alone(statement: &program::Statement, may_write: bool) -> bool {
 }
 
 async fn prepare(connection: &mut Connection, program: &Program, step: &program::Statement) -> Result<PreparedStatement> {
+    let may_write = may_write(connection, &step.sql).await?;
+    if connection.protocol() == Protocol::Simple && !step.fragments.is_empty() {
+        let statement = Statement::substituting(&step.fragments);
+        return Ok(PreparedStatement { statement, captures: Vec::new(), may_write, is_substituted: true });
+    }
     let statement = match connection.prepare(&step.sql).await {
         Ok(statement) => statement,
         // The server went away: it did not say anything about the statement.
@@ -262,14 +273,46 @@ async fn prepare(connection: &mut Connection, program: &Program, step: &program:
                 .cure("correct it; the tables that it names must be there before the load begins"));
         }
     };
+    let (taken, named) = (statement.parameters(), step.parameters.len());
+    if taken != named {
+        let place = format!(
+            "{}:{}: `{}` names {named} parameters, and PostgreSQL takes {taken} there",
+            program.name, step.line, step.label
+        );
+        let cure = "a parameter is a value in SELECT, INSERT, UPDATE, DELETE, MERGE or VALUES; other commands take none, and no name has one in it";
+        let simple = match step.fragments.is_empty() {
+            true => "",
+            false => "\n--protocol simple substitutes variables as text, as pgbench -M simple does",
+        };
+        return Err(Error::usage(place).cure(format!("{cure}{simple}")));
+    }
     let columns: HashMap<&str, usize> = statement.columns().iter().enumerate().map(|(i, name)| (&**name, i)).collect();
     let wanted = match &step.capture {
         Capture::Nothing => &[],
         Capture::Columns(slots) | Capture::Prefix { slots, .. } => &slots[..],
     };
     let captures = wanted.iter().filter_map(|(name, slot)| Some((*columns.get(name.as_str())?, *slot))).collect();
-    let may_write = step.sql.get(..4).is_some_and(|word| word.eq_ignore_ascii_case("with"));
-    Ok(PreparedStatement { statement, captures, may_write })
+    Ok(PreparedStatement { statement, captures, may_write, is_substituted: false })
+}
+
+/// Whether a statement may write although its answer is that of a query: by itself, or by what it calls. What a function does nobody knows; of those
+/// that are VOLATILE, which is what they are unless they say otherwise, and no part of PostgreSQL or of an extension, it is taken that they write.
+async fn may_write(connection: &mut Connection, sql: &str) -> Result<bool> {
+    let calls = match program::hidden_changes(sql) {
+        Hidden::Writes => return Ok(true),
+        Hidden::Calls(calls) => calls,
+    };
+    if calls.is_empty() {
+        return Ok(false);
+    }
+    let names: Vec<String> = calls.iter().map(|name| literal(name)).collect();
+    let volatile = format!(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_proc AS p WHERE p.proname IN ({}) AND p.provolatile = 'v' \
+         AND p.pronamespace <> 'pg_catalog'::pg_catalog.regnamespace AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS d \
+         WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e'))",
+        names.join(", ")
+    );
+    Ok(connection.ask(&volatile).await?.as_deref() == Some("t"))
 }
 
 /// One attempt under way.
@@ -279,8 +322,51 @@ struct Run<'r> {
     phase: &'r Phase,
     /// Something of this attempt has been committed: it cannot be taken back, and not be tried again.
     has_committed: bool,
-    /// The transaction under way has written.
+    /// The transaction under way may have written.
     has_written: bool,
+    ends: Ends,
+}
+
+/// How the transactions of one attempt ended, as the server told.
+#[derive(Debug, Default)]
+struct Ends {
+    /// One was committed that changed something.
+    changed: bool,
+    /// One was rolled back.
+    rolled_back: bool,
+    /// The one under way has changed something.
+    changing: bool,
+    /// Whether it had at its first savepoint.
+    at_savepoint: Option<bool>,
+}
+
+impl Ends {
+    /// A statement was answered. `before` and `after` it the session was so; `committed` is whether the answer had the tag COMMIT.
+    fn follow(&mut self, kind: StatementKind, (before, after): (Transaction, Transaction), committed: bool, changes: bool) {
+        match (before, after) {
+            (Transaction::Idle, Transaction::Idle) => self.changed |= changes,
+            (_, Transaction::Idle) => {
+                self.changed |= committed && self.changing;
+                self.rolled_back |= !committed;
+                (self.changing, self.at_savepoint) = (false, None);
+            }
+            _ if kind == StatementKind::Savepoint => {
+                self.at_savepoint.get_or_insert(self.changing);
+            }
+            // To which of its savepoints is not looked at: what was changed since the first does not count.
+            _ if kind == StatementKind::RollbackTo => self.changing = self.at_savepoint.unwrap_or(false),
+            _ => self.changing |= changes,
+        }
+    }
+
+    /// What an attempt came to that was done to its end.
+    fn attempt(&self) -> Attempt {
+        match (self.changed, self.rolled_back) {
+            (true, _) => Attempt::Committed(Applied::default()),
+            (false, true) => Attempt::RolledBack,
+            (false, false) => Attempt::Unchanged,
+        }
+    }
 }
 
 impl Run<'_> {
@@ -319,14 +405,27 @@ impl Run<'_> {
         variables: &mut [Value],
     ) -> Result<(), Attempt> {
         let statement = &prepared.statement;
-        let fill = |parameters: &mut Parameters<'_>| step.parameters.iter().for_each(|slot| put(parameters, &variables[*slot]));
-        let reply = match (step.kind, self.connection.transaction()) {
+        let fill = |parameters: &mut Parameters<'_>| {
+            let mut value = |slot: Slot| put(parameters, &variables[slot]);
+            if prepared.is_substituted {
+                step.fragments.iter().for_each(|fragment| {
+                    if let Fragment::Variable(slot) = fragment {
+                        value(*slot);
+                    }
+                });
+            } else {
+                step.parameters.iter().for_each(|slot| value(*slot));
+            }
+        };
+        let before = self.connection.transaction();
+        let reply = match (step.kind, before) {
             (StatementKind::Commit, _) => {
                 self.phase.commits();
-                match self.connection.commit_with(statement).await {
+                match self.connection.commit_with(statement, fill).await {
                     Ending::Committed => {
                         self.has_committed = true;
                         self.has_written = false;
+                        self.ends.follow(step.kind, (before, self.connection.transaction()), true, false);
                         self.phase.settled();
                         return Ok(());
                     }
@@ -353,6 +452,10 @@ impl Run<'_> {
                 reply
             }
         };
+        let after = self.connection.transaction();
+        self.has_written &= after != Transaction::Idle;
+        let changes = reply.changes || prepared.may_write && reply.rows > 0;
+        self.ends.follow(step.kind, (before, after), self.connection.has_committed(), changes);
         self.keep(step, prepared, reply, variables)?;
         self.guard(step, reply).await
     }
@@ -372,6 +475,15 @@ impl Run<'_> {
         let Some(row) = self.connection.row().filter(|_| reply.rows == 1) else {
             return Err(expectation(format!("{}: one row to keep values of, and there are {}", step.label, reply.rows)));
         };
+        if prepared.is_substituted {
+            let Capture::Prefix { slots, .. } = &step.capture else { return Ok(()) };
+            for (name, value) in self.connection.column_names().zip(row.values()) {
+                for (_, slot) in slots.iter().filter(|(column, _)| column.as_bytes() == name) {
+                    variables[*slot] = value.map_or(Value::Null, |text| Value::Text(text.into()));
+                }
+            }
+            return Ok(());
+        }
         for (i, value) in row.values().enumerate() {
             for (_, slot) in prepared.captures.iter().filter(|(column, _)| *column == i) {
                 variables[*slot] = value.map_or(Value::Null, |text| Value::Text(text.into()));
@@ -404,7 +516,10 @@ impl Run<'_> {
     async fn commit(&mut self) -> Attempt {
         self.phase.commits();
         match self.connection.commit().await {
-            Ending::Committed => Attempt::Committed(Applied::default()),
+            Ending::Committed => {
+                self.ends.follow(StatementKind::Commit, (Transaction::Open, Transaction::Idle), true, false);
+                self.ends.attempt()
+            }
             Ending::NotCommitted(failure) => self.failed(failure),
             Ending::Unknown => Attempt::Unknown,
         }

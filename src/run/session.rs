@@ -50,7 +50,13 @@ impl Session {
     /// Makes one attempt.
     pub async fn attempt(&mut self, work: &Work, intention: &Intention, who: Who, scratch: &mut Scratch, phase: &Phase) -> Attempt {
         match self {
-            Self::Sql(session) => work.in_sql(session, intention, who, scratch, phase).await,
+            Self::Sql(session) => {
+                let ended = work.in_sql(session, intention, who, scratch, phase).await;
+                if matches!(ended, Attempt::Unknown) {
+                    phase.said(session.connection.last_words());
+                }
+                ended
+            }
             Self::Http(session) => work.over_http(session, intention, who, scratch, phase).await,
         }
     }

@@ -447,6 +447,7 @@ pub(super) fn record(
             .filter(|(_, n)| *n > 0)
             .collect(),
         timing: timing(Some(i)),
+        changed: recorder.changed(i),
     });
     TurnRecord {
         name: leg.label.clone(),
@@ -465,6 +466,7 @@ pub(super) fn record(
         pool: judged.driven.pool.clone(),
         counters: judged.counters.map(|counters| Counters { others: watched.others(), ..counters }),
         generator_limited: figures.limited(),
+        not_answered: evidence::not_answered(plan, &counts),
         client_cpu_seconds: judged.driven.cpu.as_secs_f64(),
         faults,
         settings: judged.driven.settings,

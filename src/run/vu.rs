@@ -120,6 +120,7 @@ impl Vu {
         let mut unanswered: u16 = 0;
         let mut first_commit = None;
         let mut now = started;
+        let mut has_changed = false;
         let (outcome, applied, phase) = loop {
             attempts.made = attempts.made.saturating_add(1);
             let phase = Phase::beginning(now);
@@ -141,8 +142,17 @@ impl Vu {
                 attempts.at = attempts.made;
                 attempts.tries = attempts.made;
             }
+            if let Some(error) = phase.last_words().filter(|_| is_measured) {
+                let said = (error.code, error.routine.as_str(), error.message.as_str());
+                self.thread.recorder.borrow_mut().failed_attempt(Abort::from_sqlstate(error.code), Some(said));
+            }
             let (failure, may_retry) = match attempt {
-                Attempt::Committed(applied) => break (Outcome::Committed, applied, phase),
+                Attempt::Committed(applied) => {
+                    has_changed = true;
+                    break (Outcome::Committed, applied, phase);
+                }
+                Attempt::Unchanged => break (Outcome::Committed, Applied::default(), phase),
+                Attempt::RolledBack => break (Outcome::RolledBack, Applied::default(), phase),
                 Attempt::Replayed { applied, met } => {
                     attempts.conflicts = attempts.conflicts.saturating_add(u8::from(met));
                     break (Outcome::Replayed, applied, phase);
@@ -219,7 +229,8 @@ impl Vu {
         let ended = Instant::now();
         let finished = everyone.nanos(ended);
         let is_attack = intention.proposal().is_some_and(|proposal| proposal.is_attack);
-        let iteration = Iteration { outcome, attempts: attempts.tries, is_attack, scheduled, started: started_at, finished };
+        let iteration =
+            Iteration { outcome, attempts: attempts.tries, is_attack, has_changed, scheduled, started: started_at, finished };
         if is_measured {
             self.thread.recorder.borrow_mut().record(intention.operation, iteration);
         } else {
@@ -324,7 +335,13 @@ impl Vu {
                 session.discard().await;
                 match certainty(phase.stage(), Signal::Silence) {
                     Certainty::NotApplied => Attempt::GivenUp(Failure::local(Abort::Deadline), None),
-                    Certainty::Applied | Certainty::Unknown => Attempt::Unknown,
+                    Certainty::Applied | Certainty::Unknown => {
+                        // Who has a key asks again, and is then told.
+                        if is_measured && !intention.proposal().is_some_and(|proposal| proposal.key.is_some()) {
+                            self.thread.recorder.borrow_mut().cut_off();
+                        }
+                        Attempt::Unknown
+                    }
                 }
             }
         }

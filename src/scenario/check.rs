@@ -49,11 +49,13 @@ pub enum Role {
 pub fn read(label: &str, text: &str, base: Option<&Path>, role: Role) -> Result<Scenario> {
     let document = Document::parse(label, text)?;
     let mut reader = Reader { base, role, mistakes: Vec::new() };
-    let scenario = Scenario { written: document.written(), ..reader.scenario(label, document.file()?) };
+    let (file, unread) = document.file();
+    let Some(file) = file else { return Err(document.error(unread, Vec::new())) };
+    let scenario = Scenario { written: document.written(), ..reader.scenario(label, file) };
     if reader.mistakes.is_empty() {
         reader.mistakes = scenario.mistakes();
     }
-    if reader.mistakes.is_empty() { Ok(scenario) } else { Err(document.error(reader.mistakes)) }
+    if unread.is_empty() && reader.mistakes.is_empty() { Ok(scenario) } else { Err(document.error(unread, reader.mistakes)) }
 }
 
 /// The strategies that the names mean, each once; `all` are those that claim to be safe from `hazard`. And which of the names mean nothing,
@@ -250,7 +252,11 @@ impl Reader<'_> {
         });
         let thresholds = thresholds.collect();
         let faults = faults.iter().enumerate().filter_map(|(n, text)| self.parsed(format!("faults.{n}"), text)).collect();
-        let EvidenceFile { contested, mechanism, refused, committed, live, probe_interval, probes, check_timeout } = evidence;
+        let EvidenceFile { contested, mechanism, refused, committed, unknown, live, probe_interval, probes, check_timeout } = evidence;
+        if !matches!(workload, Workload::Sql(_)) {
+            let why = "what is unknown is looked up in the ledger, or reckoned with";
+            self.refuse(&[("unknown", unknown.is_some())], "evidence.", why, "leave it out; it is for workload = \"sql\"");
+        }
         let probe_interval = self.duration("evidence.probe_interval", probe_interval.as_deref()).unwrap_or(probe::INTERVAL);
         let check_timeout = self.duration("evidence.check_timeout", check_timeout.as_deref()).unwrap_or(CHECK_TIMEOUT);
         let probes = probes.map(|directory| self.probes(&directory)).unwrap_or_default();
@@ -271,6 +277,7 @@ impl Reader<'_> {
                 mechanism: mechanism.unwrap_or(false),
                 refused: refused.unwrap_or(0),
                 committed,
+                unknown: unknown.unwrap_or(0.0),
                 live: live.unwrap_or(false),
                 probe_interval,
                 probes,
@@ -712,7 +719,8 @@ impl Reader<'_> {
             }
         };
         let program = self.good(&at, program::statements(&name, &specs, parameters))?;
-        if let Some(statement) = program.statements().find(|s| s.kind != StatementKind::Other) {
+        let is_end = |kind| matches!(kind, StatementKind::Begin | StatementKind::Commit | StatementKind::Rollback);
+        if let Some(statement) = program.statements().find(|s| is_end(s.kind)) {
             let message = format!("`{}`: the statements are one transaction already", statement.label);
             self.wrong(at, message, "leave it out; a script may have transactions of its own");
         }

@@ -426,9 +426,13 @@ pub struct EvidenceFile {
     pub mechanism: Option<bool>,
     /// So many refusals for lack of units, or by a rule of the schedule, at least. Default: 0.
     pub refused: Option<u64>,
-    /// So many committed iterations at least, by name of the operation; of scheduling, by name of the contest.
+    /// So many iterations at least that committed a change, by name of the operation; of scheduling, by name of the contest. What only reads, meets
+    /// no row or rolls back is no change.
     #[serde(default)]
     pub committed: BTreeMap<String, u64>,
+    /// The share of iterations, 0 to 1, of which it may stay unknown what became of them: COMMIT, or a statement that is its own, was not answered.
+    /// For sql. Default: 0.
+    pub unknown: Option<f64>,
     /// Whether invariants must have been checked while the load ran. Default: false.
     pub live: Option<bool>,
     /// How often the server is asked what it does, from "50ms" to "1s"; "0" for not at all. Default: 250ms.

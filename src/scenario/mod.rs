@@ -325,7 +325,7 @@ pub struct SqlOperation {
 }
 
 /// What a pass must rest on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
     /// Contested blocks at least.
     pub contested: u64,
@@ -333,8 +333,11 @@ pub struct Evidence {
     pub mechanism: bool,
     /// Refusals for lack of units at least.
     pub refused: u64,
-    /// Iterations committed at least, by name of the operation.
+    /// Iterations at least that committed a change, by name of the operation.
     pub committed: BTreeMap<String, u64>,
+    /// The share of iterations, 0 to 1, of which it may stay unknown what became of them.
+    #[serde(default)]
+    pub unknown: f64,
     /// Invariants were checked while the load ran.
     pub live: bool,
     /// How often the server is asked what it does; zero = never.
@@ -355,6 +358,7 @@ impl Default for Evidence {
             mechanism: false,
             refused: 0,
             committed: BTreeMap::new(),
+            unknown: 0.0,
             live: false,
             probe_interval: probe::INTERVAL,
             probes: Vec::new(),

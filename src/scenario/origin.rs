@@ -228,6 +228,9 @@ impl Values {
         self.put("evidence.mechanism", evidence.mechanism);
         self.put("evidence.refused", evidence.refused);
         self.put("evidence.committed", list(evidence.committed.iter().map(|(name, n)| format!("{name} {n}"))));
+        if evidence.unknown > 0.0 {
+            self.put("evidence.unknown", evidence.unknown);
+        }
         self.put("evidence.live", evidence.live);
         self.put("evidence.probe_interval", duration_text(evidence.probe_interval));
         self.put("evidence.check_timeout", duration_text(evidence.check_timeout));

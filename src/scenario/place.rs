@@ -30,6 +30,41 @@ impl Mistake {
     }
 }
 
+/// A key that could not be read.
+#[derive(Debug)]
+pub struct Unread {
+    /// Its path.
+    at: String,
+    /// Its byte in the text.
+    start: usize,
+    /// What is wrong with it, and the cure.
+    error: Error,
+}
+
+/// Whether what is at `path` holds what is at `inner`, or is the same.
+fn is_around(path: &str, inner: &str) -> bool {
+    path.is_empty() || inner.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Takes the key at `path` out of a table; of an element of a list the whole list, so that the numbers of the others stay what they are. Whether there
+/// was one.
+fn take(table: &mut DeTable<'_>, path: &str) -> bool {
+    let (key, rest) = path.split_once('.').unwrap_or((path, ""));
+    let inner = table.get_mut(key).map(Spanned::get_mut);
+    let was_taken = match (inner, rest.split_once('.')) {
+        (Some(DeValue::Table(inner)), _) if !rest.is_empty() => take(inner, rest),
+        (Some(DeValue::Array(elements)), Some((n, rest))) => match n.parse().ok().and_then(|n: usize| elements.get_mut(n)) {
+            Some(element) => match element.get_mut() {
+                DeValue::Table(inner) => take(inner, rest),
+                _ => false,
+            },
+            None => false,
+        },
+        _ => false,
+    };
+    was_taken || table.remove(key).is_some()
+}
+
 /// Mistakes as one error, each behind its place.
 pub fn together(mistakes: impl IntoIterator<Item = (String, Error)>) -> Error {
     let lines: Vec<String> = mistakes.into_iter().map(|(place, error)| format!("{place}: {error}")).collect();
@@ -62,7 +97,7 @@ impl<'t> Document<'t> {
         if !errors.is_empty() {
             return Err(together(errors.iter().map(|e| {
                 let start = e.span().map_or(0, |span| span.start);
-                (position(label, text, start), Error::usage(e.message()).cure("write it as TOML: https://toml.io"))
+                (position(label, text, start), not_toml(text, start, e.message()))
             })));
         }
         let mut entries = Vec::new();
@@ -70,27 +105,44 @@ impl<'t> Document<'t> {
         Ok(Self { label, text, root, entries, schema: file::schema().to_value() })
     }
 
-    /// Reads its keys.
-    ///
-    /// # Errors
-    /// Usage: every key that there is not; or the first value of the wrong type.
-    pub fn file(&self) -> Result<File> {
-        let unknown: Vec<_> = self.entries.iter().filter_map(|e| Some((e.key.start, self.unknown(&e.path)?))).collect();
-        if !unknown.is_empty() {
-            return Err(together(unknown.into_iter().map(|(start, error)| (position(self.label, self.text, start), error))));
+    /// Reads its keys, without those that cannot be read: there is no such key, or its value is of the wrong type. Those are told too. No file if what
+    /// is missing leaves nothing to read.
+    pub fn file(&self) -> (Option<File>, Vec<Unread>) {
+        let mut root = self.root.clone();
+        let mut unread = Vec::new();
+        for entry in &self.entries {
+            if let Some(error) = self.unknown(&entry.path) {
+                take(root.get_mut(), &entry.path);
+                unread.push(Unread { at: entry.path.clone(), start: entry.key.start, error });
+            }
         }
-        let read = toml::de::Deserializer::from(self.root.clone());
-        serde::Deserialize::deserialize(read).map_err(|e: toml::de::Error| {
-            let start = e.span().map_or(0, |span| span.start);
-            together([(position(self.label, self.text, start), self.explain(&e))])
-        })
+        loop {
+            let read = toml::de::Deserializer::from(root.clone());
+            let error: toml::de::Error = match serde::Deserialize::deserialize(read) {
+                Ok(file) => return (Some(file), unread),
+                Err(error) => error,
+            };
+            let start = error.span().map_or(0, |span| span.start);
+            let at = self.at(start).to_owned();
+            // What is missing because it could not be read has been told.
+            let is_missing = error.message().starts_with("missing field");
+            if !(is_missing && unread.iter().any(|unread| is_around(&at, &unread.at))) {
+                unread.push(Unread { at: at.clone(), start, error: self.explain(&error) });
+            }
+            if is_missing || !take(root.get_mut(), &at) {
+                return (None, unread);
+            }
+        }
     }
 
-    /// The mistakes as one error, in the order of the file.
-    pub fn error(&self, mistakes: Vec<Mistake>) -> Error {
-        let mut mistakes: Vec<_> = mistakes.into_iter().map(|mistake| (self.start(&mistake.at), mistake.error)).collect();
-        mistakes.sort_by_key(|(start, _)| *start);
-        together(mistakes.into_iter().map(|(start, error)| (position(self.label, self.text, start), error)))
+    /// What is wrong as one error, in the order of the file. What only follows from a key that could not be read is left out.
+    pub fn error(&self, unread: Vec<Unread>, mistakes: Vec<Mistake>) -> Error {
+        let follows = |at: &str| unread.iter().any(|unread| is_around(at, &unread.at) || is_around(&unread.at, at));
+        let mistakes = mistakes.into_iter().filter(|mistake| !follows(&mistake.at));
+        let mut all: Vec<_> = mistakes.map(|mistake| (self.start(&mistake.at), mistake.error)).collect();
+        all.extend(unread.into_iter().map(|unread| (unread.start, unread.error)));
+        all.sort_by_key(|(start, _)| *start);
+        together(all.into_iter().map(|(start, error)| (position(self.label, self.text, start), error)))
     }
 
     /// Where the value at `path` begins; of one that is not there, where the nearest around it does.
@@ -174,6 +226,18 @@ impl<'t> Document<'t> {
     fn at(&self, offset: usize) -> &str {
         let holds = |entry: &&Entry| entry.value.contains(&offset) || entry.key.contains(&offset);
         self.entries.iter().filter(holds).min_by_key(|entry| entry.value.len()).map_or("", |entry| &entry.path)
+    }
+}
+
+/// Why the text is no TOML at `start`, for which the parser has a message.
+fn not_toml(text: &str, start: usize, message: &str) -> Error {
+    let line = text[text[..start].rfind('\n').map_or(0, |newline| newline + 1)..].lines().next().unwrap_or_default();
+    let before_comment = line.split('#').next().unwrap_or_default();
+    match before_comment.trim().strip_suffix('=').map(str::trim) {
+        // The parser speaks of strings, whatever the key is for.
+        Some(key) if !key.contains('=') => Error::usage(format!("`{key}` has no value"))
+            .cure(format!("write it behind the sign, as in {key} = …, or remove the line")),
+        _ => Error::usage(message).cure("write it as TOML: https://toml.io"),
     }
 }
 

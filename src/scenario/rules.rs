@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::place::Mistake;
-use super::{Booking, BookingOperation, Contest, Extent, Http, Keys, Load, Scenario, Scheduling, Targets, Workload};
+use super::{Booking, BookingOperation, Contest, Control, Extent, Http, Keys, Load, Scenario, Scheduling, Targets, Workload};
+use crate::Result;
 use crate::bug::Bug;
 use crate::demand::{Demand, Known, Share, Unreachable, unreachable};
 use crate::error::nearest;
@@ -11,6 +12,7 @@ use crate::fault::{Fault, Planned};
 use crate::history::{Asking, OpId, OperationKind};
 use crate::http::Address;
 use crate::pace::duration_text;
+use crate::pg::load::Protocol;
 use crate::pg::pool::Recycle;
 use crate::probe;
 use crate::request::{Counted, Sum};
@@ -26,6 +28,7 @@ impl Scenario {
         if self.evidence.check_timeout.is_zero() {
             mistakes.add("evidence.check_timeout", "0s leaves no time for a check", "5m, or what the slowest rule takes");
         }
+        mistakes.share("evidence.unknown", self.evidence.unknown);
         if let Workload::Scheduling(scheduling) = &self.workload {
             mistakes.scheduling(scheduling, self);
         } else if let Workload::Booking(booking) = &self.workload {
@@ -48,6 +51,25 @@ impl Scenario {
         }
         mistakes.names(self);
         mistakes.0
+    }
+
+    /// Checks that its scripts, if they are sent with parameters, have variables only where PostgreSQL takes one.
+    ///
+    /// # Errors
+    /// Usage, with the script, the line and the column.
+    pub fn validate_parameters(&self) -> Result<()> {
+        let Workload::Sql(sql) = &self.workload else { return Ok(()) };
+        if self.load.protocol == Protocol::Simple {
+            return Ok(());
+        }
+        let theirs = match &sql.control {
+            Some(Control::Twin(twin)) => match &twin.workload {
+                Workload::Sql(theirs) => &theirs.operations[..],
+                _ => &[],
+            },
+            _ => &[],
+        };
+        sql.operations.iter().chain(theirs).try_for_each(|operation| operation.program.validate_parameters())
     }
 }
 
@@ -488,7 +510,7 @@ impl Mistakes {
                 self.add(
                     format!("thresholds.{n}"),
                     message,
-                    "how iterations ended is committed, replayed, refused, aborted, unknown",
+                    "how iterations ended is committed, replayed, refused, aborted, unknown, rolled_back",
                 );
             }
         }

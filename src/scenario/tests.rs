@@ -427,3 +427,22 @@ fn requests_with_keys_go_with_rounds_of_reservations_and_one_body_and_another() 
         assert!(error.contains(said), "{rest}\n{error}");
     }
 }
+
+#[test]
+fn every_fault_of_a_file_is_told_whatever_its_kind() {
+    let said = read(&format!("{BOOKING}colour = 1\nstrategy = \"naiv\"\n[load]\nvus = \"many\"\nduration = 5\nthink = \"1x\"\n"))
+        .unwrap_err();
+    let said = said.to_string();
+    for fault in ["there is no key `colour`", "there is no strategy `naiv`", "`load.vus` is", "`load.duration` is", "1x"] {
+        assert!(said.contains(fault), "`{fault}` is not in:\n{said}");
+    }
+    // What only follows from another fault is none of its own.
+    let said = read("summary = \"a test\"\nworkload = \"sql\"\n[[operation]]\nname = \"a\"\nsql = 5\n").unwrap_err().to_string();
+    assert!(said.contains("`operation.0.sql` is") && !said.contains("says it twice"), "{said}");
+}
+
+#[test]
+fn a_key_without_a_value_is_called_that() {
+    let said = read(&format!("{BOOKING}[load]\nvus = # how many?\n")).unwrap_err().to_string();
+    assert!(said.contains("`vus` has no value") && !said.contains("quoted"), "{said}");
+}

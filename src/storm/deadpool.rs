@@ -17,7 +17,7 @@ impl Pooled {
     pub async fn lend(&self) -> Result<Object, SqlError> {
         self.0.get().await.map_err(|error| match error {
             PoolError::Backend(error) => refused(error),
-            other => SqlError { code: None, message: other.to_string() },
+            other => SqlError { code: None, message: other.to_string(), position: None },
         })
     }
 }
@@ -26,7 +26,7 @@ impl Stack for Pooled {
     async fn open(options: &ConnectOptions, name: &str, size: u32) -> Result<Self, SqlError> {
         let manager = Manager::new(config(options, name), NoTls);
         let pool = Pool::builder(manager).max_size(size as usize).build();
-        pool.map(Self).map_err(|error| SqlError { code: None, message: error.to_string() })
+        pool.map(Self).map_err(|error| SqlError { code: None, message: error.to_string(), position: None })
     }
 
     async fn transact(&self, number: i64, begun: impl FnOnce()) -> Result<(), SqlError> {

@@ -419,7 +419,7 @@ impl Field<'_> {
 
 /// What nobody cancels.
 async fn patiently<T>(asked: impl Future<Output = Result<T, SqlError>>) -> Result<T, SqlError> {
-    let late = |_| SqlError { code: None, message: format!("no answer within {} s", PATIENCE.as_secs()) };
+    let late = |_| SqlError { code: None, message: format!("no answer within {} s", PATIENCE.as_secs()), position: None };
     timeout(PATIENCE, asked).await.map_err(late)?
 }
 

@@ -37,7 +37,9 @@ impl Stack for Shared {
 
 pub(super) fn refused(error: tokio_postgres::Error) -> SqlError {
     match error.as_db_error() {
-        Some(refusal) => SqlError { code: Some(refusal.code().code().to_owned()), message: refusal.message().to_owned() },
-        None => SqlError { code: None, message: error.to_string() },
+        Some(refusal) => {
+            SqlError { code: Some(refusal.code().code().to_owned()), message: refusal.message().to_owned(), position: None }
+        }
+        None => SqlError { code: None, message: error.to_string(), position: None },
     }
 }

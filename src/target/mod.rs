@@ -17,6 +17,10 @@ use crate::strategy::Decision;
 pub enum Attempt {
     /// Applied and acknowledged.
     Committed(Applied),
+    /// Acknowledged, and changed nothing: it only read, or met no row.
+    Unchanged,
+    /// Done to its end, which was a ROLLBACK of its own.
+    RolledBack,
     /// The key was known: the stored response.
     Replayed {
         /// What it says.

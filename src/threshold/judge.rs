@@ -65,7 +65,8 @@ pub struct Judgement {
     pub samples: u64,
     /// If it was missed: by which share of the limit; 0.2 is 20 %. `None` for `==` and `!=`, and for a limit of 0.
     pub excess: Option<f64>,
-    /// If it is open: why.
+    /// If it is open: why. Otherwise what the figure leaves out: the times of iterations that were given up are in no percentile of those that
+    /// committed.
     pub why: Option<String>,
 }
 
@@ -77,6 +78,8 @@ struct Measured {
     samples: u64,
     /// Why that is too little to judge by.
     too_little: Option<String>,
+    /// What it leaves out.
+    left_out: Option<String>,
 }
 
 impl Threshold {
@@ -104,6 +107,7 @@ impl Threshold {
             Err(why) => return open(why),
         };
         let (state, why) = self.state(&measured, source);
+        let why = why.into_iter().chain(measured.left_out).reduce(|why, left_out| format!("{why}; {left_out}"));
         Judgement {
             threshold: self.to_string(),
             state,
@@ -168,17 +172,17 @@ impl Threshold {
                 let usage = source.usage(limited)?;
                 let value = if peak == Peak::Average { usage.average } else { usage.maximum };
                 let too_little = (usage.samples < FEW).then(|| format!("only {} samples", usage.samples));
-                Ok(Measured { value, text: percent(value), samples: usage.samples, too_little })
+                Ok(Measured { value, text: percent(value), samples: usage.samples, too_little, left_out: None })
             }
             Figure::Count(counter) => {
                 let (count, of) = self.count(counter, source)?;
-                Ok(Measured { value: count as f64, text: grouped(count), samples: of, too_little: None })
+                Ok(Measured { value: count as f64, text: grouped(count), samples: of, too_little: None, left_out: None })
             }
             Figure::Share(counter) => {
                 let (count, of) = self.count(counter, source)?;
                 let share = count as f64 / of as f64;
                 let text = format!("{} ({} of {})", percent(share), grouped(count), grouped(of));
-                Ok(Measured { value: share, text, samples: of, too_little: None })
+                Ok(Measured { value: share, text, samples: of, too_little: None, left_out: None })
             }
             Figure::PerSecond(counter) => {
                 let (count, of) = self.count(counter, source)?;
@@ -187,7 +191,7 @@ impl Threshold {
                     return Err("no time has passed".into());
                 }
                 let rate = count as f64 / seconds;
-                Ok(Measured { value: rate, text: format!("{rate:.1}/s"), samples: of, too_little: None })
+                Ok(Measured { value: rate, text: format!("{rate:.1}/s"), samples: of, too_little: None, left_out: None })
             }
         }
     }
@@ -241,8 +245,20 @@ impl Threshold {
             Statistic::Average => times.mean().round() as u64,
         };
         let value = if self.operator.is_floor() { times.lowest_equivalent(value) } else { times.highest_equivalent(value) } as f64;
-        Ok(Measured { value, text: time_text(value), samples, too_little })
+        let left_out = match timed {
+            Timed::Iteration(OutcomeClass::Committed, _) => left_out(self.operation(), source),
+            _ => None,
+        };
+        Ok(Measured { value, text: time_text(value), samples, too_little, left_out })
     }
+}
+
+/// The iterations that took time and came to nothing, or nobody knows to what.
+fn left_out(operation: Option<&str>, source: &impl Source) -> Option<String> {
+    let [unknown, aborted] = [OutcomeClass::Unknown, OutcomeClass::Aborted].map(|class| source.iterations(operation, Some(class)));
+    let counts = [(unknown, "unknown"), (aborted, "aborted")];
+    let said: Vec<String> = counts.into_iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{} {word}", grouped(n))).collect();
+    (!said.is_empty()).then(|| format!("without the iterations that did not commit: {}", said.join(", ")))
 }
 
 /// Samples needed for three to lie beyond a percentile, on the side where there are fewer.
@@ -304,6 +320,7 @@ mod tests {
                 Some(OutcomeClass::Refused) => self.refused,
                 Some(OutcomeClass::Aborted) => self.aborted,
                 Some(OutcomeClass::Unknown) => self.unknown,
+                Some(OutcomeClass::RolledBack) => 0,
                 None => self.committed_ms.len() as u64 + self.refused + self.aborted + self.unknown,
             }
         }
@@ -488,5 +505,21 @@ mod tests {
         let json = serde_json::to_string(&judgement).unwrap();
         assert!(json.contains(r#""state":"met""#), "{json}");
         assert_eq!(serde_json::from_str::<Judgement>(&json).unwrap(), judgement);
+    }
+
+    #[test]
+    fn a_percentile_says_which_iterations_are_not_in_it() {
+        let why = |threshold: &str, run: &Run| {
+            let judged = threshold.parse::<Threshold>().unwrap().evaluate(run);
+            (judged.state, judged.why.unwrap_or_default())
+        };
+        let given_up = Run { committed_ms: vec![10; 100], unknown: 76, aborted: 2, seconds: 1.0, ..Run::default() };
+        let said = "without the iterations that did not commit: 76 unknown, 2 aborted".to_owned();
+        assert_eq!(why("response:p(95)<200ms", &given_up), (State::Met, said.clone()));
+        assert_eq!(why("service:max<5ms", &given_up), (State::Missed, said));
+        // What counts them speaks of them already.
+        assert_eq!(why("unknown.rate<1", &given_up), (State::Met, String::new()));
+        let all = Run { committed_ms: vec![10; 100], refused: 50, seconds: 1.0, ..Run::default() };
+        assert_eq!(why("response:p(95)<200ms", &all), (State::Met, String::new()));
     }
 }

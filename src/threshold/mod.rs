@@ -6,9 +6,9 @@
 //! | metric | means | figures | limit |
 //! |---|---|---|---|
 //! | `response`, `service` | response and service time of iterations that **committed**; never of refusals or errors, which may be fast | `p(N)`, `avg`, `med`, `min`, `max` | `200ms`, `1.5s`; a plain number is milliseconds |
-//! | `refused.response`, … | the same of another class of outcome: `committed`, `replayed`, `refused`, `aborted`, `unknown` | as above | as above |
+//! | `refused.response`, … | the same of another class of outcome: `committed`, `replayed`, `refused`, `aborted`, `unknown`, `rolled_back` | as above | as above |
 //! | `wait`, `lag` | waiting for a connection of the pool; being later than scheduled | as above | as above |
-//! | `committed`, `replayed`, `refused`, `aborted`, `unknown` | iterations by outcome | `count`, `rate` | `rate<1%` or `rate<0.01` is a share of iterations, `rate>=100/s` is per second |
+//! | `committed`, `replayed`, `refused`, `aborted`, `unknown`, `rolled_back` | iterations by outcome | `count`, `rate` | `rate<1%` or `rate<0.01` is a share of iterations, `rate>=100/s` is per second |
 //! | `pool_use`, `server_use` | how many of the pool's connections are lent; how many of the server's are taken, by whomever | `avg`, `max` | `90%` or `0.9` |
 //! | `failed` | aborted or unknown | as above | as above |
 //! | `iterations` | all of them | as above | `rate` only with `/s` |
@@ -239,6 +239,7 @@ fn class_name(class: OutcomeClass) -> &'static str {
         OutcomeClass::Refused => "refused",
         OutcomeClass::Aborted => "aborted",
         OutcomeClass::Unknown => "unknown",
+        OutcomeClass::RolledBack => "rolled_back",
     }
 }
 

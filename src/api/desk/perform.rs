@@ -338,5 +338,7 @@ fn step(attempt: Attempt, done: impl FnOnce(Applied) -> Done) -> Step {
         Attempt::Again(failure) => Step::Failed(failure, true),
         Attempt::GivenUp(failure, _) => Step::Failed(failure, false),
         Attempt::Unknown => Step::Unknown,
+        // Only operations of a user's own end so.
+        Attempt::Unchanged | Attempt::RolledBack => IMPOSSIBLE,
     }
 }

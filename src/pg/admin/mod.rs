@@ -9,7 +9,7 @@ mod sentinel;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgSslMode};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgErrorPosition, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection, Row, ValueRef};
 
 use self::backend::Asked;
@@ -64,6 +64,8 @@ pub struct SqlError {
     pub code: Option<String>,
     /// What was said.
     pub message: String,
+    /// Where in the text that was sent, in characters from 1, when the server told.
+    pub position: Option<usize>,
 }
 
 impl SqlError {
@@ -86,8 +88,14 @@ impl SqlError {
 impl From<sqlx::Error> for SqlError {
     fn from(error: sqlx::Error) -> Self {
         match error {
-            sqlx::Error::Database(e) => Self { code: e.code().map(|c| c.into_owned()), message: e.message().to_owned() },
-            other => Self { code: None, message: other.to_string() },
+            sqlx::Error::Database(e) => {
+                let position = match e.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::position) {
+                    Some(PgErrorPosition::Original(position)) => Some(position),
+                    _ => None,
+                };
+                Self { code: e.code().map(|c| c.into_owned()), message: e.message().to_owned(), position }
+            }
+            other => Self { code: None, message: other.to_string(), position: None },
         }
     }
 }
@@ -183,6 +191,25 @@ impl Session {
         done
     }
 
+    /// Runs the statements of a script.
+    ///
+    /// # Errors
+    /// The server's answer, or the loss of the connection; and how many statements were done before.
+    pub async fn script(&mut self, sql: &str) -> Result<(), (usize, SqlError)> {
+        let mut done = 0;
+        let mut ends = sqlx::raw_sql(AssertSqlSafe(sql)).execute_many(&mut self.connection);
+        let ended = loop {
+            match ends.try_next().await {
+                Ok(Some(_)) => done += 1,
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(SqlError::from(error)),
+            }
+        };
+        drop(ends);
+        self.answered(sql, ended.as_ref().err());
+        ended.map_err(|error| (done, error))
+    }
+
     /// All rows of a query.
     ///
     /// # Errors
@@ -246,9 +273,11 @@ impl Session {
     /// Also when the value is not an integer.
     pub async fn integer(&mut self, sql: &str) -> Result<i64, SqlError> {
         let text = self.text(sql).await?;
-        text.as_deref()
-            .and_then(|t| t.parse().ok())
-            .ok_or_else(|| SqlError { code: None, message: format!("expected one integer, got {text:?} from: {sql}") })
+        text.as_deref().and_then(|t| t.parse().ok()).ok_or_else(|| SqlError {
+            code: None,
+            message: format!("expected one integer, got {text:?} from: {sql}"),
+            position: None,
+        })
     }
 
     /// Follows what a statement of ours does to the transaction: all that begins and ends one is written here in one way.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_postgres::{CancelToken, Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::wire::{Failure, Parameters, Reply, Row, Statement, Transaction, Wire};
+use super::wire::{Failure, Parameters, Reply, Row, ServerError, Statement, Transaction, Wire};
 use super::{Ending, Isolation, Protocol, handshake, tls};
 use crate::outcome::{Abort, Certainty, Signal, Stage, certainty};
 use crate::pg::{ConnectOptions, Host, SslMode};
@@ -28,6 +28,7 @@ pub struct Connection {
     begin: [Option<Statement>; 3],
     commit: Statement,
     rollback: Statement,
+    last_words: Option<Box<ServerError>>,
     options: ConnectOptions,
     cancel: CancelToken,
     greeted_by: Option<i32>,
@@ -65,8 +66,17 @@ impl Connection {
         let mut wire = Wire::new(stream, protocol, options.counted.clone());
         let commit = prepared(&mut wire, "COMMIT").await?;
         let rollback = prepared(&mut wire, "ROLLBACK").await?;
-        let mut connection =
-            Self { wire, begin: [const { None }; 3], commit, rollback, options: options.clone(), cancel, greeted_by, tls };
+        let mut connection = Self {
+            wire,
+            begin: [const { None }; 3],
+            commit,
+            rollback,
+            last_words: None,
+            options: options.clone(),
+            cancel,
+            greeted_by,
+            tls,
+        };
         for level in levels {
             connection.check(*level).await?;
             connection.begin[*level as usize] = Some(prepared(&mut connection.wire, level.begin()).await?);
@@ -104,6 +114,21 @@ impl Connection {
     /// The server's answer.
     pub async fn prepare(&mut self, sql: &str) -> Result<Statement> {
         prepared(&mut self.wire, sql).await
+    }
+
+    /// Which protocol it speaks.
+    pub fn protocol(&self) -> Protocol {
+        self.wire.protocol()
+    }
+
+    /// The names of the columns of the last answer; only the simple protocol has them with each.
+    pub fn column_names(&self) -> impl Iterator<Item = &[u8]> {
+        self.wire.column_names()
+    }
+
+    /// What the server said when it was not clear whether a transaction had been committed, if it said anything; once.
+    pub fn last_words(&mut self) -> Option<Box<ServerError>> {
+        self.last_words.take()
     }
 
     /// Runs SQL without parameters, outside any measurement; the first value of its answer.
@@ -180,13 +205,13 @@ impl Connection {
     }
 
     /// As [`Self::commit`], with a COMMIT of the user's own wording.
-    pub async fn commit_with(&mut self, statement: &Statement) -> Ending {
-        let answer = self.wire.execute(statement, |_| {}).await;
+    pub async fn commit_with(&mut self, statement: &Statement, fill: impl FnOnce(&mut Parameters<'_>)) -> Ending {
+        let answer = self.wire.execute(statement, fill).await;
         self.ending(Stage::Commit, answer)
     }
 
     /// How a transaction ended that the server answered like this.
-    fn ending(&self, stage: Stage, answer: std::result::Result<Reply, Failure>) -> Ending {
+    fn ending(&mut self, stage: Stage, answer: std::result::Result<Reply, Failure>) -> Ending {
         let signal = match &answer {
             // Read in full before the stream ended, if it did.
             _ if self.wire.has_committed() => Signal::Commit,
@@ -198,7 +223,10 @@ impl Connection {
         match certainty(stage, signal) {
             Certainty::Applied => Ending::Committed,
             Certainty::NotApplied => Ending::NotCommitted(answer.err().unwrap_or(Failure::local(Abort::Other))),
-            Certainty::Unknown => Ending::Unknown,
+            Certainty::Unknown => {
+                self.last_words = answer.err().and_then(|failure| failure.server);
+                Ending::Unknown
+            }
         }
     }
 
@@ -210,6 +238,11 @@ impl Connection {
     /// The first row of the last answer.
     pub fn row(&self) -> Option<Row<'_>> {
         self.wire.row()
+    }
+
+    /// Whether the last answer had the tag COMMIT.
+    pub fn has_committed(&self) -> bool {
+        self.wire.has_committed()
     }
 
     /// Whether it is in a transaction.

@@ -1,11 +1,12 @@
 //! How is a statement said in one text, its parameters among the words?
 //!
 //! Each value becomes a literal with the type that the server had inferred for the parameter, in parentheses: whatever may be said of `$1` may be said
-//! of `('7'::bigint)`, and means the same. Without its type a literal would be taken for what the next operator likes best.
+//! of `('7'::bigint)`, and means the same. Without its type a literal would be taken for what the next operator likes best. The variables of a script
+//! of pgbench are substituted as they are instead, as `pgbench -M simple` does.
 
 use bytes::{BufMut, BytesMut};
 
-use crate::program;
+use crate::program::{self, Fragment};
 
 /// A statement in pieces.
 #[derive(Debug, Clone)]
@@ -17,6 +18,8 @@ enum Piece {
     Text(Box<str>),
     /// The parameter of this index, from 0, and how a literal of it goes on and ends: `::bigint)`.
     Value(usize, Box<str>),
+    /// The parameter of this index, from 0, without anything around it.
+    Bare(usize),
 }
 
 impl Spelled {
@@ -34,6 +37,19 @@ impl Spelled {
         Some(Self(pieces.into()))
     }
 
+    /// Of a statement whose variables are substituted as text; each is a parameter of its own. How many there are, too.
+    pub fn of_fragments(fragments: &[Fragment]) -> (Self, usize) {
+        let mut variables = 0;
+        let pieces = fragments.iter().map(|fragment| match fragment {
+            Fragment::Text(text) => Piece::Text(text.as_str().into()),
+            Fragment::Variable(_) => {
+                variables += 1;
+                Piece::Bare(variables - 1)
+            }
+        });
+        (Self(pieces.collect()), variables)
+    }
+
     /// Writes the message Query; `values` are as Bind has them: each after its length, which is negative for NULL.
     pub fn put(&self, values: &[u8], out: &mut BytesMut) {
         let begin = out.len();
@@ -48,6 +64,7 @@ impl Spelled {
                     }
                     out.put_slice(end.as_bytes());
                 }
+                Piece::Bare(index) => out.put_slice(nth(values, *index).unwrap_or(b"NULL")),
             }
         }
         out.put_u8(0);

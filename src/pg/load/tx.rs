@@ -1,10 +1,10 @@
 //! One attempt: BEGIN with its isolation level named, statements, and a COMMIT that has three endings.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
 use super::connect::Connection;
-use super::wire::{Failure, Parameters, Reply, Row, Statement, Transaction};
+use super::wire::{Failure, Parameters, Reply, Row, ServerError, Statement, Transaction};
 use crate::outcome::Stage;
 
 /// The isolation level of a transaction; always named, never left to a default.
@@ -64,6 +64,7 @@ pub struct Phase {
     commit_sent: Cell<Option<Instant>>,
     begun: Cell<i64>,
     forgets: Cell<bool>,
+    last_words: RefCell<Option<Box<ServerError>>>,
 }
 
 impl Phase {
@@ -90,6 +91,16 @@ impl Phase {
     /// What is written is to be rolled back, and said to be committed: a mistake that is made on purpose.
     pub fn forgets(&self) {
         self.forgets.set(true);
+    }
+
+    /// Keeps what the server said of an attempt of which it is unknown what became of it.
+    pub fn said(&self, words: Option<Box<ServerError>>) {
+        self.last_words.replace(words);
+    }
+
+    /// What the server said of it, if it is unknown what became of it and the server said anything.
+    pub fn last_words(&self) -> Option<Box<ServerError>> {
+        self.last_words.take()
     }
 
     /// How far it has come.

@@ -12,6 +12,7 @@ use super::handshake::Stream;
 use super::spelled::Spelled;
 use crate::outcome::{Abort, Sqlstate};
 use crate::pg::tally::{Answer, Counted, Follower};
+use crate::program::Fragment;
 
 /// Room for answers. A larger one makes it grow.
 const INPUT_BYTES: usize = 2048;
@@ -57,7 +58,7 @@ impl From<ServerError> for Failure {
 #[derive(Debug, Clone)]
 pub struct Statement {
     form: Form,
-    parameters: u16,
+    parameters: usize,
     /// Names of the columns that it returns.
     columns: Box<[Box<str>]>,
 }
@@ -66,6 +67,17 @@ impl Statement {
     /// The columns that it returns, in order.
     pub fn columns(&self) -> &[Box<str>] {
         &self.columns
+    }
+
+    /// How many parameters it has.
+    pub fn parameters(&self) -> usize {
+        self.parameters
+    }
+
+    /// One whose variables are substituted as text. The server has not seen it, so that its columns are not known.
+    pub fn substituting(fragments: &[Fragment]) -> Self {
+        let (spelled, parameters) = Spelled::of_fragments(fragments);
+        Self { form: Form::Text(spelled), parameters, columns: Box::default() }
     }
 }
 
@@ -96,12 +108,14 @@ pub struct Reply {
     pub rows: u64,
     /// The command may have changed something: its tag is not that of a query.
     pub is_write: bool,
+    /// The command has changed something, as far as its tag tells: rows of a table, or the tables themselves.
+    pub changes: bool,
 }
 
 /// Parameters on their way into a message, in the order of their numbers.
 pub struct Parameters<'b> {
     out: &'b mut BytesMut,
-    count: u16,
+    count: usize,
 }
 
 impl Parameters<'_> {
@@ -168,6 +182,8 @@ pub(super) struct Wire {
     /// Values of the first row of the last answer.
     row: Vec<u8>,
     has_row: bool,
+    /// The last RowDescription; only the simple protocol gives one with each answer.
+    description: Vec<u8>,
     /// What is asked for is what a statement is like: its answer is kept below.
     is_describing: bool,
     columns: Vec<Box<str>>,
@@ -198,6 +214,7 @@ impl Wire {
             values: BytesMut::new(),
             row: Vec::new(),
             has_row: false,
+            description: Vec::new(),
             is_describing: false,
             columns: Vec::new(),
             parameters: Vec::new(),
@@ -226,6 +243,16 @@ impl Wire {
     /// The first row of the last answer.
     pub fn row(&self) -> Option<Row<'_>> {
         self.has_row.then_some(Row(&self.row))
+    }
+
+    /// The names of the columns of the last answer, in the simple protocol.
+    pub fn column_names(&self) -> impl Iterator<Item = &[u8]> {
+        names(&self.description)
+    }
+
+    /// Which protocol it speaks.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
     }
 
     /// Runs SQL without parameters, as one simple query.
@@ -263,7 +290,9 @@ impl Wire {
         self.is_describing = false;
         described?;
         let columns = std::mem::take(&mut self.columns).into();
-        let parameters = self.parameters.len() as u16;
+        let parameters = self.parameters.len();
+        // As many as a message can have: the server takes no more.
+        let Ok(count) = u16::try_from(parameters) else { return Err(Failure::local(Abort::Other)) };
         let form = match self.protocol {
             Protocol::Prepared | Protocol::Extended => {
                 let bind = parse.len();
@@ -272,7 +301,7 @@ impl Wire {
                 head.extend(name.as_bytes());
                 // Portal unnamed, statement by name, every parameter as text.
                 head.extend([0, 0, 0]);
-                head.extend(parameters.to_be_bytes());
+                head.extend(count.to_be_bytes());
                 Form::Messages { head: head.into(), bind }
             }
             Protocol::Simple => {
@@ -362,6 +391,7 @@ impl Wire {
         }
         self.is_broken = true;
         self.has_row = false;
+        self.description.clear();
         self.has_committed = false;
         if self.stream.write(&self.output).await.is_err() {
             // What the server said before it left is worth more than that it left.
@@ -402,13 +432,18 @@ impl Wire {
                         rolled_back = tag == b"ROLLBACK";
                         reply.is_write = !tag.starts_with(b"SELECT") && !tag.starts_with(b"BEGIN") && !tag.starts_with(b"SHOW");
                         reply.rows = returned.max(count_in(tag));
+                        reply.changes |= changes(tag);
                     }
                     b'E' => error = error.or(Some(server_error(body))),
                     b't' if self.is_describing => {
                         let oids = body.get(2..).unwrap_or_default().as_chunks().0;
                         self.parameters.extend(oids.iter().map(|oid| u32::from_be_bytes(*oid)));
                     }
-                    b'T' if self.is_describing => self.columns = columns(body),
+                    b'T' if self.is_describing => self.columns = names(body).map(|n| String::from_utf8_lossy(n).into()).collect(),
+                    b'T' => {
+                        self.description.clear();
+                        self.description.extend_from_slice(body);
+                    }
                     b'Z' => {
                         let before = self.transaction;
                         self.transaction = match body.first() {
@@ -474,15 +509,53 @@ fn server_error(body: &[u8]) -> ServerError {
     error
 }
 
-/// Names out of a RowDescription: each is followed by 18 bytes about its type.
-fn columns(body: &[u8]) -> Vec<Box<str>> {
-    let mut rest = body.get(2..).unwrap_or_default();
-    let mut names = Vec::new();
-    while let Some(end) = rest.iter().position(|byte| *byte == 0) {
-        names.push(String::from_utf8_lossy(&rest[..end]).into());
-        rest = rest.get(end + 19..).unwrap_or_default();
+/// Whether a command with this tag has changed rows, or what holds them. CALL and DO may have, and do not say.
+fn changes(tag: &[u8]) -> bool {
+    /// Commands after which everything in the database is as it was, by the first word of their tags; the most frequent first.
+    const LEAVE_ALL: [&[u8]; 25] = [
+        b"SELECT",
+        b"BEGIN",
+        b"COMMIT",
+        b"ROLLBACK",
+        b"START",
+        b"SAVEPOINT",
+        b"RELEASE",
+        b"SET",
+        b"SHOW",
+        b"FETCH",
+        b"MOVE",
+        b"DECLARE",
+        b"CLOSE",
+        b"EXPLAIN",
+        b"LOCK",
+        b"RESET",
+        b"PREPARE",
+        b"DEALLOCATE",
+        b"DISCARD",
+        b"LISTEN",
+        b"UNLISTEN",
+        b"NOTIFY",
+        b"LOAD",
+        b"CHECKPOINT",
+        b"ANALYZE",
+    ];
+    let first = tag.split(|byte| *byte == b' ').next().unwrap_or_default();
+    match first {
+        b"UPDATE" | b"INSERT" | b"DELETE" | b"MERGE" | b"COPY" => count_in(tag) > 0,
+        b"COMMIT" => tag == b"COMMIT PREPARED",
+        _ => !LEAVE_ALL.contains(&first),
     }
-    names
+}
+
+/// Names out of a RowDescription: each is followed by 18 bytes about its type.
+fn names(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = body.get(2..).unwrap_or_default();
+    std::iter::from_fn(move || {
+        let end = rest.iter().position(|byte| *byte == 0)?;
+        let name = &rest[..end];
+        rest = rest.get(end + 19..).unwrap_or_default();
+        Some(name)
+    })
 }
 
 #[cfg(test)]
@@ -493,6 +566,37 @@ mod tests {
     fn tags_end_with_a_count_or_not() {
         for (tag, rows) in [("UPDATE 1", 1), ("INSERT 0 12", 12), ("SELECT 0", 0), ("BEGIN", 0), ("COMMIT", 0)] {
             assert_eq!(count_in(tag.as_bytes()), rows, "{tag}");
+        }
+    }
+
+    #[test]
+    fn only_what_changed_something_says_so() {
+        for tag in [
+            "UPDATE 0",
+            "INSERT 0 0",
+            "SELECT 7",
+            "BEGIN",
+            "COMMIT",
+            "ROLLBACK",
+            "SET",
+            "FETCH 3",
+            "LOCK TABLE",
+            "ROLLBACK PREPARED",
+        ] {
+            assert!(!changes(tag.as_bytes()), "{tag}");
+        }
+        for tag in [
+            "UPDATE 1",
+            "INSERT 0 12",
+            "DELETE 3",
+            "MERGE 1",
+            "COPY 2",
+            "CREATE TABLE",
+            "TRUNCATE TABLE",
+            "COMMIT PREPARED",
+            "CALL",
+        ] {
+            assert!(changes(tag.as_bytes()), "{tag}");
         }
     }
 

@@ -243,7 +243,7 @@ impl HttpWork {
                     let may_retry = operation.retry && !has_written && abort.is_retryable();
                     return if may_retry { Attempt::Failed(Failure::local(abort)) } else { given_up(abort, words) };
                 }
-                Outcome::Unknown | Outcome::Replayed => return Attempt::Unknown,
+                Outcome::Unknown | Outcome::Replayed | Outcome::RolledBack => return Attempt::Unknown,
             }
             has_written |= !call.only_reads();
             let mut broken = None;

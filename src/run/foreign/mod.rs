@@ -24,7 +24,7 @@ use super::live;
 use super::session::Way;
 use super::turn::{Leg, PATIENCE, Subject, record as turn_record};
 use super::work::Work;
-use super::{Event, INTERRUPTED, Judged, conclude, identify, own_schema, with_checks_shown, with_grace};
+use super::{Event, INTERRUPTED, Judged, NOTHING, conclude, identify, own_schema, with_checks_shown, with_grace};
 use crate::audit::Audit;
 use crate::history::OpId;
 use crate::http::Address;
@@ -125,7 +125,7 @@ async fn begun(request: Request, allowance: Allowance, show: &mut dyn FnMut(Even
         verdict: Verdict::Inconclusive,
         decision: Decision::Inconclusive,
         reasons: Vec::new(),
-        claim: plan.claim(),
+        claim: NOTHING.into(),
         id: id.clone(),
         dbstress: env!("CARGO_PKG_VERSION").into(),
         command,

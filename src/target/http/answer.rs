@@ -211,6 +211,8 @@ mod tests {
             Attempt::Again(_) => "again".into(),
             Attempt::GivenUp(failure, words) => format!("given up: {}: {}", failure.abort.short(), words.unwrap_or_default()),
             Attempt::Unknown => "unknown".into(),
+            Attempt::Unchanged => "unchanged".into(),
+            Attempt::RolledBack => "rolled back".into(),
         };
         told.wrong.map_or(ended.clone(), |wrong| format!("{ended}, {wrong}"))
     }
