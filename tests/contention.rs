@@ -429,7 +429,8 @@ async fn a_verdict_stands_when_its_record_cannot_be_kept_and_only_a_pass_is_none
     // Neither histories nor record: what the rows show is violated all the same.
     let (code, _, err) = run(&mut bench.dbstress("seed --reset"));
     assert_eq!(code, 0, "{err}");
-    let (code, out, err) = run(&mut with_little_room(&bench, 512, "contention --vus 20 --rounds 40 --hold 2ms --strategy naive"));
+    let (code, out, err) =
+        run(&mut with_little_room(&bench, 16 << 10, "contention --vus 20 --rounds 40 --hold 2ms --strategy naive"));
     assert_eq!(code, 1, "{out}{err}");
     assert!(out.contains("VIOLATED (NO-GO)") && err.contains("record.json") && err.contains("File too large"), "{out}{err}");
 }

@@ -309,7 +309,7 @@ const PRINTS: [&[&str]; 9] = [
     &["scenarios", "list"],
     &["scenarios", "show", "mixed"],
     &["config", "throughput"],
-    &["faults"],
+    &["faults", "list"],
     &["bugs", "list"],
     &["verify", "--list", "--json"],
     &["pool", "--list"],
