@@ -420,7 +420,9 @@ fn programs_that_are_not_there_are_refused_with_a_cure() {
     assert!(code == 2 && err.contains("not supported"), "{err}");
     let (code, _, err) = run(&mut place.dbstress(&["db", "start", "--pg-bin", "/usr/share"]));
     assert!(code == 2 && err.contains("it has no `postgres`"), "{err}");
-    let (code, _, err) = run(place.dbstress(&["db", "install"]).env("PATH", "/nonexistent"));
+    // In a place of its own: what was fetched for the tests is not there.
+    let empty = place.0.join("empty");
+    let (code, _, err) = run(place.dbstress(&["db", "install"]).env("PATH", "/nonexistent").env("DBSTRESS_STATE_DIR", empty));
     assert!(code == 2 && err.contains("there is neither npm nor apt-get on PATH"), "{err}");
     let (code, _, err) = run(&mut place.dbstress(&["db", "install", "--offline"]));
     assert!(code == 2 && err.contains("--offline forbids"), "{err}");

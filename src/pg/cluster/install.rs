@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use std::process::Stdio;
 
 use base64::Engine;
+use nix::unistd::{AccessFlags, access};
 use serde::Deserialize;
 use sha2::{Digest, Sha512};
 
@@ -129,7 +130,11 @@ pub async fn install(state: &Path, wanted: Option<u32>, progress: Progress<'_>) 
             restore_links(&tree)?;
         }
         Err(error) if !debian::is_here() => return Err(error),
-        Err(_) => with_apt(&tree.join("native"), wanted, progress).await?,
+        Err(first) => with_apt(&tree.join("native"), wanted, progress).await.map_err(|second| {
+            Error::inconclusive("neither npm nor apt brought PostgreSQL")
+                .because(format!("{}; {}", first.in_a_line(), second.in_a_line()))
+                .cure("check that one of them reaches where it fetches from, then try again")
+        })?,
     }
     open_to_all(&tree.join("native")).map_err(|e| failed("setting modes", e))?;
     // A broken or foreign build must not get into the cache: ask before the rename.
@@ -184,7 +189,8 @@ async fn with_apt(native: &Path, wanted: Option<u32>, progress: Progress<'_>) ->
 
 /// Whether there is a program of this name.
 pub(super) fn is_on_path(program: &str) -> bool {
-    std::env::var_os("PATH").iter().flat_map(std::env::split_paths).any(|directory| directory.join(program).is_file())
+    let is_program = |path: PathBuf| path.is_file() && access(&path, AccessFlags::X_OK).is_ok();
+    std::env::var_os("PATH").iter().flat_map(std::env::split_paths).any(|directory| is_program(directory.join(program)))
 }
 
 fn scratch_bin(tree: &Path) -> Result<PathBuf> {
