@@ -69,6 +69,14 @@ impl Error {
     }
 }
 
+impl Error {
+    /// What went wrong and why, without the cure.
+    pub fn in_a_line(&self) -> String {
+        let first = self.source.as_deref().map(|error| error as &(dyn std::error::Error + 'static));
+        std::iter::successors(first, |error| error.source()).fold(self.message.clone(), |said, cause| format!("{said}: {cause}"))
+    }
+}
+
 /// Prints the message, then the causes and the cure, each on a line of its own.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

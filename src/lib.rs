@@ -19,6 +19,7 @@ pub mod demand;
 pub mod drill;
 pub mod error;
 pub mod fault;
+pub mod files;
 pub mod history;
 pub mod http;
 pub mod invariant;

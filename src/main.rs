@@ -7,11 +7,26 @@ use dbstress::report::screen::Screen;
 use dbstress::verdict::Exit;
 
 fn main() -> ExitCode {
-    let (cli, matches) = Cli::read().unwrap_or_else(|error| error.exit());
+    let (cli, matches) = match Cli::read() {
+        Ok(read) => read,
+        Err(said) => return ExitCode::from(unread(&said).code()),
+    };
     let screen = Screen::new(cli.global.quiet, cli.global.no_color);
     let exit = cli.run(&matches, screen).unwrap_or_else(|error| {
         screen.error(&error);
         Exit::from(error.kind())
     });
-    ExitCode::from(exit.code())
+    ExitCode::from(screen.exit(exit).code())
+}
+
+/// What is typed and is no command: help and the version, or a mistake.
+fn unread(said: &clap::Error) -> Exit {
+    if said.use_stderr() {
+        let _ = said.print();
+        return Exit::Usage;
+    }
+    let screen = Screen::new(false, false);
+    let text = said.render();
+    screen.out(if screen.colour { text.ansi().to_string() } else { text.to_string() }.trim_end());
+    screen.exit(Exit::Pass)
 }

@@ -3,8 +3,6 @@
 mod pool;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
-use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -742,43 +740,4 @@ fn second(mut value: serde_json::Value) -> serde_json::Value {
         _ => "INCONCLUSIVE",
     });
     value
-}
-
-/// Writes a file whole or not at all: under another name beside it, then renamed.
-///
-/// # Errors
-/// Usage, when the place cannot be written to.
-pub fn write_whole(path: &Path, text: &str) -> Result<()> {
-    let failed = |e: std::io::Error| {
-        Error::usage(format!("cannot write {}", path.display())).because(e).cure("name a file in a directory that you may write to")
-    };
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().ok_or_else(|| failed(std::io::ErrorKind::InvalidFilename.into()))?);
-    name.push(format!(".{}", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let written = std::fs::File::create(&temporary)
-        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
-        .and_then(|()| std::fs::rename(&temporary, path));
-    written.map_err(|e| {
-        let _ = std::fs::remove_file(&temporary);
-        failed(e)
-    })
-}
-
-/// Whether a file could be written there, found out before anything is run for it.
-///
-/// # Errors
-/// Usage, when it could not.
-pub fn check_writable(path: &Path) -> Result<()> {
-    let directory = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let refused = |why: String| {
-        Error::usage(format!("cannot write {}: {why}", path.display())).cure("name a file in a directory that you may write to")
-    };
-    if path.is_dir() {
-        return Err(refused("it is a directory".into()));
-    }
-    let probe = directory.join(format!(".dbstress-{}", std::process::id()));
-    std::fs::File::create(&probe).map_err(|e| refused(e.to_string()))?;
-    let _ = std::fs::remove_file(&probe);
-    Ok(())
 }

@@ -206,7 +206,13 @@ impl Secret {
         }
         let (path, secret) = (Self::path(state), Self::random());
         let written = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        match written.and_then(|mut file| file.write_all(&secret.0)) {
+        let whole = |mut file: std::fs::File| {
+            // Ours, and of no use to anybody.
+            file.write_all(&secret.0).inspect_err(|_| {
+                let _ = std::fs::remove_file(&path);
+            })
+        };
+        match written.and_then(whole) {
             Ok(()) => Ok(secret),
             // Somebody else was first.
             Err(why) if why.kind() == std::io::ErrorKind::AlreadyExists => {

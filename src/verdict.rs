@@ -127,7 +127,9 @@ impl Exit {
             Exit::Pass => "pass",
             Exit::Violated => "integrity violated (verify: rows found)",
             Exit::Usage => "a flag, file, name or database that cannot be used",
-            Exit::Inconclusive => "inconclusive: nothing was shown either way, or the server could not be reached",
+            Exit::Inconclusive => {
+                "inconclusive: nothing was shown either way, the server could not be reached, or the results could not be printed or kept"
+            }
             Exit::Missed => "a threshold or baseline was missed",
             Exit::Interrupted => "interrupted; the record says inconclusive",
         }

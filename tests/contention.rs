@@ -2,7 +2,9 @@
 
 mod common;
 
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
+use std::process::Command;
 use std::time::Instant;
 
 use common::{Bench, PATIENCE, Place, Started, assert_no_panic, at_least, committed, eventually, on, run};
@@ -35,7 +37,7 @@ async fn a_safe_strategy_passes_and_verify_agrees() {
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!((&json["schema_version"], &json["verdict"]), (&SCHEMA_VERSION.into(), &"pass".into()));
     let record = RunRecord::from_json(&text).unwrap();
-    assert_eq!(record.to_json().unwrap(), text);
+    assert_eq!(record.to_json().unwrap(), text.trim_end());
     assert_eq!(record.plan.load, Load::Rounds { vus: 20, limit: Limit::Rounds(60) });
     let turn = &record.turns[0];
     assert!(turn.gates.iter().all(|g| g.met) && turn.audit.rounds == 60 && turn.bound.is_some(), "{turn:?}");
@@ -399,6 +401,77 @@ async fn sessions_that_are_killed_are_replaced_and_every_unanswered_operation_is
     session.close().await;
     let (code, out, err) = self::run(&mut bench.dbstress("verify"));
     assert_ne!(code, 1, "{out}{err}");
+}
+
+/// `dbstress ARGUMENTS` where no file can have more than so many bytes: like a disk that is full there.
+fn with_little_room(bench: &Bench, bytes: u32, arguments: &str) -> Command {
+    let command = bench.dbstress(arguments);
+    let mut limited = Command::new("sh");
+    // Without the signal, what is too much is an error of the call that writes it. Blocks of 512 bytes.
+    limited.args(["-c", &format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", bytes / 512)]);
+    limited.arg(command.get_program()).args(command.get_args()).current_dir(&bench.place.0);
+    common::scrub(&mut limited);
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            limited.env(name, value);
+        }
+    }
+    limited
+}
+
+#[tokio::test]
+async fn a_verdict_stands_when_its_record_cannot_be_kept_and_only_a_pass_is_none() {
+    let bench = Bench::new().await;
+    let full = Path::new("/dev/full");
+    for (strategy, word, code) in [("serializable", "PASS (GO)", 3), ("naive", "VIOLATED (NO-GO)", 1)] {
+        let typed = format!("contention --vus 20 --rounds 40 --hold 2ms --strategy {strategy} --summary-export /dev/full");
+        let (found, out, err) = run(&mut bench.dbstress(&typed));
+        assert_eq!(found, code, "{out}{err}");
+        assert!(out.contains(word) && out.contains("again:"), "{out}");
+        assert!(err.contains("the record could not be kept in /dev/full") && err.contains("No space left"), "{err}");
+        assert!(full.metadata().unwrap().file_type().is_char_device(), "a device is nothing to be replaced");
+    }
+    // Neither histories nor record: what the rows show is violated all the same.
+    let (code, _, err) = run(&mut bench.dbstress("seed --reset"));
+    assert_eq!(code, 0, "{err}");
+    let (code, out, err) =
+        run(&mut with_little_room(&bench, 16 << 10, "contention --vus 20 --rounds 40 --hold 2ms --strategy naive"));
+    assert_eq!(code, 1, "{out}{err}");
+    assert!(out.contains("VIOLATED (NO-GO)") && err.contains("record.json") && err.contains("File too large"), "{out}{err}");
+}
+
+#[tokio::test]
+async fn a_history_that_the_disk_has_no_room_for_shows_nothing_either_way() {
+    let bench = Bench::new().await;
+    // Seven virtual users in two threads: the history of four has no room, that of three has.
+    let typed = "contention --vus 7 --rounds 100 --hold 1ms --threads 2 --strategy for-update";
+    let (code, out, err) = run(&mut with_little_room(&bench, 28 << 10, typed));
+    assert_eq!(code, 3, "{out}{err}");
+    assert!(out.contains("INCONCLUSIVE") && out.contains("history"), "{out}{err}");
+    assert!(!out.contains("belongs to no operation"), "what was not written down was done by strangers: {out}");
+}
+
+#[tokio::test]
+async fn a_record_goes_where_its_name_leads() {
+    let bench = Bench::new().await;
+    let link = bench.place.0.join("link.json");
+    std::os::unix::fs::symlink("r.json", &link).unwrap();
+    let typed = "contention --vus 20 --rounds 20 --hold 2ms --strategy naive --summary-export";
+    let (code, _, err) = run(&mut bench.dbstress(&format!("{typed} link.json")));
+    assert_eq!(code, 1, "{err}");
+    assert!(link.symlink_metadata().unwrap().is_symlink(), "the link is still one");
+    let first = bench.record();
+    assert_eq!(first.verdict, Verdict::Violated);
+
+    // The record alone, for a program that reads it.
+    let (code, _, err) = run(&mut bench.dbstress("seed --reset"));
+    assert_eq!(code, 0, "{err}");
+    let (code, out, err) = run(&mut bench.dbstress(&format!("{typed} -")));
+    assert_eq!(code, 1, "{err}");
+    let second = RunRecord::from_json(&out).unwrap();
+    assert!(second.verdict == Verdict::Violated && second.id != first.id, "{out}");
+    assert!(err.contains("VIOLATED (NO-GO)"), "{err}");
+    assert!(!bench.place.0.join("-").exists());
 }
 
 #[tokio::test]

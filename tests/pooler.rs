@@ -5,10 +5,11 @@ mod common;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use common::programs::{Program, left_out, pgbouncer};
 use common::{Bench, COUNTER, COUNTER_RULE, PATIENCE, Place as Folder, TestDatabase, assert_no_panic, run};
 use dbstress::outcome::OutcomeClass;
 use dbstress::pg::cluster::account::Account;
@@ -48,17 +49,17 @@ const TRANSACTION: Pooling = Pooling { mode: "transaction", size: 6, more: "" };
 impl PgBouncer {
     /// Before the server of `database`, which it knows by its name and, if `leads_to` says so, takes for another.
     async fn start(database: &ConnectOptions, leads_to: &ConnectOptions, pooling: Pooling) -> Self {
-        let program = program();
+        let program = program().unwrap();
         for _ in 0..5 {
-            if let Some(started) = Self::try_start(&program, database, leads_to, pooling).await {
+            if let Some(started) = Self::try_start(program, database, leads_to, pooling).await {
                 return started;
             }
         }
-        panic!("PgBouncer does not start: {}", program.display());
+        panic!("PgBouncer does not start: {}", program.path.display());
     }
 
     /// None if somebody else was quicker to take the port.
-    async fn try_start(program: &Path, database: &ConnectOptions, leads_to: &ConnectOptions, pooling: Pooling) -> Option<Self> {
+    async fn try_start(program: &Program, database: &ConnectOptions, leads_to: &ConnectOptions, pooling: Pooling) -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("pooler-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let directory = common::base().join(name);
@@ -91,7 +92,8 @@ impl PgBouncer {
         let holder = account
             .command(Path::new("/bin/sh"))
             .args(["-c", "\"$0\" \"$1\" & read end; kill -9 $!; wait"])
-            .args([program, &settings])
+            .args([&program.path, &settings])
+            .envs(program.libraries.iter().map(|libraries| ("LD_LIBRARY_PATH", libraries)))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log)
@@ -137,17 +139,14 @@ fn with_password(server: &ConnectOptions) -> ConnectOptions {
     ConnectOptions::from_url(url.trim(), &|_| None).unwrap()
 }
 
-fn program() -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut places: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    places.extend(["/usr/sbin".into(), "/usr/local/sbin".into(), "/opt/homebrew/bin".into()]);
-    let found = places.into_iter().map(|place| place.join("pgbouncer")).find(|program| program.is_file());
-    found.expect("these tests need PgBouncer: apt-get install --no-install-recommends pgbouncer, or brew install pgbouncer")
+/// PgBouncer; without it a test is left out.
+fn program() -> Option<&'static Program> {
+    pgbouncer().as_ref().inspect_err(|why| left_out(why)).ok()
 }
 
 /// The setting by which a PgBouncer that could carry named statements over does not.
-fn forgets_names(program: &Path) -> &'static str {
-    let version = Command::new(program).arg("--version").output().unwrap().stdout;
+fn forgets_names(program: &Program) -> &'static str {
+    let version = program.command().arg("--version").output().unwrap().stdout;
     let version = String::from_utf8_lossy(&version).into_owned();
     let minor = version.split_whitespace().nth(1).and_then(|v| v.split('.').nth(1)?.parse().ok()).unwrap_or(0);
     if minor >= 21 { "max_prepared_statements = 0\n" } else { "" }
@@ -199,6 +198,9 @@ fn assert_passed(record: &RunRecord) {
 
 #[tokio::test]
 async fn every_safe_strategy_passes_through_a_pooler_that_has_fewer_connections_than_there_are_users() {
+    if program().is_none() {
+        return;
+    }
     let (bench, pooler) = pooled().await;
     for protocol in NAMELESS {
         let plan = plan("contention", protocol, |plan, booking| {
@@ -221,6 +223,9 @@ async fn every_safe_strategy_passes_through_a_pooler_that_has_fewer_connections_
 
 #[tokio::test]
 async fn an_unsafe_strategy_is_caught_and_the_report_says_what_was_between() {
+    if program().is_none() {
+        return;
+    }
     let (bench, pooler) = pooled().await;
     for protocol in NAMELESS {
         let (place, protocol) = (pooler.place(), protocol.word());
@@ -246,6 +251,9 @@ async fn an_unsafe_strategy_is_caught_and_the_report_says_what_was_between() {
 
 #[tokio::test]
 async fn keys_and_churn_pass_through_a_pooler() {
+    if program().is_none() {
+        return;
+    }
     let (bench, pooler) = pooled().await;
     let keys = plan("idempotency", Protocol::Extended, |plan, booking| {
         plan.load = common::rounds(12, 60);
@@ -261,6 +269,9 @@ async fn keys_and_churn_pass_through_a_pooler() {
 
 #[tokio::test]
 async fn what_is_never_answered_is_resolved_through_a_pooler_too() {
+    if program().is_none() {
+        return;
+    }
     let (bench, pooler) = pooled().await;
     for protocol in NAMELESS {
         let plan = plan("contention", protocol, |plan, booking| {
@@ -293,6 +304,9 @@ fn refused(bench: &Bench, database: &ConnectOptions, arguments: &str, code: i32,
 
 #[tokio::test]
 async fn what_cannot_be_done_through_a_pooler_is_refused_with_its_cure() {
+    if program().is_none() {
+        return;
+    }
     let (bench, pooler) = pooled().await;
     let (database, place) = (&bench.database.options, pooler.place());
     let via = |arguments: &str| format!("{arguments} --via {place}");
@@ -336,6 +350,9 @@ async fn what_cannot_be_done_through_a_pooler_is_refused_with_its_cure() {
 /// The rest would show nothing if the pooler had not pooled.
 #[tokio::test]
 async fn what_is_between_is_recognised() {
+    if program().is_none() {
+        return;
+    }
     let database = common::database().await;
     let found = async |options: &ConnectOptions| {
         let (mut one, mut other) = (scout(options).await.unwrap(), scout(options).await.unwrap());
@@ -367,6 +384,9 @@ async fn what_is_between_is_recognised() {
 
 #[tokio::test]
 async fn a_pooler_in_session_mode_needs_nothing_but_patience_for_its_idle_connections() {
+    if program().is_none() {
+        return;
+    }
     let bench = Bench::new().await;
     let options = &bench.database.options;
     let pooler = PgBouncer::start(options, options, Pooling { mode: "session", size: 20, more: "" }).await;
@@ -485,6 +505,9 @@ async fn names_of_ones_own(database: &TestDatabase, place: &Folder, pooler: &PgB
 /// The control has tables of the same names in another schema: whatever a session was told would be another's.
 #[tokio::test]
 async fn tables_are_found_through_a_pooler_and_the_control_stays_off_the_tested_ones() {
+    if program().is_none() {
+        return;
+    }
     let (database, place) = (common::database().await, Folder::new());
     let pooler = PgBouncer::start(&database.options, &database.options, TRANSACTION).await;
     names_of_ones_own(&database, &place, &pooler).await;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{Bench, PATIENCE, Place, TestDatabase, iterations, run, run_plan};
+use common::{Bench, PATIENCE, Place, TestDatabase, iterations, programs, run, run_plan};
 use dbstress::pg::ConnectOptions;
 use dbstress::pg::admin::Session;
 use dbstress::pg::load::{Connection, Isolation};
@@ -277,12 +277,10 @@ async fn where_the_server_counts_statements_the_dearest_are_told() {
     }
     let place = Place::new();
     let mut settings = place.settings();
-    let library = std::process::Command::new("pg_config").arg("--pkglibdir").output();
-    let there =
-        library.is_ok_and(|out| Path::new(String::from_utf8_lossy(&out.stdout).trim()).join("pg_stat_statements.so").is_file());
-    if !there {
-        eprintln!("not tested: this machine has no pg_stat_statements");
-        return;
+    let programs = programs::postgresql();
+    let libraries = programs.directory.parent().unwrap().join("lib");
+    if !["", "postgresql"].iter().any(|at| libraries.join(at).join("pg_stat_statements.so").is_file()) {
+        return programs::left_out(&format!("the PostgreSQL in {} has no pg_stat_statements", programs.directory.display()));
     }
     settings.server.push(("shared_preload_libraries".into(), "pg_stat_statements".into()));
     let server = dbstress::pg::cluster::start(&settings, &|_| {}).await.unwrap();
@@ -356,7 +354,7 @@ async fn nobody_looks_where_nobody_wants_to_and_never_too_often() {
     assert!(matches!(code, 0 | 3), "{out}{err}");
     let text = std::fs::read_to_string(bench.place.0.join("r2.json")).unwrap();
     let record = dbstress::record::RunRecord::from_json(&text).unwrap();
-    assert_eq!(record.to_json().unwrap(), text);
+    assert_eq!(record.to_json().unwrap(), text.trim_end());
     assert_eq!(u128::from(record.turns[0].watched.interval_ms), probe::INTERVAL.as_millis());
     assert_eq!(record.turns[0].watched.series.columns["runs.runs"].max[0], Some(2.0));
 }

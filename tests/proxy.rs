@@ -429,7 +429,7 @@ async fn a_server_with_a_password_is_reached_by_tcp_and_when_it_has_gone_the_pro
 
     connection.begin(Isolation::ReadCommitted).await.unwrap();
     assert_eq!(connection.transaction(), Transaction::Open);
-    assert_eq!(common::run(&mut place.dbstress(&["db", "stop"])).0, 0);
+    assert_eq!(common::run(&mut place.dbstress(&["db", "stop", "--force"])).0, 0);
     assert_eq!(connection.commit().await, Ending::Unknown);
     let refused = open().await.err().unwrap();
     assert!(!refused.message().contains("no answer"), "{refused}");

@@ -334,3 +334,42 @@ fn what_is_wrong_with_a_scenario_for_an_api_is_told_with_its_place() {
     assert!(lines.contains(&"http.read_only true flag".to_owned()), "{lines:?}");
     assert!(settings(&["config", &ok.file()]).contains(&"http.target http://x file".to_owned()));
 }
+
+/// What prints without a server.
+const PRINTS: [&[&str]; 9] = [
+    &["schema"],
+    &["scenarios", "list"],
+    &["scenarios", "show", "mixed"],
+    &["config", "throughput"],
+    &["faults", "list"],
+    &["bugs", "list"],
+    &["verify", "--list", "--json"],
+    &["pool", "--list"],
+    &["--help"],
+];
+
+#[test]
+fn output_that_cannot_be_written_is_said_and_is_no_success() {
+    // A full disk, and what was opened to be read.
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let closed = || std::fs::File::open("/dev/null").unwrap();
+    for (stdout, why) in [(&full as &dyn Fn() -> _, "No space left"), (&closed, "Bad file descriptor")] {
+        for arguments in PRINTS {
+            let output = run(dbstress().args(arguments).stdout(stdout()));
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(3), "{arguments:?}: {said}");
+            assert_eq!(said.matches("the results could not be written to standard output").count(), 1, "{arguments:?}: {said}");
+            assert!(said.contains(why), "{arguments:?}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_failure() {
+    for arguments in PRINTS {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = run(dbstress().args(arguments).stdout(writer));
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""), "{arguments:?}");
+    }
+}

@@ -399,7 +399,7 @@ async fn the_command_rewrites_a_lost_fixture_and_keeps_one_it_did_not_replace() 
     let options = &database.options;
     let state = std::env::temp_dir().join(format!("{}_state", options.database));
     let path = state.join("fixture.json");
-    let screen = Screen { quiet: true, colour: false, interactive: false, width: 80 };
+    let screen = Screen { quiet: true, colour: false, interactive: false, aside: false, width: 80 };
     let args = cmd::seed::Args::default();
     let run = async |args: &cmd::seed::Args| cmd::seed::run(args.clone(), options, &state, screen).await;
     assert_eq!(run(&args).await.expect("seeds"), Exit::Pass);

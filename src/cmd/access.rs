@@ -4,10 +4,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::run::quoted;
-use super::{Global, interrupt, interruptible, serve, target};
+use super::{Global, export, interrupt, interruptible, serve, target};
 use crate::access::{self, AccessRecord, Drill, Extent, Ground, Kind, Mistake, Pace, SCHEMA_VERSION, Subject};
 use crate::http::Address;
-use crate::record;
 use crate::report::access as report;
 use crate::report::screen::Screen;
 use crate::verdict::{Exit, Verdict};
@@ -81,9 +80,7 @@ pub fn run(subject: Subject, args: &Args, global: &Global, screen: Screen) -> Re
     }
     global.refuse_via("the drills ask an API, which goes")?;
     let trials = trials(subject, args)?;
-    if let Some(path) = &args.summary_export {
-        record::check_writable(path)?;
-    }
+    export::check(args.summary_export.as_deref())?;
     super::block_on(drills(subject, args, trials, global, screen))
 }
 
@@ -131,6 +128,7 @@ fn extent(args: &Args) -> Extent {
 
 async fn drills(subject: Subject, args: &Args, trials: Trials, global: &Global, screen: Screen) -> Result<Exit> {
     let began = Instant::now();
+    let screen = export::beside(args.summary_export.as_deref(), screen);
     let chosen = interruptible(target::existing(global, screen)).await?;
     // The one that a server here has: whoever starts with another gives the accounts another password.
     let secret = serve::secret(global)?;
@@ -169,12 +167,11 @@ async fn drills(subject: Subject, args: &Args, trials: Trials, global: &Global, 
     open.extend(left.err().map(|error| error.to_string()));
     record.seconds = began.elapsed().as_secs_f64();
     record.conclude(open);
-    let json = serde_json::to_string_pretty(&record)
-        .map_err(|e| Error::inconclusive("the record could not be written as JSON").because(e))?;
-    if let Some(path) = &args.summary_export {
-        record::write_whole(path, &json)?;
-    }
-    screen.out(&if args.json { json } else { report::text(&record, screen.width, screen.colour) });
+    let json = || {
+        serde_json::to_string_pretty(&record).map_err(|e| Error::inconclusive("the record could not be written as JSON").because(e))
+    };
+    screen.out(&if args.json { json()? } else { report::text(&record, screen.width, screen.colour) });
+    export::keep(&record, args.summary_export.as_deref(), screen);
     Ok(record.exit())
 }
 

@@ -136,7 +136,7 @@ async fn attempt(trial: &Trial, global: &Global, running: &Arc<Running>, screen:
     let prepared = run::Prepared { plan, api: None, commands, disposable: None, accepts_uncontrolled: false };
     let target = Target { options, via: None, private: Some(running.clone()) };
     let record = run::execute(prepared, &target, &state, Style::Auto, quiet).await?;
-    run::keep(&record, &state, None)?;
+    run::keep(&record, &state, None).say(screen);
     Ok(record)
 }
 

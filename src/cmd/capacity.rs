@@ -12,10 +12,10 @@ use super::config::stdin;
 use super::run::{Common, Prepared, execute, keep, prepare, quoted};
 use super::settings::refuse;
 use super::target::{self, Target};
-use super::{Global, interrupt, sweep};
+use super::{Global, export, interrupt, sweep};
 use crate::error::Kind;
 use crate::pace::{duration_text, parse_duration};
-use crate::record::{self, CAPACITY_SCHEMA_VERSION, Capacity, CapacityRecord, CapacityStep, CapacityTrial, LoadUnit};
+use crate::record::{CAPACITY_SCHEMA_VERSION, Capacity, CapacityRecord, CapacityStep, CapacityTrial, LoadUnit};
 use crate::report::capacity as report;
 use crate::report::screen::Screen;
 use crate::scenario::{Evidence, Extent, Scenario};
@@ -205,21 +205,16 @@ pub async fn run(args: &Args, matches: &ArgMatches, global: &Global, screen: Scr
     let mut record = climb.record(&first);
     climb.climb(&mut record, &target, &state, screen).await?;
     conclude(&mut record);
-    finish(&record, args, screen)
+    Ok(finish(&record, args, screen))
 }
 
-/// Writes the record where it is wanted, and shows it.
-///
-/// # Errors
-/// Usage, when it cannot be written there.
-pub(super) fn finish(record: &CapacityRecord, args: &Args, screen: Screen) -> Result<Exit> {
-    if let Some(path) = &args.common.settings.summary_export {
-        let json = serde_json::to_string_pretty(record)
-            .map_err(|e| Error::inconclusive("the record cannot be written as JSON").because(e))?;
-        record::write_whole(path, &json)?;
-    }
+/// Shows the record, and writes it where it is wanted.
+pub(super) fn finish(record: &CapacityRecord, args: &Args, screen: Screen) -> Exit {
+    let export = args.common.settings.summary_export.as_deref();
+    let screen = export::beside(export, screen);
     screen.out(&report::text(record, screen.width, screen.colour));
-    Ok(exit(record))
+    export::keep(record, export, screen);
+    exit(record)
 }
 
 /// What a ladder is climbed with.
@@ -294,9 +289,10 @@ impl Climb<'_> {
                     return Ok(());
                 }
             };
-            let kept = keep(&run, state, None)?;
+            let archived = keep(&run, state, None);
             let is_first = step.trials.is_empty();
-            step.trials.push(CapacityTrial::of(&run, kept));
+            step.trials.push(CapacityTrial::of(&run, archived.place.clone()));
+            archived.say(screen);
             step.verdict = Some(majority(&step.trials));
             record.server.get_or_insert(run.server);
             if run.interrupted {

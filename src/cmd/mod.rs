@@ -7,6 +7,7 @@ pub mod capacity;
 pub mod config;
 pub mod db;
 pub mod demo;
+mod export;
 pub mod faults;
 mod interrupt;
 pub mod pool;
@@ -88,6 +89,15 @@ pub struct Global {
     /// Major version of PostgreSQL to run
     #[arg(long, global = true, value_name = "N", env = "DBSTRESS_PG_VERSION", help_heading = "Private server")]
     pub pg_version: Option<u32>,
+    /// Fetch nothing: where there is no PostgreSQL, say how to install one
+    #[arg(
+        long,
+        global = true,
+        env = "DBSTRESS_OFFLINE",
+        value_parser = clap::builder::FalseyValueParser::new(),
+        help_heading = "Private server"
+    )]
+    pub offline: bool,
     /// Stop the server when nobody has used it for this long; counts when it is started
     #[arg(
         long,
@@ -121,6 +131,7 @@ impl Global {
             pg_bin: self.pg_bin.clone(),
             pg_version: self.pg_version,
             idle_stop: self.idle_stop,
+            offline: self.offline,
             ..cluster::Settings::new(state)?
         })
     }

@@ -6,9 +6,8 @@ use std::time::Instant;
 use super::interruptible;
 use super::run::quoted;
 use super::target;
-use super::{Global, interrupt};
+use super::{Global, export, interrupt};
 use crate::drill::{self, Drill, DrillsRecord, Ground, Kind, Mistake, SCHEMA_VERSION};
-use crate::record;
 use crate::report::pool as report;
 use crate::report::screen::Screen;
 use crate::verdict::{Exit, Verdict};
@@ -48,9 +47,7 @@ pub fn run(args: &Args, global: &Global, screen: Screen) -> Result<Exit> {
     }
     global.refuse_via("the drills are about this pool alone, and go")?;
     let trials = trials(args)?;
-    if let Some(path) = &args.summary_export {
-        record::check_writable(path)?;
-    }
+    export::check(args.summary_export.as_deref())?;
     super::block_on(drills(args, trials, global, screen))
 }
 
@@ -81,6 +78,7 @@ fn kind(args: &Args) -> Kind {
 
 async fn drills(args: &Args, trials: Trials, global: &Global, screen: Screen) -> Result<Exit> {
     let began = Instant::now();
+    let screen = export::beside(args.summary_export.as_deref(), screen);
     let target = interruptible(target::resolve(global, screen)).await?;
     let mut ground = interruptible(Ground::take(&target.options, args.disposable.as_deref())).await?;
     let mut record = DrillsRecord {
@@ -115,12 +113,8 @@ async fn drills(args: &Args, trials: Trials, global: &Global, screen: Screen) ->
     open.extend(left.err().map(|error| error.to_string()).filter(|left| lost.as_ref() != Some(left)));
     record.seconds = began.elapsed().as_secs_f64();
     record.conclude(open);
-    if let Some(path) = &args.summary_export {
-        let json = serde_json::to_string_pretty(&record)
-            .map_err(|e| Error::inconclusive("the record could not be written as JSON").because(e))?;
-        record::write_whole(path, &json)?;
-    }
     screen.out(&report::text(&record, screen.width, screen.colour));
+    export::keep(&record, args.summary_export.as_deref(), screen);
     Ok(record.exit())
 }
 

@@ -8,13 +8,13 @@ use clap::ArgMatches;
 use super::config::stdin;
 use super::settings::{Settings, refuse_what_a_server_decides};
 use super::target::{self, Target};
-use super::{Global, env, interrupt};
+use super::{Global, env, export, interrupt};
 use crate::api::{self, Server};
 use crate::http::Address;
 use crate::outcome::OutcomeClass;
 use crate::pg::admin::{self, Sentinel, Session};
 use crate::plan::{HAZARD, Plan, Workload};
-use crate::record::{self, Moment, RunRecord};
+use crate::record::{Moment, RunRecord};
 use crate::report::progress::{Live, Style};
 use crate::report::run as report;
 use crate::report::screen::Screen;
@@ -25,7 +25,7 @@ use crate::scenario::{self, Scenario, Scheduling, Sql};
 use crate::strategy::{Claim, Hazard, Strategy};
 use crate::token::Secret;
 use crate::verdict::Exit;
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// Flags of every command that runs a scenario.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -146,9 +146,7 @@ pub fn prepare(
     typed: &str,
     global: &Global,
 ) -> Result<Prepared> {
-    if let Some(path) = &settings.summary_export {
-        record::check_writable(path)?;
-    }
+    export::check(settings.summary_export.as_deref())?;
     if let Some(target) = settings.target.as_ref().filter(|_| !matches!(scenario.workload, scenario::Workload::Http(_))) {
         refuse_what_a_server_decides(target, matches)?;
         global.refuse_via("--target leads to a server, and that")?;
@@ -260,6 +258,8 @@ pub(super) fn quoted(word: &str) -> String {
 
 async fn finish(prepared: Prepared, common: &Common, global: &Global, screen: Screen) -> Result<Exit> {
     let state = global.cluster()?.state;
+    let export = common.settings.summary_export.as_deref();
+    let screen = export::beside(export, screen);
     // Who asks an API needs no database, unless it is to look into the one behind it.
     let record = match prepared.plan.http().filter(|http| !foreign::needs_database(http) && http.target.is_some()) {
         Some(_) => ask(prepared, None, &state, common.progress, screen).await?,
@@ -268,8 +268,9 @@ async fn finish(prepared: Prepared, common: &Common, global: &Global, screen: Sc
             execute(prepared, &target, &state, common.progress, screen).await?
         }
     };
-    let kept = keep(&record, &state, common.settings.summary_export.as_deref())?;
-    screen.out(&report::text(&record, kept.as_deref(), screen.width, screen.colour));
+    let archived = keep(&record, &state, export);
+    screen.out(&report::text(&record, archived.place.as_deref(), screen.width, screen.colour));
+    archived.say(screen);
     Ok(exit(&record, screen))
 }
 
@@ -440,19 +441,35 @@ fn tell(event: Event<'_>, live: &mut Live, screen: Screen) {
     }
 }
 
-/// Keeps the record beside its histories, and where the user wants it; says where it is.
-///
-/// # Errors
-/// Usage, when the record cannot be written there.
-pub fn keep(record: &RunRecord, state: &Path, export: Option<&Path>) -> Result<Option<String>> {
-    let json = record.to_json()?;
+/// What became of a record.
+#[derive(Debug, Default)]
+pub struct Archived {
+    /// The file that it is in.
+    pub place: Option<String>,
+    failures: Vec<Error>,
+}
+
+impl Archived {
+    /// Says where it could not be kept: after what it says.
+    pub fn say(self, screen: Screen) {
+        self.failures.iter().for_each(|error| screen.lost(error));
+    }
+}
+
+/// Keeps the record beside its histories, and where the user wants it.
+pub fn keep(record: &RunRecord, state: &Path, export: Option<&Path>) -> Archived {
     // A run that was over before it began has no histories, and no folder for them.
     let folder = state.join("runs").join(&record.id);
-    let kept = folder.is_dir().then(|| folder.join("record.json"));
-    for path in kept.as_deref().into_iter().chain(export) {
-        record::write_whole(path, &json)?;
+    let own = folder.is_dir().then(|| folder.join("record.json"));
+    let mut archived = Archived::default();
+    for path in own.as_deref().into_iter().chain(export) {
+        match export::write(record, path) {
+            Ok(()) if files::is_stdout(path) => {}
+            Ok(()) => archived.place = Some(path.display().to_string()),
+            Err(error) => archived.failures.push(error),
+        }
     }
-    Ok(export.map(Path::to_owned).or(kept).map(|p| p.display().to_string()))
+    archived
 }
 
 /// How a run's end is told to the shell. Nothing was run: whoever looks only at stderr must not miss why.

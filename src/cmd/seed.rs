@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 
-use super::interruptible;
+use super::{export, interruptible};
 use crate::error::Kind;
 use crate::pg::ConnectOptions;
 use crate::report::screen::Screen;
@@ -82,6 +82,7 @@ impl Default for Args {
 /// # Errors
 /// As [`load`].
 pub async fn run(args: Args, options: &ConnectOptions, state_dir: &Path, screen: Screen) -> Result<Exit> {
+    let screen = export::beside(args.fixture.as_deref(), screen);
     screen.out(&load(args, options, state_dir, screen).await?);
     Ok(Exit::Pass)
 }

@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 
 use super::run::quoted;
-use super::{Global, interruptible, target};
+use super::{Global, export, interruptible, target};
 use crate::pg::ConnectOptions;
 use crate::pg::admin::{self, Lease, Session};
-use crate::record;
 use crate::report::screen::Screen;
 use crate::report::storm as report;
 use crate::storm::{self, Client, Request, StormRecord};
@@ -45,9 +44,7 @@ impl Args {
     /// # Errors
     /// Usage: a client that there is not, a file that cannot be written.
     fn request(&self, global: &Global) -> Result<Request> {
-        if let Some(path) = &self.summary_export {
-            record::check_writable(path)?;
-        }
+        export::check(self.summary_export.as_deref())?;
         global.refuse_via("these clients go")?;
         let mut clients: Vec<Client> = Vec::new();
         for name in &self.clients {
@@ -78,14 +75,11 @@ impl Args {
 /// Usage: a client that there is not, a database that may not be written to. Inconclusive, if the server was lost.
 pub async fn run(args: &Args, global: &Global, screen: Screen) -> Result<Exit> {
     let request = args.request(global)?;
+    let screen = export::beside(args.summary_export.as_deref(), screen);
     let target = interruptible(target::resolve(global, screen)).await?;
     let record = on(&request, args.disposable.as_deref(), &target.options, screen).await?;
-    if let Some(path) = &args.summary_export {
-        let json = serde_json::to_string_pretty(&record)
-            .map_err(|e| Error::inconclusive("the record cannot be written as JSON").because(e))?;
-        record::write_whole(path, &json)?;
-    }
     screen.out(&report::text(&record, screen.width, screen.colour));
+    export::keep(&record, args.summary_export.as_deref(), screen);
     Ok(record.verdict.exit())
 }
 

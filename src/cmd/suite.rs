@@ -6,7 +6,7 @@ use clap::ArgMatches;
 
 use super::run::{Common, execute, keep, prepare, quoted};
 use super::target;
-use super::{Global, interrupt};
+use super::{Global, export, interrupt};
 use crate::record::SuiteEntry;
 use crate::report::run as run_report;
 use crate::report::screen::Screen;
@@ -43,6 +43,8 @@ pub async fn run(args: &Args, matches: &ArgMatches, global: &Global, screen: Scr
         prepared.push((name, ready.map_err(|error| Error::usage(error.to_string()))?));
     }
     let state = global.cluster()?.state;
+    let export = args.common.settings.summary_export.as_deref();
+    let screen = export::beside(export, screen);
     let target = target::resolve(global, screen).await?;
     let mut entries: Vec<SuiteEntry> = Vec::new();
     let mut interrupted = false;
@@ -56,11 +58,12 @@ pub async fn run(args: &Args, matches: &ArgMatches, global: &Global, screen: Scr
         match execute(prepared, &target, &state, args.common.progress, screen).await {
             Ok(record) => {
                 interrupted = record.interrupted;
-                let kept = keep(&record, &state, None)?;
+                let archived = keep(&record, &state, None);
                 if record.verdict != Verdict::Pass {
-                    screen.out(&run_report::text(&record, kept.as_deref(), screen.width, screen.colour));
+                    screen.out(&run_report::text(&record, archived.place.as_deref(), screen.width, screen.colour));
                 }
-                entries.push(SuiteEntry::of(name, &record, kept));
+                entries.push(SuiteEntry::of(name, &record, archived.place.clone()));
+                archived.say(screen);
             }
             Err(error) => {
                 interrupted = interrupt::is_interruption(&error);
@@ -70,11 +73,7 @@ pub async fn run(args: &Args, matches: &ArgMatches, global: &Global, screen: Scr
         }
     }
     screen.out(&report::text(&entries, screen.width, screen.colour));
-    if let Some(path) = &args.common.settings.summary_export {
-        let json = serde_json::to_string_pretty(&entries)
-            .map_err(|e| Error::inconclusive("the suite cannot be written as JSON").because(e))?;
-        crate::record::write_whole(path, &json)?;
-    }
+    export::keep(&entries, export, screen);
     let verdict = Verdict::worst(entries.iter().map(|entry| entry.verdict));
     Ok(if interrupted && verdict == Verdict::Inconclusive { Exit::Interrupted } else { verdict.exit() })
 }

@@ -53,7 +53,7 @@ pub async fn run(args: &Args, sizes: &[u32], matches: &ArgMatches, global: &Glob
     }
     attempt.all(&mut record, &target, &state, screen).await?;
     conclude(&mut record);
-    finish(&record, args, screen)
+    Ok(finish(&record, args, screen))
 }
 
 /// What sizes are tried with.
@@ -149,8 +149,9 @@ impl<'a> Attempt<'a> {
                     return Ok(());
                 }
             };
-            let kept = keep(&run, state, None)?;
-            step.trials.push(CapacityTrial::of(&run, kept));
+            let archived = keep(&run, state, None);
+            step.trials.push(CapacityTrial::of(&run, archived.place.clone()));
+            archived.say(screen);
             if let Some(sweep) = &mut record.sweep
                 && let Some((.., allowed)) = run.turns.first().and_then(|turn| turn.watched.connections())
             {

@@ -1,11 +1,20 @@
-//! Where does a line go? Results to stdout, everything else to stderr; the only place besides `main` that prints.
+//! Where does a line go? Results to stdout, everything else to stderr; the only place besides `main` that prints. It remembers what could not be
+//! handed over, so that nothing ends as if it had been.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::text::wrap;
+use crate::verdict::Exit;
+use crate::{Error, files};
+
+/// Whether something that was found out could not be printed or kept.
+static LOST: AtomicBool = AtomicBool::new(false);
+/// Whether it has been said that standard output takes nothing.
+static UNPRINTED: AtomicBool = AtomicBool::new(false);
 
 /// The two streams of the terminal and what they can do.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +25,8 @@ pub struct Screen {
     pub colour: bool,
     /// Whether stderr is a terminal: only then is progress drawn.
     pub interactive: bool,
+    /// Results go to stderr: stdout is for something else.
+    pub aside: bool,
     /// Columns to use for results.
     pub width: u16,
 }
@@ -30,14 +41,33 @@ impl Screen {
             quiet,
             colour: !plain && std::io::stdout().is_terminal(),
             interactive: std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|t| t != "dumb"),
+            aside: false,
             width: console_width(),
         }
     }
 
-    /// A result, to stdout. A reader that went away (`| head`) is not an error of ours.
+    /// A result, to stdout. A reader that went away (`| head`) is not an error of ours; a full disk is said, once.
     pub fn out(&self, text: &str) {
-        let mut stdout = std::io::stdout().lock();
-        let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+        if self.aside {
+            return self.line(text);
+        }
+        match files::stdout().and_then(|mut stdout| stdout.write_all(format!("{text}\n").as_bytes())) {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe && !UNPRINTED.swap(true, Ordering::Relaxed) => {
+                self.lost(&Error::inconclusive("the results could not be written to standard output").because(error));
+            }
+            _ => {}
+        }
+    }
+
+    /// Says what could not be printed or kept. [`Screen::exit`] knows of it.
+    pub fn lost(&self, error: &Error) {
+        LOST.store(true, Ordering::Relaxed);
+        self.error(error);
+    }
+
+    /// How the program ends that came to `exit`: what could not be printed or kept is no pass. Whatever is not one stays what it is.
+    pub fn exit(&self, exit: Exit) -> Exit {
+        if exit == Exit::Pass && LOST.load(Ordering::Relaxed) { Exit::Inconclusive } else { exit }
     }
 
     /// A remark on the way, to stderr.

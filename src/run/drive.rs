@@ -68,6 +68,13 @@ pub struct Turn {
     pub began: watch::Sender<Option<Instant>>,
 }
 
+impl Turn {
+    /// The history file of one of those who write; `None` where nothing could be audited.
+    pub fn history_of(&self, writer: &str) -> Option<PathBuf> {
+        self.history.as_ref().map(|(folder, label)| folder.join(format!("{label}-{writer}.history")))
+    }
+}
+
 /// What a turn left behind.
 pub struct Driven {
     /// Measurements of all threads, without the warm-up.
@@ -472,17 +479,22 @@ pub async fn drive(
     everyone.over.send_replace(true);
     if let Some(injecting) = injecting {
         let (strikes, failure) = injecting.await.ok().flatten().unwrap_or_default();
-        driven.failure = failure;
         driven.marks = strikes.into_iter().map(|strike| (faults::mark(&everyone, &strike), strike)).collect();
-        driven.histories.extend(faults::write_marks(&everyone, &driven.marks)?);
+        if let Some((path, written)) = faults::write_marks(&everyone, &driven.marks) {
+            driven.histories.push(path);
+            driven.failure = failure.or(written.err());
+        } else {
+            driven.failure = failure;
+        }
     }
     let joined =
         tokio::task::spawn_blocking(move || handles.into_iter().map(std::thread::JoinHandle::join).collect::<Vec<_>>()).await;
-    for thread in joined.unwrap_or_default() {
+    for (number, thread) in joined.unwrap_or_default().into_iter().enumerate() {
+        // Whatever became of it: a history that has no end must be missed, or what it lacks would look like the work of strangers.
+        driven.histories.extend(everyone.turn.history_of(&format!("thread{number}")));
         match thread {
             Ok(Ok(done)) => {
                 driven.issued.extend(done.issued);
-                driven.histories.extend(done.history);
                 driven.elapsed = driven.elapsed.max(done.elapsed);
                 driven.cpu += done.cpu;
             }
@@ -533,7 +545,6 @@ struct LoadThread {
 }
 
 struct Done {
-    history: Option<PathBuf>,
     issued: Vec<(u16, u32)>,
     elapsed: Duration,
     cpu: Duration,
@@ -541,8 +552,7 @@ struct Done {
 
 impl LoadThread {
     fn run(self, everyone: &Arc<Everyone>) -> Result<Done> {
-        let path =
-            everyone.turn.history.as_ref().map(|(folder, label)| folder.join(format!("{label}-thread{}.history", self.number)));
+        let path = everyone.turn.history_of(&format!("thread{}", self.number));
         let writer = path.as_deref().map(Writer::create).transpose().map_err(|e| {
             Error::usage("the history cannot be written")
                 .because(e)
@@ -614,7 +624,7 @@ impl LoadThread {
         // Whoever would have taken it has gone for a reason that is told elsewhere.
         let recorder = thread.recorder.into_inner();
         let _ = self.handover.send(Handover { thread: self.number, second: second.get(), is_last: true, busy: 0, recorder });
-        Ok(Done { history: path, issued, elapsed, cpu: cpu_of_this_thread() })
+        Ok(Done { issued, elapsed, cpu: cpu_of_this_thread() })
     }
 }
 

@@ -46,17 +46,16 @@ pub(super) fn mark(everyone: &Everyone, strike: &Strike) -> Mark {
 }
 
 /// Faults stand in the same history as operations; in a file of their own, since they belong to no load thread.
-pub(super) fn write_marks(everyone: &Everyone, marks: &[(Mark, Strike)]) -> Result<Option<PathBuf>> {
-    let Some((folder, label)) = everyone.turn.history.as_ref().filter(|_| !marks.is_empty()) else { return Ok(None) };
-    let path = folder.join(format!("{label}-faults.history"));
+pub(super) fn write_marks(everyone: &Everyone, marks: &[(Mark, Strike)]) -> Option<(PathBuf, Result<()>)> {
+    let path = everyone.turn.history_of("faults").filter(|_| !marks.is_empty())?;
     let write = || -> std::io::Result<()> {
         let mut writer = Writer::create(&path)?;
         marks.iter().try_for_each(|(mark, _)| writer.mark(mark))?;
         writer.finish(&[]).map(|_| ())
     };
-    write()
-        .map_err(|e| Error::inconclusive("the history cannot be written").because(e).cure("free space in the state directory"))?;
-    Ok(Some(path))
+    let written = write()
+        .map_err(|e| Error::inconclusive("the history cannot be written").because(e).cure("free space in the state directory"));
+    Some((path, written))
 }
 
 /// One record for each planned fault, with what the histories show of the time after each strike.

@@ -1,7 +1,5 @@
 //! What is in the database, for tools that do not ask it? A JSON file: which database, which rows, who may touch them.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize, Serializer};
@@ -12,7 +10,7 @@ use super::residency::{PlantedCase, Residency};
 use super::table::Table;
 use super::{Dataset, calendar};
 use crate::pg::admin::{Loaded, Meta};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// Version of the file's format.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -224,7 +222,6 @@ impl Fixture {
 #[derive(Debug)]
 pub struct Draft {
     path: PathBuf,
-    temporary: PathBuf,
 }
 
 impl Draft {
@@ -233,37 +230,23 @@ impl Draft {
     /// # Errors
     /// Usage, when nothing can be written there.
     pub fn create(path: &Path) -> Result<Self> {
-        let refuse = |what: &str, e: std::io::Error| {
-            let message = format!("the fixture cannot be written to {}: {what}", path.display());
-            Error::usage(message).because(e).cure("--fixture FILE, or DBSTRESS_STATE_DIR, in a place that can be written to")
+        let refuse = |e: std::io::Error| {
+            Error::usage(format!("the fixture cannot be written to {}", path.display()))
+                .because(e)
+                .cure("--fixture FILE, or DBSTRESS_STATE_DIR, in a place that can be written to")
         };
-        let name = path.file_name().filter(|_| !path.is_dir()).ok_or_else(|| {
-            Error::usage(format!("the fixture cannot be written to {}: that is a directory", path.display())).cure("--fixture FILE")
-        })?;
         if let Some(directory) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
-            std::fs::create_dir_all(directory).map_err(|e| refuse("its directory cannot be made", e))?;
+            std::fs::create_dir_all(directory).map_err(refuse)?;
         }
-        let mut temporary = name.to_owned();
-        temporary.push(format!(".{}.tmp", std::process::id()));
-        let temporary = path.with_file_name(temporary);
-        // Removed at once: a load that is killed leaves nothing behind here.
-        let tried = File::create(&temporary).and_then(|_| std::fs::remove_file(&temporary));
-        tried.map_err(|e| refuse("no file can be made there", e))?;
-        Ok(Self { path: path.to_owned(), temporary })
+        files::check(path).map_err(refuse)?;
+        Ok(Self { path: path.to_owned() })
     }
 
-    /// Writes the fixture of what `generator` made and moves it into place. Streams: memory does not grow with the scale.
+    /// Writes the fixture of what `generator` made. Streams: memory does not grow with the scale.
     ///
     /// # Errors
-    /// Inconclusive, when writing fails; what was there before is untouched.
+    /// Inconclusive, when writing fails; a file that was there before is untouched.
     pub fn write(self, database: &str, meta: &Meta, loaded: &Loaded, generator: &Generator) -> Result<()> {
-        let failed = |e: std::io::Error| {
-            let message = format!("the database is seeded, but the fixture {} could not be written", self.path.display());
-            Error::inconclusive(message)
-                .because(e)
-                .cure("free some space and run `dbstress seed` again: it only rewrites the fixture")
-        };
-        let file = File::create(&self.temporary).map_err(failed)?;
         let view = View {
             schema_version: SCHEMA_VERSION,
             database: Database {
@@ -278,18 +261,16 @@ impl Draft {
             as_of: generator.as_of().rfc3339(),
             rows: RowsView::of(generator),
         };
-        let mut out = BufWriter::new(file);
-        serde_json::to_writer(&mut out, &view).map_err(|e| failed(e.into()))?;
-        let file = out.write_all(b"\n").and_then(|()| out.into_inner().map_err(|e| e.into_error())).map_err(failed)?;
-        file.sync_all().map_err(failed)?;
-        std::fs::rename(&self.temporary, &self.path).map_err(failed)
-    }
-}
-
-impl Drop for Draft {
-    fn drop(&mut self) {
-        // After the rename it is no longer there; before it, nobody wants it.
-        let _ = std::fs::remove_file(&self.temporary);
+        let written = files::write(&self.path, |out| {
+            serde_json::to_writer(&mut *out, &view)?;
+            out.write_all(b"\n")
+        });
+        written.map_err(|e| {
+            let message = format!("the database is seeded, but the fixture {} could not be written", self.path.display());
+            Error::inconclusive(message)
+                .because(e)
+                .cure("free some space and run `dbstress seed` again: it only rewrites the fixture")
+        })
     }
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod programs;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -394,6 +396,7 @@ impl Place {
         let unique = format!("cluster-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let place = base().join(unique);
         std::fs::create_dir_all(place.join(name)).unwrap();
+        programs::share(&place.join(name));
         Self(place.join(name), place)
     }
 
@@ -433,7 +436,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let stopped = run(&mut self.dbstress(&["db", "stop"]));
+        let stopped = run(&mut self.dbstress(&["db", "stop", "--force"]));
         let _ = std::fs::remove_dir_all(&self.1);
         if !std::thread::panicking() {
             assert_eq!(stopped.0, 0, "{stopped:?}");
@@ -539,6 +542,10 @@ impl Started {
     /// What it has said on stderr so far.
     pub fn said(&self) -> String {
         self.err.lock().unwrap().clone()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -129,7 +129,7 @@ pub fn missing(wanted: Option<u32>) -> Error {
     let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
     let mut cures = Vec::new();
     cures.extend(package_command(&release, cfg!(target_os = "macos"), wanted, nix::unistd::Uid::effective().is_root()));
-    cures.push(format!("dbstress db install{} (fetches it with your own npm)", flag(wanted)));
+    cures.push(format!("dbstress db install{} (fetches it with your own npm or apt)", flag(wanted)));
     cures.push("name a directory with --pg-bin, or a running server with --database-url".into());
     Error::usage(format!("there is no {what} on this machine to run a private server with")).cure(cures.join("\n"))
 }

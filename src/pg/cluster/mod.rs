@@ -7,6 +7,7 @@
 pub mod account;
 pub mod binaries;
 mod create;
+pub mod debian;
 mod hold;
 pub mod install;
 mod layout;
@@ -27,7 +28,7 @@ use self::account::Account;
 use self::binaries::Binaries;
 pub use self::hold::{HOLD, Stopped, hold};
 pub(crate) use self::layout::Scratch;
-use self::layout::{Held, Layout, Record};
+use self::layout::{Guest, Held, Layout, Record};
 use self::process::{Identity, PidFile};
 use self::status::postmaster;
 pub use self::status::{State, Status, status, url};
@@ -37,7 +38,7 @@ pub use self::supervise::supervise;
 use super::admin::{Session, identifier, literal};
 use super::tally::Counted;
 use super::{ConnectOptions, Host, SslMode};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// The name of the hidden subcommand that [`start`] runs in [`Settings::program`].
 pub const SUPERVISE: &str = "supervise";
@@ -71,6 +72,8 @@ pub struct Settings {
     pub server: Vec<(String, String)>,
     /// How long nobody may have used the server before it is stopped.
     pub idle_stop: Duration,
+    /// Whether nothing may be fetched where there are no programs.
+    pub offline: bool,
     /// The dbstress program to run as supervisor.
     pub program: PathBuf,
 }
@@ -83,7 +86,15 @@ impl Settings {
     pub fn new(state: PathBuf) -> Result<Self> {
         let program = std::env::current_exe()
             .map_err(|e| Error::inconclusive("the system does not tell where the dbstress program is").because(e))?;
-        Ok(Self { state, pg_bin: None, pg_version: None, server: Vec::new(), idle_stop: Duration::from_secs(30 * 60), program })
+        Ok(Self {
+            state,
+            pg_bin: None,
+            pg_version: None,
+            server: Vec::new(),
+            idle_stop: Duration::from_secs(30 * 60),
+            offline: false,
+            program,
+        })
     }
 
     fn state(&self) -> PathBuf {
@@ -102,7 +113,7 @@ pub struct Running {
     /// Version of the server, as in `15.18`.
     pub version: String,
     layout: Layout,
-    clients: Held,
+    guest: Guest,
     settings: Settings,
 }
 
@@ -132,8 +143,8 @@ impl Running {
     /// # Errors
     /// When it does not stop.
     pub async fn stop_if_unused(self) -> Result<bool> {
-        let Self { options, layout, clients, .. } = self;
-        drop(clients);
+        let Self { options, layout, guest, .. } = self;
+        drop(guest);
         let _start = StartLock::take(layout.state(), &|_| {}).await?;
         // Whoever wants to use it from now on needs the start lock first.
         if layout.is_used() {
@@ -208,7 +219,7 @@ pub async fn start(settings: &Settings, progress: Progress<'_>) -> Result<Runnin
     })?;
     let state = settings.state();
     let lock = StartLock::take(&state, progress).await?;
-    let (layout, programs) = choose(settings, &state)?;
+    let (layout, programs) = choose(settings, &state, progress).await?;
     let account = Account::for_server(&layout.data())?;
     prepare(&layout, &account)?;
 
@@ -234,22 +245,19 @@ pub async fn start(settings: &Settings, progress: Progress<'_>) -> Result<Runnin
             Some(_) => attempt += 1,
         }
     };
-    // Under the start lock: the supervisor cannot decide to stop in between.
-    let clients = layout::lock_file(&layout.clients_lock()).map_err(|e| unusable(&layout, e))?;
-    clients.lock_shared().map_err(|e| unusable(&layout, e))?;
-    let clients = Held(clients);
+    let guest = Guest::enter(&layout).map_err(|e| unusable(&layout, e))?;
     let password = password(&layout, &socket).await?;
     let options = socket.with_database(DATABASE);
     ensure_database(&socket, DATABASE).await?;
     let version = layout.record().map(|record| record.version).unwrap_or_default();
     drop(lock);
     let tcp = ConnectOptions { host: Host::Tcp("127.0.0.1".into()), password: Some(password), ..options.clone() };
-    Ok(Running { options, tcp, started_here, version, layout, clients, settings: settings.clone() })
+    Ok(Running { options, tcp, started_here, version, layout, guest, settings: settings.clone() })
 }
 
 /// Which cluster: one that runs, else one that exists (newest), else one for the newest programs; `--pg-version` and `--pg-bin` decide.
-/// The programs are `None` only for one that runs and whose programs nobody named.
-fn choose(settings: &Settings, state: &Path) -> Result<(Layout, Option<Binaries>)> {
+/// The programs are `None` only for one that runs and whose programs nobody named; they are fetched if there are none.
+async fn choose(settings: &Settings, state: &Path, progress: Progress<'_>) -> Result<(Layout, Option<Binaries>)> {
     let account = |layout: &Layout| Account::for_server(&layout.data());
     let wanted = settings.pg_version;
     if let Some(major) = wanted.filter(|major| *major < binaries::OLDEST) {
@@ -275,15 +283,28 @@ fn choose(settings: &Settings, state: &Path) -> Result<(Layout, Option<Binaries>
     found.retain(|programs| wanted.is_none_or(|major| major == programs.major));
     let has_data = |layout: &&Layout| layout.data().join("PG_VERSION").is_file();
     if let Some(layout) = existing.iter().find(has_data) {
-        let programs = found.iter().find(|programs| programs.major == layout.major).cloned();
         // Data is there: to begin again with another version would look as if it were lost.
-        let programs = programs.ok_or_else(|| binaries::missing(Some(layout.major)))?;
+        let programs = match found.into_iter().find(|programs| programs.major == layout.major) {
+            Some(programs) => programs,
+            None => fetch(settings, state, Some(layout.major), progress).await?,
+        };
         return Ok((layout.clone(), Some(programs)));
     }
-    match found.into_iter().next() {
-        Some(programs) => Ok((Layout::new(state, programs.major), Some(programs))),
-        None => Err(binaries::missing(wanted)),
+    let programs = match found.into_iter().next() {
+        Some(programs) => programs,
+        None => fetch(settings, state, wanted, progress).await?,
+    };
+    Ok((Layout::new(state, programs.major), Some(programs)))
+}
+
+/// The programs that this machine does not have.
+async fn fetch(settings: &Settings, state: &Path, wanted: Option<u32>, progress: Progress<'_>) -> Result<Binaries> {
+    if settings.offline {
+        return Err(binaries::missing(wanted));
     }
+    let what = wanted.map_or("PostgreSQL".to_owned(), |major| format!("PostgreSQL {major}"));
+    let told = |text: &str| progress(&format!("there is no {what} on this machine: {text} (--offline refuses instead)"));
+    install::install(state, wanted, &told).await.map_err(|error| binaries::missing(wanted).because(error.in_a_line()))
 }
 
 /// Makes the cluster's directory and makes sure that the server's user gets there.
@@ -469,7 +490,7 @@ async fn password(layout: &Layout, socket: &ConnectOptions) -> Result<String> {
     session.execute(&format!("ALTER ROLE {} PASSWORD {}", identifier(create::ROLE), literal(&password))).await?;
     session.close().await;
     // Last: a file means that the server knows it.
-    layout::write_secret(&layout.password(), &password).map_err(|e| unusable(layout, e))?;
+    files::write_secret(&layout.password(), &password).map_err(|e| unusable(layout, e))?;
     Ok(password)
 }
 

@@ -77,6 +77,14 @@ impl PidFile {
     }
 }
 
+/// What a process was told to do, in a line. A word that may hold a password is left out.
+pub fn command(pid: i32) -> Option<String> {
+    let arguments = system::arguments(pid)?;
+    let is_secret = |word: &str| word.contains("://") || word.to_lowercase().contains("password");
+    let words: Vec<&str> = arguments.split_whitespace().map(|word| if is_secret(word) { "…" } else { word }).collect();
+    Some(words.join(" "))
+}
+
 /// The processes that serve a cluster of this name besides its postmaster, whether or not that still lives: PostgreSQL puts
 /// `cluster_name` into their titles.
 pub fn children(cluster_name: &str) -> Vec<Identity> {

@@ -9,16 +9,18 @@ use super::layout::Layout;
 use super::process::{self, Identity, PidFile};
 use super::status::{bytes_in, postmaster};
 use super::{Patience, Progress, Settings, StartLock, create, supervise, unusable};
+use crate::pg::Host;
+use crate::pg::admin::Session;
 use crate::{Error, Result};
 
 /// How long backends may outlive their postmaster: they notice at their next wait.
 const ORPHAN_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Stops the servers of all versions, or of `settings.pg_version`, whoever uses them. Returns the majors of those that ran.
+/// Stops the servers of all versions, or of `settings.pg_version`; by force, whoever uses them. Returns the majors of those that ran.
 ///
 /// # Errors
-/// When one does not stop.
-pub async fn stop(settings: &Settings, progress: Progress<'_>) -> Result<Vec<u32>> {
+/// Usage, naming who uses one: then none is stopped. When one does not stop.
+pub async fn stop(settings: &Settings, by_force: bool, progress: Progress<'_>) -> Result<Vec<u32>> {
     let state = settings.state();
     let layouts = selected(settings, &state);
     let mut stopped = Vec::new();
@@ -26,6 +28,9 @@ pub async fn stop(settings: &Settings, progress: Progress<'_>) -> Result<Vec<u32
         return Ok(stopped);
     }
     let _lock = StartLock::take(&state, progress).await?;
+    for layout in layouts.iter().filter(|_| !by_force) {
+        refuse_if_used(layout, "stop").await?;
+    }
     for layout in layouts {
         if halt(&layout, progress).await? {
             stopped.push(layout.major);
@@ -47,11 +52,11 @@ pub struct Removed {
     pub stopped: bool,
 }
 
-/// Stops a server and removes its cluster with all databases. `None` when there is none.
+/// Stops a server and removes its cluster with all databases; by force, whoever uses it. `None` when there is none.
 ///
 /// # Errors
-/// Usage, when there are several and no version was named.
-pub async fn remove(settings: &Settings, progress: Progress<'_>) -> Result<Option<Removed>> {
+/// Usage, when there are several and no version was named; or naming who uses it.
+pub async fn remove(settings: &Settings, by_force: bool, progress: Progress<'_>) -> Result<Option<Removed>> {
     let state = settings.state();
     let layouts = selected(settings, &state);
     let layout = match layouts.as_slice() {
@@ -64,6 +69,9 @@ pub async fn remove(settings: &Settings, progress: Progress<'_>) -> Result<Optio
         }
     };
     let _lock = StartLock::take(&state, progress).await?;
+    if !by_force {
+        refuse_if_used(layout, "drop").await?;
+    }
     let stopped = halt(layout, progress).await?;
     let bytes = bytes_in(&layout.directory);
     if let Some(record) = layout.record().filter(|record| !record.socket.starts_with(&layout.directory)) {
@@ -80,6 +88,42 @@ pub async fn remove(settings: &Settings, progress: Progress<'_>) -> Result<Optio
 
 fn selected(settings: &Settings, state: &Path) -> Vec<Layout> {
     Layout::all(state).into_iter().filter(|l| settings.pg_version.is_none_or(|major| major == l.major)).collect()
+}
+
+/// Whoever is at work on the server would lose it in the middle. Only under the start lock: nobody comes in then.
+async fn refuse_if_used(layout: &Layout, what: &str) -> Result<()> {
+    let users = users(layout).await;
+    if users.is_empty() {
+        return Ok(());
+    }
+    Err(Error::usage(format!("the private PostgreSQL {} is in use by {}", layout.major, users.join(", ")))
+        .cure(format!("wait until that has ended; or stop the server all the same: dbstress db {what} --force")))
+}
+
+/// Every dbstress that uses the server, in words. Other programs that are connected are not asked.
+async fn users(layout: &Layout) -> Vec<String> {
+    let name = |who: &Identity| {
+        format!("process {} ({})", who.pid, process::command(who.pid).unwrap_or_else(|| "it has just ended".into()))
+    };
+    let guests: Vec<String> = layout.guests().iter().map(name).collect();
+    if layout.is_used() {
+        return if guests.is_empty() { vec!["a dbstress that has not said who it is".into()] } else { guests };
+    }
+    // Who was given its URL does not count as a guest.
+    let ready = PidFile::read(&layout.data()).filter(|file| file.ready).and_then(|file| file.port);
+    let (Some(record), Some(port), true) = (layout.record(), ready, layout.is_supervised()) else { return Vec::new() };
+    let socket = super::options(Host::Socket(record.socket), port, None, "postgres");
+    let Ok(mut session) = Session::connect(&socket, "stop").await else { return Vec::new() };
+    let names = session
+        .rows(
+            "SELECT DISTINCT substr(application_name, 10) AS name FROM pg_stat_activity \
+             WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND application_name LIKE 'dbstress/%' \
+               AND application_name <> 'dbstress/supervisor' ORDER BY name LIMIT 3",
+        )
+        .await
+        .unwrap_or_default();
+    session.close().await;
+    names.into_iter().filter_map(|mut row| row.remove(0)).map(|name| format!("a session of dbstress ({name})")).collect()
 }
 
 /// Brings down whatever still runs for this cluster: a supervisor and its server, a server without supervisor, backends without server.
