@@ -256,7 +256,7 @@ async fn finish(prepared: Prepared, common: &Common, global: &Global, screen: Sc
     };
     let kept = keep(&record, &state, common.settings.summary_export.as_deref())?;
     screen.out(&report::text(&record, kept.as_deref(), screen.width, screen.colour));
-    Ok(exit(&record, screen))
+    Ok(exit(&record))
 }
 
 /// A private database that nobody has seeded yet is seeded first, with what the workload needs: there is nothing of the user's in it.
@@ -437,11 +437,8 @@ pub fn keep(record: &RunRecord, state: &Path, export: Option<&Path>) -> Result<O
     Ok(export.map(Path::to_owned).or(kept).map(|p| p.display().to_string()))
 }
 
-/// How a run's end is told to the shell. Nothing was run: whoever looks only at stderr must not miss why.
-pub fn exit(record: &RunRecord, screen: Screen) -> Exit {
-    if record.turns.is_empty() {
-        screen.error(&format!("{}: {}", record.verdict.word(), record.reasons.join("; ")));
-    }
+/// How a run's end is told to the shell.
+pub fn exit(record: &RunRecord) -> Exit {
     match record.verdict.exit() {
         Exit::Inconclusive if record.interrupted => Exit::Interrupted,
         exit => exit,

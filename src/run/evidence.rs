@@ -28,12 +28,7 @@ pub(super) fn gates(
     live: &Live,
 ) -> Vec<Gate> {
     let evidence = &plan.evidence;
-    let longer = match plan.load.iterations() {
-        None => "run longer, or raise --vus",
-        Some(_) if matches!(plan.load, Load::Rounds { .. }) => "more --rounds, or more --vus",
-        Some(_) => "more --iterations, or more --vus",
-    }
-    .to_owned();
+    let longer = longer(&plan.load, counts).to_owned();
     let mut gates = Vec::new();
     if evidence.contested > 0 {
         gates.push(contested(plan, counts, audit, (sessions, watched), &longer));
@@ -117,6 +112,16 @@ pub(super) fn gates(
         });
     }
     gates
+}
+
+/// What there must be more of for more to happen: of whatever ended the load.
+fn longer(load: &Load, counts: &Counts) -> &'static str {
+    match load.iterations() {
+        Some(_) if matches!(load, Load::Rounds { .. }) => "more --rounds, or more --vus",
+        Some(all) if counts.iterations() + counts.warm_up >= all => "more --iterations, or more --vus",
+        Some(_) => "run longer (--duration), or raise --vus: time was over before all iterations were made",
+        None => "run longer, or raise --vus",
+    }
 }
 
 /// Operations of the user's own that fail for reasons which have nothing to do with others are not what the scenario says it does. A threshold on

@@ -5,22 +5,21 @@
 mod lease;
 mod sentinel;
 
-use std::time::Duration;
-
 use futures_util::TryStreamExt;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection, Row, ValueRef};
 
 use crate::pg::load::Transaction;
+use crate::pg::refused::refused;
 use crate::pg::tally::{Answer, Follower};
-use crate::pg::{ConnectOptions, Host, SslMode, load};
+use crate::pg::{ClientCertificate, ConnectOptions, Host, SslMode, TargetSessionAttrs};
 use crate::{Error, Result};
 
 pub use lease::Lease;
 pub use sentinel::{Loaded, Meta, Sentinel, check_disposable, claim, inspect, require_loaded, wipe};
 
-/// How long a connection attempt may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// What the driver sets when it begins a session, over what the options of the connection say of it.
+const SET_BY_THE_DRIVER: [&str; 3] = ["datestyle", "extra_float_digits", "timezone"];
 
 /// Asked first of a session that may take as long as it takes, whatever the database or the role would have it do. Settings that the server does not
 /// know are left out: the last two came with PostgreSQL 14 and 17.
@@ -86,19 +85,45 @@ impl Session {
     /// # Errors
     /// Inconclusive, with the cure, when nobody answers, the password is wrong, or the database does not exist.
     pub async fn connect(options: &ConnectOptions, role: &str) -> Result<Self> {
-        let driver = driver_options(options, role);
-        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, driver.connect());
-        match connecting.await {
-            Ok(Ok(connection)) => {
-                let mut follower = Follower::new(options.counted.clone());
-                follower.tell();
-                Ok(Self { connection, transaction: Transaction::Idle, follower })
+        Self::open(options, role).await.map_err(|refused| refused.error)
+    }
+
+    async fn open(options: &ConnectOptions, role: &str) -> Result<Self, Refused> {
+        let driver = driver_options(options, &format!("dbstress/{role}")).disable_statement_logging();
+        let connection = match tokio::time::timeout(options.session.connect_timeout, driver.connect()).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => {
+                // An answer that is about who asks, or for what, would be the wrong one to hear from another host.
+                let is_down = |code: &str| code.starts_with("08") || code.starts_with("57P") || code == "53300";
+                let try_another = error.as_database_error().is_none_or(|e| e.code().is_some_and(|code| is_down(&code)));
+                let code = error.as_database_error().and_then(|e| e.code().map(|code| code.into_owned()));
+                return Err(Refused { error: refused(options, code.as_deref(), error), try_another });
             }
-            Ok(Err(error)) => Err(connect_error(options, error)),
-            Err(_) => {
-                Err(Error::inconclusive(format!("no answer from PostgreSQL at {options} within {} s", CONNECT_TIMEOUT.as_secs()))
-                    .cure("check host, port and firewall"))
+            Err(_) => return Err(Refused { error: options.session.no_answer(options), try_another: true }),
+        };
+        let mut follower = Follower::new(options.counted.clone());
+        follower.tell();
+        let mut session = Self { connection, transaction: Transaction::Idle, follower };
+        match session.begin_as(options).await {
+            Ok(true) => Ok(session),
+            Ok(false) => {
+                session.close().await;
+                Err(Refused { error: options.session.target.not_at(options), try_another: true })
             }
+            Err(error) => Err(Refused { error: error.into(), try_another: false }),
+        }
+    }
+
+    /// Sets what the driver has set otherwise; whether this is the kind of server that is wanted.
+    async fn begin_as(&mut self, options: &ConnectOptions) -> Result<bool, SqlError> {
+        for (name, value) in &options.session.settings {
+            if SET_BY_THE_DRIVER.contains(&&*name.to_lowercase()) {
+                self.rows(&format!("SELECT set_config({}, {}, false)", literal(name), literal(value))).await?;
+            }
+        }
+        match options.session.target.question() {
+            None => Ok(true),
+            Some(question) => Ok(self.text(question).await?.as_deref() == Some("true")),
         }
     }
 
@@ -233,20 +258,61 @@ pub fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-fn driver_options(options: &ConnectOptions, role: &str) -> PgConnectOptions {
+/// Why there is no session, and whether another host that was named may be asked.
+struct Refused {
+    error: Error,
+    try_another: bool,
+}
+
+/// The host that all sessions of a command go to: the first that is reached and is of the kind that is wanted. Whatever keeps a command from
+/// connecting is found here, before it begins.
+///
+/// # Errors
+/// What was answered, if it is about who asks or for what: the next host is not asked to answer otherwise. Else why each host failed.
+pub async fn choose(options: ConnectOptions) -> Result<ConnectOptions> {
+    let wanted = options.session.target;
+    let passes = match wanted {
+        TargetSessionAttrs::PreferStandby => vec![TargetSessionAttrs::Standby, TargetSessionAttrs::Any],
+        target => vec![target],
+    };
+    let mut failed = Vec::new();
+    for target in passes {
+        failed.clear();
+        for candidate in std::iter::once(&options).chain(&options.alternatives) {
+            let mut candidate = ConnectOptions { alternatives: Vec::new(), ..candidate.clone() };
+            candidate.session.target = target;
+            match Session::open(&candidate, "connect").await {
+                Ok(session) => {
+                    session.close().await;
+                    candidate.session.target = wanted;
+                    return Ok(candidate);
+                }
+                Err(Refused { error, try_another }) if !try_another || options.alternatives.is_empty() => return Err(error),
+                Err(Refused { error, .. }) => failed.push(error.message().to_owned()),
+            }
+        }
+    }
+    Err(Error::inconclusive(format!("none of the {} hosts can be used: {}", failed.len(), failed.join("; ")))
+        .cure("start one of them, or name others in host"))
+}
+
+/// How the driver is told where the server is, and how sessions begin there.
+pub(crate) fn driver_options(options: &ConnectOptions, application_name: &str) -> PgConnectOptions {
     let mut driver = PgConnectOptions::new_without_pgpass()
         .port(options.port)
         .username(&options.user)
         .database(&options.database)
-        .application_name(&format!("dbstress/{role}"))
-        .ssl_mode(match options.ssl_mode {
+        .application_name(application_name)
+        .ssl_mode(match options.encryption() {
             SslMode::Disable => PgSslMode::Disable,
             SslMode::Prefer => PgSslMode::Prefer,
             SslMode::Require => PgSslMode::Require,
             SslMode::VerifyCa => PgSslMode::VerifyCa,
             SslMode::VerifyFull => PgSslMode::VerifyFull,
-        })
-        .disable_statement_logging();
+        });
+    if !options.session.settings.is_empty() {
+        driver = driver.options(options.session.settings.iter().map(|(name, value)| (name, value)));
+    }
     driver = match &options.host {
         Host::Tcp(host) => driver.host(host),
         Host::Socket(directory) => driver.socket(directory),
@@ -254,42 +320,13 @@ fn driver_options(options: &ConnectOptions, role: &str) -> PgConnectOptions {
     if let Some(password) = &options.password {
         driver = driver.password(password);
     }
-    if let Some(file) = &options.ssl_root_cert {
-        driver = driver.ssl_root_cert(file);
+    driver = match &options.ssl_root_cert {
+        Some(file) => driver.ssl_root_cert(file),
+        // None besides those that it trusts anyway, whatever PGSSLROOTCERT says.
+        None => driver.ssl_root_cert_from_pem(Vec::new()),
+    };
+    if let Some(ClientCertificate { certificate, key }) = &options.ssl_client {
+        driver = driver.ssl_client_cert(certificate).ssl_client_key(key);
     }
     driver
-}
-
-fn connect_error(options: &ConnectOptions, error: sqlx::Error) -> Error {
-    // What PgBouncer says of a setting that it would have to keep for each client.
-    if error.to_string().contains("unsupported startup parameter") {
-        return load::is_pooler(options).because(error);
-    }
-    let code = match &error {
-        sqlx::Error::Database(e) => e.code().map(|c| c.into_owned()),
-        _ => None,
-    };
-    let (message, cure) = match code.as_deref() {
-        Some("28P01" | "28000") => (
-            format!("PostgreSQL at {options} does not let `{}` in", options.user),
-            "give the right password in the URL, in PGPASSWORD or in ~/.pgpass",
-        ),
-        Some("3D000") => (
-            format!("there is no database `{}` at {options}", options.database),
-            "create it (createdb), or name another in the URL",
-        ),
-        Some("53300") => {
-            (format!("PostgreSQL at {options} has no connection left"), "raise max_connections, or close other clients")
-        }
-        Some("57P03") => (format!("PostgreSQL at {options} is starting up or shutting down"), "try again in a moment"),
-        _ if error.to_string().contains("certificate") => (
-            format!("the certificate of PostgreSQL at {options} is not trusted"),
-            "sslrootcert=FILE names the authority to trust; sslmode=require trusts whoever answers",
-        ),
-        _ => (
-            format!("could not connect to PostgreSQL at {options}"),
-            "start the server or correct the address; without --database-url, DATABASE_URL and PGHOST dbstress runs a private one",
-        ),
-    };
-    Error::inconclusive(message).because(error).cure(cure)
 }

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use tokio_postgres::{CancelToken, Client, Config};
+use tokio_postgres::config::ChannelBinding;
+use tokio_postgres::{CancelToken, Client, Config, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::wire::{Failure, Parameters, Reply, Row, Statement, Transaction, Wire};
 use super::{Ending, Isolation, Protocol, handshake, tls};
 use crate::outcome::{Abort, Certainty, Signal, Stage, certainty};
+use crate::pg::refused::refused;
 use crate::pg::{ConnectOptions, Host, SslMode};
 use crate::{Error, Result};
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One open connection. It belongs to the runtime that opened it.
 pub struct Connection {
@@ -46,12 +46,11 @@ impl Connection {
         levels: &[Isolation],
     ) -> Result<Self> {
         let tls = tls::connector(options)?;
-        let opening = tokio::time::timeout(CONNECT_TIMEOUT, handshake::open(options, application_name, tls.clone()));
+        let timeout = options.session.connect_timeout;
+        let opening = tokio::time::timeout(timeout, handshake::open(options, application_name, tls.clone()));
         let handshake::Opened { stream, cancel, greeted_by } =
-            opening.await.map_err(|_| no_answer(options))?.map_err(|e| match e {
-                handshake::Failed::Socket(error) => {
-                    Error::inconclusive(format!("a load connection to PostgreSQL at {options} failed")).because(error)
-                }
+            opening.await.map_err(|_| options.session.no_answer(options))?.map_err(|e| match e {
+                handshake::Failed::Socket(error) => refused(options, None, error),
                 handshake::Failed::Driver(error) => open_error(options, error),
             })?;
         let mut wire = Wire::new(stream, protocol, options.counted.clone());
@@ -59,6 +58,11 @@ impl Connection {
         let rollback = prepared(&mut wire, "ROLLBACK").await?;
         let mut connection =
             Self { wire, begin: [const { None }; 3], commit, rollback, options: options.clone(), cancel, greeted_by, tls };
+        if let Some(question) = options.session.target.question()
+            && connection.ask(question).await?.as_deref() != Some("true")
+        {
+            return Err(options.session.target.not_at(options));
+        }
         for level in levels {
             connection.check(*level).await?;
             connection.begin[*level as usize] = Some(prepared(&mut connection.wire, level.begin()).await?);
@@ -224,22 +228,25 @@ fn reason(failure: &Failure) -> std::io::Error {
     })
 }
 
-fn no_answer(options: &ConnectOptions) -> Error {
-    Error::inconclusive(format!("no answer from PostgreSQL at {options} within {} s", CONNECT_TIMEOUT.as_secs()))
-}
-
 /// Connects; a task of the present runtime drives the connection until the client is dropped.
 ///
 /// # Errors
 /// Inconclusive when nobody answers or the server refuses.
 pub async fn connect(options: &ConnectOptions, application_name: &str) -> Result<Client> {
     let config = config(options, application_name);
-    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, config.connect(tls::connector(options)?));
-    let (client, driver) = connecting.await.map_err(|_| no_answer(options))?.map_err(|e| open_error(options, e))?;
+    let connecting = tokio::time::timeout(options.session.connect_timeout, config.connect(tls::connector(options)?));
+    let connected = connecting.await.map_err(|_| options.session.no_answer(options))?;
+    let (client, driver) = connected.map_err(|e| open_error(options, e))?;
     // An error of the driver reaches every waiting query as "closed"; there is nobody else to tell.
     tokio::spawn(async move {
         let _ = driver.await;
     });
+    if let Some(question) = options.session.target.question() {
+        let answer = client.simple_query(question).await.map_err(|e| open_error(options, e))?;
+        if !answer.iter().any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("true"))) {
+            return Err(options.session.target.not_at(options));
+        }
+    }
     Ok(client)
 }
 
@@ -247,7 +254,13 @@ pub async fn connect(options: &ConnectOptions, application_name: &str) -> Result
 pub(crate) fn config(options: &ConnectOptions, application_name: &str) -> Config {
     let mut config = Config::new();
     config.port(options.port).user(&options.user).dbname(&options.database).application_name(application_name);
-    config.ssl_mode(match options.ssl_mode {
+    // As the other connections: what the system says.
+    config.keepalives(false);
+    config.channel_binding(if options.session.binds_channel { ChannelBinding::Prefer } else { ChannelBinding::Disable });
+    if let Some(startup) = options.session.startup() {
+        config.options(startup);
+    }
+    config.ssl_mode(match options.encryption() {
         SslMode::Disable => tokio_postgres::config::SslMode::Disable,
         SslMode::Prefer => tokio_postgres::config::SslMode::Prefer,
         SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => tokio_postgres::config::SslMode::Require,
@@ -263,16 +276,6 @@ pub(crate) fn config(options: &ConnectOptions, application_name: &str) -> Config
 }
 
 fn open_error(options: &ConnectOptions, error: tokio_postgres::Error) -> Error {
-    let code = error.code().map(|c| c.code().to_owned());
-    let message = match code.as_deref() {
-        Some("53300") => format!("PostgreSQL at {options} has no connection left"),
-        _ => format!("a load connection to PostgreSQL at {options} failed"),
-    };
-    let error = Error::inconclusive(message).because(error);
-    match code.as_deref() {
-        Some("53300") => error.cure("lower --vus, raise max_connections, or close other clients"),
-        // PgBouncer's words, with a code that says nothing.
-        _ if error.to_string().contains("max_client_conn") => error.cure("lower --vus, or raise max_client_conn of the pooler"),
-        _ => error,
-    }
+    let code = error.code().map(|code| code.code().to_owned());
+    refused(options, code.as_deref(), error)
 }
