@@ -475,11 +475,23 @@ fn bound_in_words(blocks: &str, audit: &Audit) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::pace::{Ramp, Think};
 
     fn gate(with_lock_waits: u64, watched: &Watched) -> Gate {
         let sessions = Sessions { samples: watched.samples, with_lock_waits, ..Sessions::default() };
         mechanism(Strategy::ForUpdate, &Counts::default(), (&sessions, watched), "run longer").unwrap()
+    }
+
+    #[test]
+    fn what_ended_the_load_is_what_there_must_be_more_of() {
+        let load = |iterations| Load::Closed { vus: Ramp::constant(8.0, Duration::from_secs(20)), iterations, think: Think::default() };
+        let counts = Counts { warm_up: 400, ..Counts::default() };
+        assert!(longer(&load(Some(400)), &counts).starts_with("more --iterations"));
+        assert!(longer(&load(Some(401)), &counts).contains("--duration"), "time was over first");
+        assert!(longer(&load(None), &counts).starts_with("run longer"));
     }
 
     #[test]
