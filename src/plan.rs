@@ -370,7 +370,9 @@ impl Plan {
         let (units, winners) = self.round()?;
         (vus <= winners).then(|| {
             let total = self.booking().map_or(0, |b| b.total);
-            let why = format!("{vus} VUs ask for {units} units each, and {winners} have room in {total} units, so nobody is ever refused");
+            let why = format!(
+                "{vus} VUs ask for {units} units each, and {winners} have room in {total} units, so nobody is ever refused"
+            );
             (why, format!("raise --vus above {winners}, or lower --total"))
         })
     }

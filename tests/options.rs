@@ -110,8 +110,14 @@ async fn each_kind_of_session_refuses_a_server_of_another_kind_than_was_asked_fo
     let database = common::database().await;
     let name = &database.options.database;
     let read_only = |on: bool| format!("ALTER DATABASE \"{name}\" SET default_transaction_read_only = {on}");
-    for (is_read_only, fits, not) in [(false, "read-write primary", "read-only standby"), (true, "read-only primary", "read-write")] {
-        database.session().await.execute(&format!("SET default_transaction_read_only = off; {}", read_only(is_read_only))).await.unwrap();
+    for (is_read_only, fits, not) in [(false, "read-write primary", "read-only standby"), (true, "read-only primary", "read-write")]
+    {
+        database
+            .session()
+            .await
+            .execute(&format!("SET default_transaction_read_only = off; {}", read_only(is_read_only)))
+            .await
+            .unwrap();
         for (wanted, is_right) in fits.split(' ').map(|w| (w, true)).chain(not.split(' ').map(|w| (w, false))) {
             let mut options = database.options.clone();
             options.session.target =
@@ -244,7 +250,8 @@ async fn a_server_at_an_ipv6_address_is_reached_and_what_does_it_again_reaches_i
     let ConnectOptions { user, password, database: name, .. } = &database.options;
     let mut url = format!("postgres://{user}@[::1]:{port}/{name}?sslmode=prefer&connect_timeout=30");
     for _ in 0..2 {
-        let mut storm = dbstress(&place, &["cancel-storm", "--client", "tokio-postgres", "--requests", "1", "--database-url", &url], &[]);
+        let mut storm =
+            dbstress(&place, &["cancel-storm", "--client", "tokio-postgres", "--requests", "1", "--database-url", &url], &[]);
         storm.envs(password.iter().map(|password| ("PGPASSWORD", password)));
         // One request is too few to show anything; that it could be made is enough here.
         let (code, out, err) = tokio::task::spawn_blocking(move || run(&mut storm)).await.unwrap();

@@ -81,7 +81,7 @@ async fn matrix(bugs: &[Bug], global: &Global, screen: Screen) -> Result<Exit> {
     for bug in bugs {
         trials.push(Trial { bug: Some(*bug), scenario: Scenario::of_bug(*bug)? });
     }
-    global.refuse_another_database("the catalogue is run")?;
+    global.refuse_another_database("the catalogue is run", screen)?;
     let running = Arc::new(interruptible(target::private(global, screen)).await?);
     let tried = try_all(trials, global, &running, screen).await;
     // Not worth failing for: the next time starts over anyway.

@@ -39,7 +39,7 @@ pub struct Args {
 pub async fn run(args: Args, global: &Global, screen: Screen) -> Result<Exit> {
     let plan = plan(&args)?;
     // Whatever DATABASE_URL says: a tour has no business there.
-    global.refuse_another_database("demo works")?;
+    global.refuse_another_database("demo works", screen)?;
     let running = interruptible(target::private(global, screen)).await?;
     let toured = tour(plan, &args, global, &running, screen).await;
     let passed = toured.as_ref().is_ok_and(|exit| *exit == Exit::Pass);

@@ -142,14 +142,19 @@ impl Global {
     ///
     /// # Errors
     /// Usage, when one is named. What the environment says is meant for other commands.
-    pub fn refuse_another_database(&self, what: &str) -> Result<()> {
+    pub fn refuse_another_database(&self, what: &str, screen: Screen) -> Result<()> {
         self.refuse_via(&format!("{what} on the private server and goes"))?;
         let typed = |value: Option<&str>, variable: &str| value.is_some_and(|value| env(variable).as_deref() != Some(value));
         let database = Some(&*self.database).filter(|name| *name != cluster::DATABASE);
         let flag = match () {
             () if typed(self.database_url.as_deref(), "DATABASE_URL") && !self.managed => "--database-url",
             () if typed(database, "DBSTRESS_DATABASE") => "--database",
-            () => return Ok(()),
+            () => {
+                if self.database_url.is_some() && !self.managed {
+                    screen.note(&format!("{what} on the private server, whatever DATABASE_URL says"));
+                }
+                return Ok(());
+            }
         };
         Err(Error::usage(format!("{what} on the private server, in a database of its own, not in the one that {flag} names"))
             .cure(format!("leave out {flag}\nor, for your own database: dbstress seed, then dbstress suite")))
@@ -419,7 +424,10 @@ pub fn internal() -> Option<Result<Exit>> {
 fn with_their_values(arguments: Vec<OsString>) -> Vec<OsString> {
     let mut bound: Vec<OsString> = Vec::new();
     for argument in arguments {
-        let is_number = argument.to_str().and_then(|text| text.strip_prefix('-')).is_some_and(|text| text.starts_with(|c: char| c.is_ascii_digit()));
+        let is_number = argument
+            .to_str()
+            .and_then(|text| text.strip_prefix('-'))
+            .is_some_and(|text| text.starts_with(|c: char| c.is_ascii_digit()));
         let is_flag = |text: &str| text.starts_with('-') && text.len() > 1 && text != "--" && !text.contains('=');
         match bound.last_mut().filter(|before| is_number && before.to_str().is_some_and(is_flag)) {
             Some(flag) => {

@@ -379,7 +379,7 @@ mod tests {
     use super::super::Strike;
     use super::super::frames::tests::message;
     use super::*;
-    use crate::pg::{ConnectOptions, Host, SslMode};
+    use crate::pg::{ConnectOptions, Host};
 
     /// A session in a transaction that wrote, and a disturbance that waits for its COMMIT.
     struct Scene {

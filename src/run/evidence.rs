@@ -487,7 +487,8 @@ mod tests {
 
     #[test]
     fn what_ended_the_load_is_what_there_must_be_more_of() {
-        let load = |iterations| Load::Closed { vus: Ramp::constant(8.0, Duration::from_secs(20)), iterations, think: Think::default() };
+        let load =
+            |iterations| Load::Closed { vus: Ramp::constant(8.0, Duration::from_secs(20)), iterations, think: Think::default() };
         let counts = Counts { warm_up: 400, ..Counts::default() };
         assert!(longer(&load(Some(400)), &counts).starts_with("more --iterations"));
         assert!(longer(&load(Some(401)), &counts).contains("--duration"), "time was over first");

@@ -88,7 +88,7 @@ impl Session {
         Self::open(options, role).await.map_err(|refused| refused.error)
     }
 
-    async fn open(options: &ConnectOptions, role: &str) -> Result<Self, Refused> {
+    async fn open(options: &ConnectOptions, role: &str) -> Result<Self, Unconnected> {
         let driver = driver_options(options, &format!("dbstress/{role}")).disable_statement_logging();
         let connection = match tokio::time::timeout(options.session.connect_timeout, driver.connect()).await {
             Ok(Ok(connection)) => connection,
@@ -97,9 +97,9 @@ impl Session {
                 let is_down = |code: &str| code.starts_with("08") || code.starts_with("57P") || code == "53300";
                 let try_another = error.as_database_error().is_none_or(|e| e.code().is_some_and(|code| is_down(&code)));
                 let code = error.as_database_error().and_then(|e| e.code().map(|code| code.into_owned()));
-                return Err(Refused { error: refused(options, code.as_deref(), error), try_another });
+                return Err(Unconnected { error: refused(options, code.as_deref(), error), try_another });
             }
-            Err(_) => return Err(Refused { error: options.session.no_answer(options), try_another: true }),
+            Err(_) => return Err(Unconnected { error: options.session.no_answer(options), try_another: true }),
         };
         let mut follower = Follower::new(options.counted.clone());
         follower.tell();
@@ -108,9 +108,9 @@ impl Session {
             Ok(true) => Ok(session),
             Ok(false) => {
                 session.close().await;
-                Err(Refused { error: options.session.target.not_at(options), try_another: true })
+                Err(Unconnected { error: options.session.target.not_at(options), try_another: true })
             }
-            Err(error) => Err(Refused { error: error.into(), try_another: false }),
+            Err(error) => Err(Unconnected { error: error.into(), try_another: false }),
         }
     }
 
@@ -259,7 +259,7 @@ pub fn identifier(name: &str) -> String {
 }
 
 /// Why there is no session, and whether another host that was named may be asked.
-struct Refused {
+struct Unconnected {
     error: Error,
     try_another: bool,
 }
@@ -287,8 +287,8 @@ pub async fn choose(options: ConnectOptions) -> Result<ConnectOptions> {
                     candidate.session.target = wanted;
                     return Ok(candidate);
                 }
-                Err(Refused { error, try_another }) if !try_another || options.alternatives.is_empty() => return Err(error),
-                Err(Refused { error, .. }) => failed.push(error.message().to_owned()),
+                Err(Unconnected { error, try_another }) if !try_another || options.alternatives.is_empty() => return Err(error),
+                Err(Unconnected { error, .. }) => failed.push(error.message().to_owned()),
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::keyword::{self, KEYWORDS, Rule};
+use super::keyword::{self, KEYWORDS, Support};
 use crate::error::nearest;
 use crate::state::Env;
 use crate::{Error, Result};
@@ -156,7 +156,7 @@ impl Conninfo {
 
     fn check(&self) -> Result<()> {
         for (name, written) in &self.0 {
-            let Some(Rule::Only { values, why, instead }) = keyword::find(name).map(|known| &known.rule) else { continue };
+            let Some(Support::Only { values, why, instead }) = keyword::find(name).map(|known| &known.support) else { continue };
             if written.value.is_empty() || values.iter().any(|value| value.eq_ignore_ascii_case(&written.value)) {
                 continue;
             }
@@ -329,7 +329,8 @@ fn keyword_pairs(text: &str) -> Result<Vec<(String, String)>> {
 /// <https://www.postgresql.org/docs/current/libpq-pgservice.html>
 fn service_pairs(text: &str, service: &str, file: &Path) -> Result<Option<Vec<(String, String)>>> {
     let mut lines = text.lines().enumerate().map(|(n, line)| (n + 1, line.trim()));
-    if !lines.any(|(_, line)| line.strip_prefix('[').and_then(|line| line.split_once(']')).is_some_and(|(name, _)| name == service)) {
+    if !lines.any(|(_, line)| line.strip_prefix('[').and_then(|line| line.split_once(']')).is_some_and(|(name, _)| name == service))
+    {
         return Ok(None);
     }
     let section = lines.take_while(|(_, line)| !line.starts_with('['));
@@ -371,7 +372,10 @@ mod tests {
             ("postgres://u@/db?host=/run/pg", &[("dbname", "db"), ("host", "/run/pg"), ("user", "u")]),
             ("postgres://%2Frun%2Fpg/db", &[("dbname", "db"), ("host", "/run/pg")]),
             ("postgres://h/?ssl=true&options=-c%20a%3Db+c", &[("host", "h"), ("options", "-c a=b+c"), ("sslmode", "require")]),
-            ("host=h port = 1 dbname='my db' user=o\\'neil", &[("dbname", "my db"), ("host", "h"), ("port", "1"), ("user", "o'neil")]),
+            (
+                "host=h port = 1 dbname='my db' user=o\\'neil",
+                &[("dbname", "my db"), ("host", "h"), ("port", "1"), ("user", "o'neil")],
+            ),
             ("password='a\\\\b\\'c' host=''", &[("host", ""), ("password", "a\\b'c")]),
         ] {
             assert_eq!(pairs(text), said(expected), "{text}");
@@ -401,7 +405,10 @@ mod tests {
         for (text, again) in [
             ("postgres://me:pw@[::1]:5432/x?sslmode=require", "postgres://me@[::1]:5432/x?sslmode=require"),
             ("host=a,b port=1,2 password=pw dbname='my db'", "postgres:///my%20db?host=a,b&port=1,2"),
-            ("postgres://u@/db?host=/run/pg&port=6000&options=-c%20x%3D1", "postgres://u@/db?host=/run/pg&options=-c%20x%3D1&port=6000"),
+            (
+                "postgres://u@/db?host=/run/pg&port=6000&options=-c%20x%3D1",
+                "postgres://u@/db?host=/run/pg&options=-c%20x%3D1&port=6000",
+            ),
             ("service=prod password=pw", "postgres:///?service=prod"),
         ] {
             let url = Conninfo::parse(text).unwrap().url();

@@ -12,12 +12,12 @@ pub struct Keyword {
     /// The environment variable that says the same, if there is one.
     pub variable: Option<&'static str>,
     /// What becomes of it.
-    pub rule: Rule,
+    pub support: Support,
 }
 
 /// What becomes of a parameter.
 #[derive(Debug)]
-pub enum Rule {
+pub enum Support {
     /// Every session obeys it.
     Honoured,
     /// It makes no difference here, whatever it says.
@@ -33,17 +33,17 @@ pub enum Rule {
     },
 }
 
-use Rule::{Honoured, Moot, Only};
+use Support::{Honoured, Moot, Only};
 
-const fn keyword(name: &'static str, variable: &'static str, rule: Rule) -> Keyword {
-    Keyword { name, variable: Some(variable), rule }
+const fn keyword(name: &'static str, variable: &'static str, support: Support) -> Keyword {
+    Keyword { name, variable: Some(variable), support }
 }
 
-const fn unnamed(name: &'static str, rule: Rule) -> Keyword {
-    Keyword { name, variable: None, rule }
+const fn unnamed(name: &'static str, support: Support) -> Keyword {
+    Keyword { name, variable: None, support }
 }
 
-const fn only(values: &'static [&'static str], why: &'static str, instead: &'static str) -> Rule {
+const fn only(values: &'static [&'static str], why: &'static str, instead: &'static str) -> Support {
     Only { values, why, instead }
 }
 
@@ -93,7 +93,11 @@ pub const KEYWORDS: &[Keyword] = &[
         "PGREQUIREAUTH",
         only(&[], "dbstress authenticates in whichever way the server asks for", "pg_hba.conf of the server decides which that is"),
     ),
-    keyword("client_encoding", "PGCLIENTENCODING", only(&["utf8", "utf-8", "unicode"], "every session of dbstress speaks UTF8", "")),
+    keyword(
+        "client_encoding",
+        "PGCLIENTENCODING",
+        only(&["utf8", "utf-8", "unicode"], "every session of dbstress speaks UTF8", ""),
+    ),
     keyword("load_balance_hosts", "PGLOADBALANCEHOSTS", only(&["disable"], "all sessions of a run go to one server", "")),
     unnamed("replication", only(&["false", "off", "no", "0"], "dbstress has no replication sessions", "")),
     unnamed("keepalives", only(&["0"], KEEPALIVE, SYSTEM)),
@@ -107,7 +111,11 @@ pub const KEYWORDS: &[Keyword] = &[
     unnamed("sslpassword", only(&[], "dbstress reads keys without a passphrase only", "name a key without one in sslkey")),
     keyword("sslcrl", "PGSSLCRL", only(&[], REVOKED, "")),
     keyword("sslcrldir", "PGSSLCRLDIR", only(&[], REVOKED, "")),
-    keyword("sslsni", "PGSSLSNI", only(&["1"], "dbstress always sends the name of the host in TLS", "name the host by its address")),
+    keyword(
+        "sslsni",
+        "PGSSLSNI",
+        only(&["1"], "dbstress always sends the name of the host in TLS", "name the host by its address"),
+    ),
     unnamed("sslkeylogfile", only(&[], "dbstress does not write down the keys of TLS", "")),
     keyword(
         "requirepeer",

@@ -121,21 +121,24 @@ fn every_parameter_of_libpq_is_obeyed_or_refused_by_name_wherever_it_is_written(
         assert!(found.len() >= if known.variable.is_some() { 3 } else { 2 });
         // Where the service file has to be known to be wanted, there is nothing to compare with.
         let plain = (name != "servicefile").then(|| options("postgres:///", &besides).unwrap());
-        match &known.rule {
-            Rule::Honoured => {
+        match &known.support {
+            Support::Honoured => {
                 let first = found[0].as_ref().unwrap_or_else(|e| panic!("{name}: {e}"));
                 assert_ne!(Some(first), plain.as_ref(), "{name} makes no difference");
                 for other in &found {
                     assert_eq!(other.as_ref().unwrap_or_else(|e| panic!("{name}: {e}")), first, "{name}");
                 }
             }
-            Rule::Moot => found.iter().for_each(|found| assert_eq!(found.as_ref().ok(), plain.as_ref(), "{name}")),
-            Rule::Only { values, why, .. } => {
+            Support::Moot => found.iter().for_each(|found| assert_eq!(found.as_ref().ok(), plain.as_ref(), "{name}")),
+            Support::Only { values, why, .. } => {
                 for refused in found {
                     let error = refused.expect_err(name);
                     let text = error.to_string();
                     let is_named = text.contains(name) || known.variable.is_some_and(|variable| text.contains(variable));
-                    assert!(error.kind() == Kind::Usage && is_named && text.contains(why) && text.contains("cure:"), "{name}: {text}");
+                    assert!(
+                        error.kind() == Kind::Usage && is_named && text.contains(why) && text.contains("cure:"),
+                        "{name}: {text}"
+                    );
                     let is_secret = ["sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"].contains(&name);
                     assert!(!is_secret || !text.contains("something"), "{text}");
                 }

@@ -7,9 +7,9 @@ mod session;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use self::conninfo::set;
 pub use self::conninfo::Conninfo;
-pub use self::keyword::{KEYWORDS, Keyword, Rule, describing_a_connection};
+use self::conninfo::set;
+pub use self::keyword::{KEYWORDS, Keyword, Support, describing_a_connection};
 pub use self::session::{SessionOptions, TargetSessionAttrs};
 use super::tally::Counted;
 use crate::state::Env;
@@ -177,7 +177,8 @@ impl ConnectOptions {
         let database = given.get("dbname").unwrap_or(&user).to_owned();
         let (ssl_mode, ssl_root_cert) = trust(given, env)?;
         let in_home = |file: &str| set(env, "HOME").map(|home| Path::new(&home).join(".postgresql").join(file));
-        let certificate = given.get("sslcert").map(PathBuf::from).or_else(|| in_home("postgresql.crt").filter(|file| file.is_file()));
+        let certificate =
+            given.get("sslcert").map(PathBuf::from).or_else(|| in_home("postgresql.crt").filter(|file| file.is_file()));
         let key = given.get("sslkey").map(PathBuf::from).or_else(|| in_home("postgresql.key"));
         let ssl_client = match (certificate, key) {
             (Some(certificate), Some(key)) => Some(ClientCertificate { certificate, key }),
@@ -232,10 +233,13 @@ impl ConnectOptions {
         let path = |path: &Path| path.display().to_string();
         let mut parameters = vec![
             ("user", self.user.clone()),
-            ("host", match &self.host {
-                Host::Tcp(host) => host.clone(),
-                Host::Socket(directory) => path(directory),
-            }),
+            (
+                "host",
+                match &self.host {
+                    Host::Tcp(host) => host.clone(),
+                    Host::Socket(directory) => path(directory),
+                },
+            ),
             ("port", self.port.to_string()),
             ("dbname", self.database.clone()),
         ];
@@ -277,8 +281,9 @@ fn os_user(env: Env) -> String {
 /// How a connection is encrypted, and whom it trusts.
 fn trust(given: &Conninfo, env: Env) -> Result<(SslMode, Option<PathBuf>)> {
     let known = |text| {
-        SslMode::parse(text)
-            .ok_or_else(|| given.bad("sslmode", &format!("is `{text}`, not one of disable, prefer, require, verify-ca, verify-full")))
+        SslMode::parse(text).ok_or_else(|| {
+            given.bad("sslmode", &format!("is `{text}`, not one of disable, prefer, require, verify-ca, verify-full"))
+        })
     };
     let mode = given.get("sslmode").map(known).transpose()?;
     let root = match given.get("sslrootcert") {
@@ -342,7 +347,8 @@ fn places(given: &Conninfo, ssl_mode: SslMode) -> Result<Vec<(Place, String)>> {
 
 /// What the password file says for one host.
 fn in_password_file(given: &Conninfo, env: Env, host: &str, port: u16, database: &str, user: &str) -> Option<String> {
-    let file = given.get("passfile").map(PathBuf::from).or_else(|| set(env, "HOME").map(|home| Path::new(&home).join(".pgpass")))?;
+    let file =
+        given.get("passfile").map(PathBuf::from).or_else(|| set(env, "HOME").map(|home| Path::new(&home).join(".pgpass")))?;
     pgpass_lookup(&std::fs::read_to_string(file).ok()?, host, port, database, user)
 }
 
@@ -432,7 +438,9 @@ mod tests {
     fn several_hosts_are_several_servers_each_with_its_port() {
         let places = |text: &str| {
             let options = ConnectOptions::from_url(text, &none)?;
-            Ok::<_, Error>(std::iter::once(&options).chain(&options.alternatives).map(|o| o.place().to_string()).collect::<Vec<_>>())
+            Ok::<_, Error>(
+                std::iter::once(&options).chain(&options.alternatives).map(|o| o.place().to_string()).collect::<Vec<_>>(),
+            )
         };
         assert_eq!(places("postgres://me@a:1,b/x").unwrap(), ["a:1", "b:5432"]);
         assert_eq!(places("host=a,/run/pg port=7").unwrap(), ["a:7", "/run/pg:7"]);

@@ -63,7 +63,8 @@ impl TargetSessionAttrs {
             Self::Primary => ("is a standby", "name the primary, or several hosts to choose from"),
             Self::Standby => ("is no standby", "name a standby, or leave out target_session_attrs"),
         };
-        Error::inconclusive(format!("PostgreSQL at {place} {is}, and target_session_attrs={} was asked for", self.name())).cure(cure)
+        Error::inconclusive(format!("PostgreSQL at {place} {is}, and target_session_attrs={} was asked for", self.name()))
+            .cure(cure)
     }
 }
 
@@ -101,12 +102,19 @@ impl SessionOptions {
         settings.extend(SETTINGS.iter().filter_map(|(variable, name)| Some(((*name).to_owned(), set(env, variable)?))));
         for (name, value) in &settings {
             let why = match &*name.to_lowercase() {
-                "datestyle" if !value.to_lowercase().starts_with("iso") => "every session of dbstress reads dates as ISO writes them",
-                "client_encoding" if !["utf8", "utf-8"].contains(&&*value.to_lowercase()) => "every session of dbstress speaks UTF8",
+                "datestyle" if !value.to_lowercase().starts_with("iso") => {
+                    "every session of dbstress reads dates as ISO writes them"
+                }
+                "client_encoding" if !["utf8", "utf-8"].contains(&&*value.to_lowercase()) => {
+                    "every session of dbstress speaks UTF8"
+                }
                 "application_name" => "dbstress names its sessions itself, and finds them by these names",
                 _ => continue,
             };
-            let variable = SETTINGS.iter().find(|(_, setting)| setting == name).and_then(|(variable, _)| set(env, variable).and(Some(*variable)));
+            let variable = SETTINGS
+                .iter()
+                .find(|(_, setting)| setting == name)
+                .and_then(|(variable, _)| set(env, variable).and(Some(*variable)));
             return Err(match variable {
                 Some(variable) => {
                     Error::usage(format!("{variable}={value} cannot be obeyed: {why}")).cure(format!("unset {variable}"))
@@ -197,7 +205,8 @@ mod tests {
 
     #[test]
     fn options_are_read_as_the_server_reads_them() {
-        let read = |text| settings(text).map(|all| all.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>());
+        let read =
+            |text| settings(text).map(|all| all.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>());
         assert_eq!(read("-c geqo=off").unwrap(), ["geqo=off"]);
         assert_eq!(read("  -cwork_mem=4MB --statement-timeout=5min ").unwrap(), ["work_mem=4MB", "statement_timeout=5min"]);
         assert_eq!(read(r"-c search_path=a,\ b\\c").unwrap(), [r"search_path=a, b\c"]);
