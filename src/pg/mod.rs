@@ -7,8 +7,8 @@ pub mod cluster;
 pub mod load;
 pub mod options;
 pub mod pool;
-mod refused;
 pub mod retry;
 pub mod tally;
+mod unconnected;
 
 pub use options::{ClientCertificate, ConnectOptions, Conninfo, Host, Place, SessionOptions, SslMode, TargetSessionAttrs};

@@ -6,12 +6,12 @@ mod lease;
 mod sentinel;
 
 use futures_util::TryStreamExt;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection, Row, ValueRef};
 
 use crate::pg::load::Transaction;
-use crate::pg::refused::refused;
 use crate::pg::tally::{Answer, Follower};
+use crate::pg::unconnected::{TOO_MANY, unconnected};
 use crate::pg::{ClientCertificate, ConnectOptions, Host, SslMode, TargetSessionAttrs};
 use crate::{Error, Result};
 
@@ -21,10 +21,36 @@ pub use sentinel::{Loaded, Meta, Sentinel, check_disposable, claim, inspect, req
 /// What the driver sets when it begins a session, over what the options of the connection say of it.
 const SET_BY_THE_DRIVER: [&str; 3] = ["datestyle", "extra_float_digits", "timezone"];
 
-/// Asked first of a session that may take as long as it takes, whatever the database or the role would have it do. Settings that the server does not
-/// know are left out: the last two came with PostgreSQL 14 and 17.
-pub const UNHURRIED: &str = "SELECT count(set_config(name, '0', false)) FROM pg_settings WHERE name IN \
-     ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout')";
+/// Where names without a schema lead.
+pub const SEARCH_PATH: [&str; 2] = ["dbstress", "public"];
+
+/// What every session asks for when it connects, so that neither the role nor the database nor the server decides which table is meant by a name,
+/// how long a question may take, or how an answer is written. The driver asks for time zone, dates and encoding besides. Whether anything may be
+/// written stays what the server says.
+const SETTINGS: [(&str, &str); 8] = [
+    ("statement_timeout", "0"),
+    ("lock_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("idle_session_timeout", "0"),
+    ("standard_conforming_strings", "on"),
+    ("quote_all_identifiers", "off"),
+    ("bytea_output", "hex"),
+    ("IntervalStyle", "postgres"),
+];
+
+/// Asked first. Not with the others, so that the server can still say what the role's own level is.
+const LEVEL: &str = "SET default_transaction_isolation = 'read committed'";
+
+/// The first version that has `transaction_timeout`; older ones let nobody in who asks for it.
+const TRANSACTION_TIMEOUT_SINCE: u32 = 170_000;
+
+/// Which rows of `pg_stat_activity` are clients, whoever asks: of sessions of other roles an ordinary one is told neither kind nor state.
+pub const IS_CLIENT: &str =
+    "(datid IS NOT NULL AND usesysid IS NOT NULL AND coalesce(backend_type, 'client backend') = 'client backend')";
+
+/// Which rows of `pg_stat_activity` are in a transaction, whoever asks: each transaction holds the lock on its own number.
+pub const IN_TRANSACTION: &str =
+    "(pid IN (SELECT l.pid FROM pg_locks l WHERE l.locktype = 'virtualxid' AND l.mode = 'ExclusiveLock' AND l.granted))";
 
 /// A statement that failed: the server's code, when it was the server that said no.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -80,24 +106,48 @@ pub struct Session {
 }
 
 impl Session {
-    /// Connects. `role` tells what the connection is for; it shows as `dbstress/ROLE` in `pg_stat_activity`.
+    /// Connects. `role` tells what the connection is for; it shows as `dbstress/ROLE` in `pg_stat_activity`. Names without a schema are looked for in
+    /// [`SEARCH_PATH`], and no setting of the user's role changes what is asked or answered.
     ///
     /// # Errors
     /// Inconclusive, with the cure, when nobody answers, the password is wrong, or the database does not exist.
     pub async fn connect(options: &ConnectOptions, role: &str) -> Result<Self> {
-        Self::open(options, role).await.map_err(|refused| refused.error)
+        Self::open(options, role, &[("search_path", &SEARCH_PATH.join(","))]).await.map_err(|refused| refused.error)
     }
 
-    async fn open(options: &ConnectOptions, role: &str) -> Result<Self, Unconnected> {
-        let driver = driver_options(options, &format!("dbstress/{role}")).disable_statement_logging();
+    /// As [`Self::connect`], for questions of the user's: names without a schema are looked for where the user's role looks for them, too.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn connect_for_questions(options: &ConnectOptions, role: &str) -> Result<Self> {
+        let mut session = Self::open(options, role, &[]).await.map_err(|refused| refused.error)?;
+        let ours = literal(&SEARCH_PATH.join(", "));
+        let both = format!("concat_ws(', ', {ours}, nullif(current_setting('search_path'), ''))");
+        session.rows(&format!("SELECT set_config('search_path', {both}, false)")).await?;
+        for (name, value) in &options.session.settings {
+            if SET_BY_THE_DRIVER.contains(&&*name.to_lowercase()) {
+                session.rows(&format!("SELECT set_config({}, {}, false)", literal(name), literal(value))).await?;
+            }
+        }
+        Ok(session)
+    }
+
+    async fn open(options: &ConnectOptions, role: &str, besides: &[(&str, &str)]) -> Result<Self, Unconnected> {
+        // Last, so that they are what counts.
+        let ours = SETTINGS.iter().chain(besides).copied();
+        let driver = driver_options(options, &format!("dbstress/{role}")).options(ours).disable_statement_logging();
         let connection = match tokio::time::timeout(options.session.connect_timeout, driver.connect()).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => {
                 // An answer that is about who asks, or for what, would be the wrong one to hear from another host.
-                let is_down = |code: &str| code.starts_with("08") || code.starts_with("57P") || code == "53300";
-                let try_another = error.as_database_error().is_none_or(|e| e.code().is_some_and(|code| is_down(&code)));
-                let code = error.as_database_error().and_then(|e| e.code().map(|code| code.into_owned()));
-                return Err(Unconnected { error: refused(options, code.as_deref(), error), try_another });
+                let is_down = |code: &str| code.starts_with("08") || code.starts_with("57P") || code == TOO_MANY;
+                let answer = error.as_database_error();
+                let code = answer.and_then(|answer| answer.code()).map(|code| code.into_owned());
+                let routine =
+                    answer.and_then(|answer| answer.try_downcast_ref::<PgDatabaseError>()).and_then(PgDatabaseError::routine);
+                let routine = routine.map(str::to_owned);
+                let try_another = answer.is_none() || code.as_deref().is_some_and(is_down);
+                return Err(Unconnected { error: unconnected(options, code.as_deref(), routine.as_deref(), error), try_another });
             }
             Err(_) => return Err(Unconnected { error: options.session.no_answer(options), try_another: true }),
         };
@@ -114,13 +164,13 @@ impl Session {
         }
     }
 
-    /// Sets what the driver has set otherwise; whether this is the kind of server that is wanted.
+    /// Sets what cannot be asked for when connecting; whether this is the kind of server that is wanted.
     async fn begin_as(&mut self, options: &ConnectOptions) -> Result<bool, SqlError> {
-        for (name, value) in &options.session.settings {
-            if SET_BY_THE_DRIVER.contains(&&*name.to_lowercase()) {
-                self.rows(&format!("SELECT set_config({}, {}, false)", literal(name), literal(value))).await?;
-            }
-        }
+        let has_transaction_timeout = self.connection.server_version_num().is_some_and(|v| v >= TRANSACTION_TIMEOUT_SINCE);
+        match has_transaction_timeout {
+            true => self.execute(&format!("{LEVEL}; SET transaction_timeout = 0")).await?,
+            false => self.execute(LEVEL).await?,
+        };
         match options.session.target.question() {
             None => Ok(true),
             Some(question) => Ok(self.text(question).await?.as_deref() == Some("true")),
@@ -281,7 +331,7 @@ pub async fn choose(options: ConnectOptions) -> Result<ConnectOptions> {
         for candidate in std::iter::once(&options).chain(&options.alternatives) {
             let mut candidate = ConnectOptions { alternatives: Vec::new(), ..candidate.clone() };
             candidate.session.target = target;
-            match Session::open(&candidate, "connect").await {
+            match Session::open(&candidate, "connect", &[]).await {
                 Ok(session) => {
                     session.close().await;
                     candidate.session.target = wanted;

@@ -9,9 +9,17 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::wire::{Failure, Parameters, Reply, Row, Statement, Transaction, Wire};
 use super::{Ending, Isolation, Protocol, handshake, tls};
 use crate::outcome::{Abort, Certainty, Signal, Stage, certainty};
-use crate::pg::refused::refused;
+use crate::pg::unconnected::unconnected;
 use crate::pg::{ConnectOptions, Host, SslMode};
 use crate::{Error, Result};
+
+/// Asked first of a session that may take as long as it takes, whatever the database or the role would have it do; alone, since even this question
+/// could be cancelled before it has been answered. The settings that not every server knows are in [`UNHURRIED`].
+pub const NO_TIMEOUT: &str = "SET statement_timeout = 0";
+
+/// Asked after [`NO_TIMEOUT`]. Settings that the server does not know are left out: the last two came with PostgreSQL 14 and 17.
+pub const UNHURRIED: &str = "SELECT count(set_config(name, '0', false)) FROM pg_settings WHERE name IN \
+     ('lock_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout')";
 
 /// One open connection. It belongs to the runtime that opened it.
 pub struct Connection {
@@ -50,7 +58,7 @@ impl Connection {
         let opening = tokio::time::timeout(timeout, handshake::open(options, application_name, tls.clone()));
         let handshake::Opened { stream, cancel, greeted_by } =
             opening.await.map_err(|_| options.session.no_answer(options))?.map_err(|e| match e {
-                handshake::Failed::Socket(error) => refused(options, None, error),
+                handshake::Failed::Socket(error) => unconnected(options, None, None, error),
                 handshake::Failed::Driver(error) => open_error(options, error),
             })?;
         let mut wire = Wire::new(stream, protocol, options.counted.clone());
@@ -71,7 +79,17 @@ impl Connection {
     }
 
     async fn check(&mut self, isolation: Isolation) -> Result<()> {
-        self.ask(isolation.begin()).await?;
+        if let Err(failure) = self.query(isolation.begin()).await {
+            self.roll_back().await;
+            return Err(match self.query("SELECT pg_is_in_recovery()").await {
+                Ok(Some(answer)) if answer == "t" => {
+                    Error::inconclusive(format!("PostgreSQL at {} is a standby, on which nothing can be written", self.options))
+                        .because(reason(&failure))
+                        .cure("connect to the primary, or promote the standby")
+                }
+                _ => refused(isolation.begin(), &failure),
+            });
+        }
         let level = self.ask("SHOW transaction_isolation").await?.unwrap_or_default();
         self.ask("COMMIT").await?;
         if level == isolation.setting() {
@@ -98,7 +116,7 @@ impl Connection {
     /// The server's answer.
     pub async fn ask(&mut self, sql: &str) -> Result<Option<String>> {
         let answer = self.query(sql).await;
-        answer.map_err(|e| Error::inconclusive(format!("PostgreSQL refuses a statement: {sql}")).because(reason(&e)))
+        answer.map_err(|e| refused(sql, &e))
     }
 
     /// As [`Self::ask`], where the answer may well be an error.
@@ -217,7 +235,19 @@ impl Connection {
 }
 
 async fn prepared(wire: &mut Wire, sql: &str) -> Result<Statement> {
-    wire.prepare(sql).await.map_err(|e| Error::inconclusive(format!("PostgreSQL refuses a statement: {sql}")).because(reason(&e)))
+    wire.prepare(sql).await.map_err(|e| refused(sql, &e))
+}
+
+/// A statement of ours that failed, outside any measurement.
+fn refused(sql: &str, failure: &Failure) -> Error {
+    let error = Error::inconclusive(format!("PostgreSQL refuses a statement: {sql}")).because(reason(failure));
+    match failure.abort {
+        Abort::QueryCancelled => error.cure(
+            "ALTER ROLE … RESET statement_timeout, or ALTER DATABASE …: sessions of the load have the limits that the server gives them\n\
+             or try again, if somebody cancelled it by hand",
+        ),
+        _ => error,
+    }
 }
 
 /// A failure as somebody reads it.
@@ -276,6 +306,7 @@ pub(crate) fn config(options: &ConnectOptions, application_name: &str) -> Config
 }
 
 fn open_error(options: &ConnectOptions, error: tokio_postgres::Error) -> Error {
+    let routine = error.as_db_error().and_then(|answer| answer.routine()).map(str::to_owned);
     let code = error.code().map(|code| code.code().to_owned());
-    refused(options, code.as_deref(), error)
+    unconnected(options, code.as_deref(), routine.as_deref(), error)
 }
