@@ -22,12 +22,16 @@ fn dbstress(place: &Place, arguments: &[&str], environment: &[(&str, &str)]) -> 
     command
 }
 
-/// Where a server is, in keywords.
-fn keywords(options: &ConnectOptions) -> String {
+/// Where a server is, by keyword.
+fn parameters(options: &ConnectOptions) -> Vec<(&'static str, String)> {
     let ConnectOptions { user, database, port, .. } = options;
-    let host = host(options);
-    let password = options.password.as_ref().map(|password| format!(" password={password}")).unwrap_or_default();
-    format!("host={host} port={port} user={user} dbname={database}{password}")
+    let mut all = vec![("host", host(options)), ("port", port.to_string()), ("user", user.clone()), ("dbname", database.clone())];
+    all.extend(options.password.clone().map(|password| ("password", password)));
+    all
+}
+
+fn keywords(parameters: &[(&'static str, String)]) -> String {
+    parameters.iter().map(|(name, value)| format!("{name}='{value}'")).collect::<Vec<_>>().join(" ")
 }
 
 fn host(options: &ConnectOptions) -> String {
@@ -52,8 +56,9 @@ async fn the_load_obeys_the_options_of_a_session_wherever_they_are_written() {
     let options = &database.options;
     database.session().await.execute("CREATE TABLE seen (mark text)").await.unwrap();
     std::fs::write(place.0.join("mark.sql"), "INSERT INTO public.seen VALUES (current_setting('test.mark', true));\n").unwrap();
-    let said = keywords(options);
-    let service = format!("[of-test]\n{}\noptions=-c test.mark=service\n", said.replace(' ', "\n"));
+    let said = parameters(options);
+    let lines: Vec<String> = said.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+    let service = format!("[of-test]\n{}options=-c test.mark=service\n", lines.concat());
     std::fs::write(place.0.join("services"), service).unwrap();
     let services = place.0.join("services").display().to_string();
     let (port, password) = (options.port.to_string(), options.password.clone().unwrap_or_default());
@@ -69,7 +74,7 @@ async fn the_load_obeys_the_options_of_a_session_wherever_they_are_written() {
         ("PGPASSWORD", &password),
         ("PGOPTIONS", "-c test.mark=environment"),
     ];
-    let keywords = format!("{said} options='-c test.mark=keywords'");
+    let keywords = format!("{} options='-c test.mark=keywords'", keywords(&said));
     let everywhere: [(&str, Option<&str>, &[(&str, &str)]); 4] = [
         ("url", Some(&url), &[]),
         ("keywords", Some(&keywords), &[]),
@@ -139,11 +144,17 @@ async fn each_kind_of_session_refuses_a_server_of_another_kind_than_was_asked_fo
 #[tokio::test]
 async fn of_several_hosts_the_first_that_can_be_used_is_used_by_all_sessions() {
     let (database, place) = (common::seeded().await, Place::new());
-    let said = keywords(&database.options);
-    let (host, port) = (host(&database.options), database.options.port.to_string());
+    // Nobody is behind the first port.
     let several = |attributes: &str| {
-        let hosts = said.replace(&format!("host={host}"), &format!("host=127.0.0.1,{host}"));
-        format!("{} {attributes}", hosts.replace(&format!("port={port}"), &format!("port=1,{port}")))
+        let mut said = parameters(&database.options);
+        for (name, value) in &mut said {
+            match *name {
+                "host" => *value = format!("127.0.0.1,{value}"),
+                "port" => *value = format!("1,{value}"),
+                _ => {}
+            }
+        }
+        format!("{} {attributes}", keywords(&said))
     };
     let verify = |url: &str| run(&mut dbstress(&place, &["verify", "--database-url", url], &[]));
     let (code, out, err) = verify(&several("target_session_attrs=read-write"));
