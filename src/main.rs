@@ -2,17 +2,23 @@
 
 use std::process::ExitCode;
 
-use dbstress::cmd::Cli;
+use dbstress::cmd::{self, Cli};
 use dbstress::report::screen::Screen;
 use dbstress::verdict::Exit;
 
 fn main() -> ExitCode {
-    let (cli, matches) = match Cli::read() {
-        Ok(read) => read,
-        Err(said) => return ExitCode::from(unread(&said).code()),
+    let (screen, ended) = match cmd::internal() {
+        Some(ended) => (Screen::new(false, true), ended),
+        None => {
+            let (cli, matches) = match Cli::read() {
+                Ok(read) => read,
+                Err(said) => return ExitCode::from(unread(&said).code()),
+            };
+            let screen = Screen::new(cli.global.quiet, cli.global.no_color);
+            (screen, cli.run(&matches, screen))
+        }
     };
-    let screen = Screen::new(cli.global.quiet, cli.global.no_color);
-    let exit = cli.run(&matches, screen).unwrap_or_else(|error| {
+    let exit = ended.unwrap_or_else(|error| {
         screen.error(&error);
         Exit::from(error.kind())
     });

@@ -343,36 +343,37 @@ impl Plan {
         Some((units, (booking.total / units.max(1)).max(0).unsigned_abs()))
     }
 
-    /// Why this plan cannot contend although it claims to, whatever the machine; `None` if it can. A pass of such a plan would rest on nothing.
-    pub fn cannot_contend(&self) -> Option<String> {
+    /// Why this plan cannot contend although it claims to, whatever the machine, and what would cure it; `None` if it can. A pass of such a plan
+    /// would rest on nothing.
+    pub fn cannot_contend(&self) -> Option<(String, String)> {
         if self.claims.is_empty() {
             return None;
         }
         let vus = self.load.vus();
         if vus < 2 {
-            return Some(format!("there is no contention with {vus} VU: nobody meets anybody (--vus 50)"));
+            return Some((format!("{vus} VU meets nobody"), "--vus 50".into()));
         }
         if self.pool_size == Some(1) {
-            return Some("there is no contention with one connection: nobody meets anybody (--pool-size 20)".into());
+            return Some(("with one connection nobody meets anybody".into(), "--pool-size 20".into()));
         }
         if let Some(scheduling) = self.scheduling() {
             let roomy = scheduling.contested().max_by_key(|contest| contest.rooms()[1])?;
             let [_, most] = roomy.rooms();
-            return (vus <= most).then(|| {
+            let why = || {
                 format!(
-                    "there is no contention: each of {vus} VUs wants something different, and in a contest of {} there is room for up to {most} of \
-                     them (raise --vus above {most})",
+                    "each of {vus} VUs wants something different, and in a contest of {} there is room for up to {most} of them",
                     roomy.name()
                 )
-            });
+            };
+            return (vus <= most).then(|| (why(), format!("raise --vus above {most}")));
         }
         let (units, winners) = self.round()?;
         (vus <= winners).then(|| {
-            format!(
-                "there is no contention: {vus} VUs ask for {units} units each, and {winners} have room in {} units, so nobody is ever refused \
-                 (raise --vus above {winners}, or lower --total)",
-                self.booking().map_or(0, |b| b.total)
-            )
+            let total = self.booking().map_or(0, |b| b.total);
+            let why = format!(
+                "{vus} VUs ask for {units} units each, and {winners} have room in {total} units, so nobody is ever refused"
+            );
+            (why, format!("raise --vus above {winners}, or lower --total"))
         })
     }
 
@@ -524,11 +525,11 @@ mod tests {
     #[test]
     fn a_plan_in_which_nobody_can_be_refused_cannot_contend() {
         let vus = |vus| with(|plan, _| plan.load = Load::Rounds { vus, limit: Limit::Rounds(1) });
-        assert_eq!(example().cannot_contend(), None);
-        assert!(vus(1).cannot_contend().unwrap().contains("no contention"));
-        assert!(vus(5).cannot_contend().unwrap().contains("--vus above 5"));
-        assert_eq!(vus(6).cannot_contend(), None);
-        assert!(with(|plan, _| plan.pool_size = Some(1)).cannot_contend().unwrap().contains("one connection"));
+        assert!(example().cannot_contend().is_none());
+        assert!(vus(1).cannot_contend().unwrap().0.contains("meets nobody"));
+        assert!(vus(5).cannot_contend().unwrap().1.contains("--vus above 5"));
+        assert!(vus(6).cannot_contend().is_none());
+        assert!(with(|plan, _| plan.pool_size = Some(1)).cannot_contend().unwrap().0.contains("one connection"));
     }
 
     #[test]

@@ -126,9 +126,9 @@ impl Exit {
         match self {
             Exit::Pass => "pass",
             Exit::Violated => "integrity violated (verify: rows found)",
-            Exit::Usage => "a flag, file, name or database that cannot be used",
+            Exit::Usage => "a flag, file, name or database that cannot be used, or a load in which nobody could meet anybody",
             Exit::Inconclusive => {
-                "inconclusive: nothing was shown either way, the server could not be reached, or the results could not be printed or kept"
+                "inconclusive: nothing was shown either way, the server could not be reached or let nobody in, or the results could not be printed or kept"
             }
             Exit::Missed => "a threshold or baseline was missed",
             Exit::Interrupted => "interrupted; the record says inconclusive",

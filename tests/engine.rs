@@ -265,13 +265,11 @@ async fn a_warm_up_is_done_and_audited_and_counts_nowhere() {
 #[tokio::test]
 async fn a_pool_is_shared_and_waited_for_and_so_many_iterations_are_exactly_so_many() {
     let bench = Bench::new().await;
-    let pooled = |size: u32| {
-        common::plan("churn", |plan, _| {
-            plan.load = iterations(20, 777);
-            plan.pool_size = Some(size);
-        })
-    };
-    let record = run_plan(&bench.database.options, &bench.place, pooled(2)).await;
+    let pooled = common::plan("churn", |plan, _| {
+        plan.load = iterations(20, 777);
+        plan.pool_size = Some(2);
+    });
+    let record = run_plan(&bench.database.options, &bench.place, pooled).await;
     assert!([Verdict::Pass, Verdict::Inconclusive].contains(&record.verdict), "{:?}", record.reasons);
     let turn = turn(&record);
     assert_accounted_for(turn);
@@ -282,9 +280,8 @@ async fn a_pool_is_shared_and_waited_for_and_so_many_iterations_are_exactly_so_m
     let wait = turn.wait.as_ref().unwrap();
     assert!(wait.samples == turn.counts.attempts_made() && wait.max.unwrap() > 0.0, "{wait:?}");
 
-    let record = run_plan(&bench.database.options, &bench.place, pooled(1)).await;
-    assert_eq!((record.verdict, record.turns.len(), record.controls.len()), (Verdict::Inconclusive, 0, 0));
-    assert!(record.reasons[0].contains("no contention with one connection"), "{:?}", record.reasons);
+    let (code, out, err) = run(&mut bench.dbstress("churn --vus 20 --pool-size 1"));
+    assert!(code == 2 && err.contains("with one connection nobody meets anybody"), "{out}{err}");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::{Args, Subcommand};
 
 use super::target::{self, Target};
-use super::{Global, interrupt, interruptible, run, seed};
+use super::{Global, env, interrupt, interruptible, run, seed};
 use crate::bug::Bug;
 use crate::invariant::{self, Finding};
 use crate::pg::admin::{Session, identifier};
@@ -81,6 +81,7 @@ async fn matrix(bugs: &[Bug], global: &Global, screen: Screen) -> Result<Exit> {
     for bug in bugs {
         trials.push(Trial { bug: Some(*bug), scenario: Scenario::of_bug(*bug)? });
     }
+    global.refuse_another_database("the catalogue is run", screen)?;
     let running = Arc::new(interruptible(target::private(global, screen)).await?);
     let tried = try_all(trials, global, &running, screen).await;
     // Not worth failing for: the next time starts over anyway.
@@ -123,7 +124,7 @@ async fn attempt(trial: &Trial, global: &Global, running: &Arc<Running>, screen:
     let quiet = Screen { quiet: true, ..screen };
     let state = global.cluster()?.state;
     let options = interruptible(async {
-        let options = running.ensure_database(DATABASE).await?;
+        let options = running.ensure_database(DATABASE).await?.in_environment(&env)?;
         let seed = seed::Args { reset: true, fixture: Some(state.join("bugs-fixture.json")), ..seed::Args::default() };
         seed::load(seed, &options, &state, quiet).await?;
         Ok(options)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::target::{self, Target};
-use super::{Global, interruptible, run, seed, verify};
+use super::{Global, env, interruptible, run, seed, verify};
 use crate::Result;
 use crate::pace::duration_text;
 use crate::pg::admin::{Session, identifier};
@@ -39,6 +39,7 @@ pub struct Args {
 pub async fn run(args: Args, global: &Global, screen: Screen) -> Result<Exit> {
     let plan = plan(&args)?;
     // Whatever DATABASE_URL says: a tour has no business there.
+    global.refuse_another_database("demo works", screen)?;
     let running = interruptible(target::private(global, screen)).await?;
     let toured = tour(plan, &args, global, &running, screen).await;
     let passed = toured.as_ref().is_ok_and(|exit| *exit == Exit::Pass);
@@ -72,7 +73,7 @@ fn plan(args: &Args) -> Result<Plan> {
 async fn tour(plan: Plan, args: &Args, global: &Global, running: &Running, screen: Screen) -> Result<Exit> {
     let state = global.cluster()?.state;
     let options = interruptible(async {
-        let options = running.ensure_database(DATABASE).await?;
+        let options = running.ensure_database(DATABASE).await?.in_environment(&env)?;
         screen.note("seeding three clinics: 20 patients, 10 practitioners, 55 authorisations");
         let seed = seed::Args { reset: true, fixture: Some(state.join("demo-fixture.json")), ..seed::Args::default() };
         seed::load(seed, &options, &state, Screen { quiet: true, ..screen }).await?;
@@ -96,7 +97,7 @@ async fn tour(plan: Plan, args: &Args, global: &Global, running: &Running, scree
     let record = run::execute(prepared, &target, &state, Style::Auto, screen).await?;
     let archived = run::keep(&record, &state, None);
     screen.out(&report::results(&record, screen.width, screen.colour));
-    let exit = run::exit(&record, screen);
+    let exit = run::exit(&record);
     let verified = if exit == Exit::Interrupted {
         exit
     } else {

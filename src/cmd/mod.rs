@@ -24,13 +24,14 @@ mod target;
 pub mod token;
 pub mod verify;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, Args, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::access::Subject;
-use crate::pg::{ConnectOptions, Place, cluster};
+use crate::pg::{Conninfo, Place, cluster};
 use crate::report::screen::Screen;
 use crate::verdict::Exit;
 use crate::{Error, Result, state};
@@ -55,7 +56,7 @@ pub struct Cli {
 /// Flags that every command understands.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// The database to use: postgres://USER:PASSWORD@HOST:PORT/DATABASE (else PGHOST and so on, else the private server)
+    /// The database to use: postgres://USER:PASSWORD@HOST:PORT/DATABASE, or 'host=… dbname=…' (else PGHOST, PGSERVICE and so on, else the private server)
     #[arg(long, global = true, value_name = "URL", env = "DATABASE_URL", hide_env_values = true, help_heading = "Database")]
     pub database_url: Option<String>,
     /// The load goes through this address, a pooler's or a proxy's, and everything else to the database directly: HOST:PORT, /DIRECTORY:PORT
@@ -68,7 +69,7 @@ pub struct Global {
         help_heading = "Database"
     )]
     pub via: Option<Place>,
-    /// Use the private server, whatever DATABASE_URL and PGHOST say
+    /// Use the private server, whatever DATABASE_URL, PGHOST and so on say
     #[arg(long, global = true, help_heading = "Database")]
     pub managed: bool,
     /// Database on the private server
@@ -150,6 +151,28 @@ impl Global {
         }
     }
 
+    /// Refuses a database that was typed for `what`, which has one of its own on the private server.
+    ///
+    /// # Errors
+    /// Usage, when one is named. What the environment says is meant for other commands.
+    pub fn refuse_another_database(&self, what: &str, screen: Screen) -> Result<()> {
+        self.refuse_via(&format!("{what} on the private server and goes"))?;
+        let typed = |value: Option<&str>, variable: &str| value.is_some_and(|value| env(variable).as_deref() != Some(value));
+        let database = Some(&*self.database).filter(|name| *name != cluster::DATABASE);
+        let flag = match () {
+            () if typed(self.database_url.as_deref(), "DATABASE_URL") && !self.managed => "--database-url",
+            () if typed(database, "DBSTRESS_DATABASE") => "--database",
+            () => {
+                if self.database_url.is_some() && !self.managed {
+                    screen.note(&format!("{what} on the private server, whatever DATABASE_URL says"));
+                }
+                return Ok(());
+            }
+        };
+        Err(Error::usage(format!("{what} on the private server, in a database of its own, not in the one that {flag} names"))
+            .cure(format!("leave out {flag}\nor, for your own database: dbstress seed, then dbstress suite")))
+    }
+
     /// What a command that does the same again must add to lead to the same database. What the environment says it says again; a password
     /// is never repeated.
     pub fn again(&self) -> String {
@@ -158,9 +181,9 @@ impl Global {
             flags.push_str(" --managed");
         }
         if let Some(url) = self.database_url.as_deref().filter(|url| !self.managed && env("DATABASE_URL").as_deref() != Some(*url))
-            && let Ok(options) = ConnectOptions::from_url(url, &env)
+            && let Ok(given) = Conninfo::parse(url)
         {
-            flags.push_str(&format!(" --database-url '{}'", options.url(false)));
+            flags.push_str(&format!(" --database-url {}", run::quoted(&given.url())));
         }
         if let Some(via) = self.via.as_ref().map(ToString::to_string).filter(|via| env("DBSTRESS_VIA").as_ref() != Some(via)) {
             flags.push_str(&format!(" --via {}", run::quoted(&via)));
@@ -339,15 +362,6 @@ pub enum Command {
     /// Start, stop and inspect the private PostgreSQL server
     #[command(after_help = "Example:\n  psql \"$(dbstress db url)\"")]
     Db(db::Db),
-    /// Holds processes of a private server still for a while; run by dbstress itself
-    #[command(name = cluster::HOLD, hide = true)]
-    Hold,
-    /// Looks after a private server; run by dbstress itself
-    #[command(name = cluster::SUPERVISE, hide = true)]
-    Supervise {
-        /// The cluster's directory.
-        directory: PathBuf,
-    },
 }
 
 impl Cli {
@@ -356,7 +370,10 @@ impl Cli {
     /// # Errors
     /// What clap has to say: `--help` too, and a flag that there is not.
     pub fn read() -> Result<(Self, ArgMatches), clap::Error> {
-        let matches = Self::command().try_get_matches()?;
+        let arguments = with_their_values(std::env::args_os().collect());
+        let is_plain = arguments.iter().any(|argument| argument == "--no-color");
+        let colour = if is_plain { ColorChoice::Never } else { ColorChoice::Auto };
+        let matches = Self::command().color(colour).try_get_matches_from(arguments)?;
         let cli = Self::from_arg_matches(&matches)?;
         let of_command = matches.subcommand().map(|(_, matches)| matches.clone());
         Ok((cli, of_command.unwrap_or_default()))
@@ -414,11 +431,40 @@ impl Cli {
             Command::Config(args) => config::run(&args, matches, screen),
             Command::Schema => schema::run(screen),
             Command::Db(db) => db::run(db, global, &screen),
-            Command::Hold => cluster::hold().map(|()| Exit::Pass),
-            // Before any runtime or thread is made: it must be the only one.
-            Command::Supervise { directory } => cluster::supervise(&directory).map(|()| Exit::Pass),
         }
     }
+}
+
+/// What dbstress runs of itself, and nobody types; `None` when it is not that.
+pub fn internal() -> Option<Result<Exit>> {
+    let mut arguments = std::env::args_os().skip(1);
+    let done = match arguments.next()?.to_str()? {
+        cluster::HOLD => cluster::hold(),
+        // Before any runtime or thread is made: it must be the only one.
+        cluster::SUPERVISE => cluster::supervise(&PathBuf::from(arguments.next()?)),
+        _ => return None,
+    };
+    Some(done.map(|()| Exit::Pass))
+}
+
+/// The arguments with each negative number bound to the flag before it, which then says what is wrong with it: `--vus -5` is `--vus=-5`.
+fn with_their_values(arguments: Vec<OsString>) -> Vec<OsString> {
+    let mut bound: Vec<OsString> = Vec::new();
+    for argument in arguments {
+        let is_number = argument
+            .to_str()
+            .and_then(|text| text.strip_prefix('-'))
+            .is_some_and(|text| text.starts_with(|c: char| c.is_ascii_digit()));
+        let is_flag = |text: &str| text.starts_with('-') && text.len() > 1 && text != "--" && !text.contains('=');
+        match bound.last_mut().filter(|before| is_number && before.to_str().is_some_and(is_flag)) {
+            Some(flag) => {
+                flag.push("=");
+                flag.push(argument);
+            }
+            None => bound.push(argument),
+        }
+    }
+    bound
 }
 
 /// The real environment.

@@ -271,7 +271,7 @@ async fn finish(prepared: Prepared, common: &Common, global: &Global, screen: Sc
     let archived = keep(&record, &state, export);
     screen.out(&report::text(&record, archived.place.as_deref(), screen.width, screen.colour));
     archived.say(screen);
-    Ok(exit(&record, screen))
+    Ok(exit(&record))
 }
 
 /// A private database that nobody has seeded yet is seeded first, with what the workload needs: there is nothing of the user's in it.
@@ -472,11 +472,8 @@ pub fn keep(record: &RunRecord, state: &Path, export: Option<&Path>) -> Archived
     archived
 }
 
-/// How a run's end is told to the shell. Nothing was run: whoever looks only at stderr must not miss why.
-pub fn exit(record: &RunRecord, screen: Screen) -> Exit {
-    if record.turns.is_empty() {
-        screen.error(&format!("{}: {}", record.verdict.word(), record.reasons.join("; ")));
-    }
+/// How a run's end is told to the shell.
+pub fn exit(record: &RunRecord) -> Exit {
     match record.verdict.exit() {
         Exit::Inconclusive if record.interrupted => Exit::Interrupted,
         exit => exit,

@@ -55,7 +55,7 @@ pub struct Settings {
     )]
     pub stages: Vec<Stage>,
     /// Arrivals per second, answered or not: an open loop
-    #[arg(long, value_name = "N", env = "DBSTRESS_RATE", allow_negative_numbers = true, help_heading = LOAD)]
+    #[arg(long, value_name = "N", env = "DBSTRESS_RATE", help_heading = LOAD)]
     pub rate: Option<f64>,
     /// How arrivals are spaced
     #[arg(long, value_enum, env = "DBSTRESS_ARRIVAL", help_heading = LOAD)]
@@ -109,10 +109,10 @@ pub struct Settings {
     #[arg(long, value_name = "NAME,…", env = "DBSTRESS_STRATEGY", value_delimiter = ',', help_heading = BOOKING)]
     pub strategy: Vec<String>,
     /// Units that every operation asks for
-    #[arg(long, value_name = "N", env = "DBSTRESS_UNITS", allow_negative_numbers = true, help_heading = BOOKING)]
+    #[arg(long, value_name = "N", env = "DBSTRESS_UNITS", help_heading = BOOKING)]
     pub units: Option<i32>,
     /// Units that each authorisation has
-    #[arg(long, value_name = "N", env = "DBSTRESS_TOTAL", allow_negative_numbers = true, help_heading = BOOKING)]
+    #[arg(long, value_name = "N", env = "DBSTRESS_TOTAL", help_heading = BOOKING)]
     pub total: Option<i32>,
     /// The application's pause between reading and writing
     #[arg(long, value_name = "TIME", env = "DBSTRESS_HOLD", value_parser = parse_duration, help_heading = BOOKING)]

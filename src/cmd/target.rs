@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Global, env, interruptible};
 use crate::pg::cluster::{self, Running};
-use crate::pg::{ConnectOptions, Place};
+use crate::pg::{ConnectOptions, Place, admin, options};
 use crate::report::screen::Screen;
 use crate::{Error, Result};
 
@@ -38,14 +38,15 @@ pub async fn existing(global: &Global, screen: Screen) -> Result<Target> {
 async fn find(global: &Global, screen: Screen, may_make: bool) -> Result<Target> {
     let via = global.via.clone();
     if !global.managed {
-        if let Some(url) = &global.database_url {
-            return Ok(Target { options: ConnectOptions::from_url(url, &env)?, via, private: None });
+        if let Some(url) = global.database_url.as_deref().filter(|url| !url.is_empty()) {
+            return named(ConnectOptions::from_url(url, &env)?, via, "of the hosts that were named", screen).await;
         }
         if ConnectOptions::env_names_a_server(&env) {
             let options = ConnectOptions::from_env(&env)?;
             screen.note(&format!("using {options}, from the PG* variables (--managed uses the private server)"));
-            return Ok(Target { options, via, private: None });
+            return named(options, via, "of the hosts in the PG* variables", screen).await;
         }
+        refuse_half_a_server()?;
     }
     let missing = |what: String| Error::usage(what).cure(format!("dbstress seed{}", global.again()));
     if !may_make && cluster::status(&global.located()?.state).is_empty() {
@@ -64,11 +65,31 @@ async fn find(global: &Global, screen: Screen, may_make: bool) -> Result<Target>
         Ok((running, options))
     })
     .await?;
+    options = options.in_environment(&env)?;
     if via.is_some() {
         // Whoever is there does not know who is asking.
         options.password = running.tcp.password.clone();
     }
     Ok(Target { options, via, private: Some(Arc::new(running)) })
+}
+
+/// A server of the user's that lets us in; of several hosts, one.
+async fn named(options: ConnectOptions, via: Option<Place>, of: &str, screen: Screen) -> Result<Target> {
+    let has_choice = !options.alternatives.is_empty();
+    let options = admin::choose(options).await?;
+    if has_choice {
+        screen.note(&format!("using {options} {of}, for all sessions"));
+    }
+    Ok(Target { options, via, private: None })
+}
+
+/// Refuses to take the private server where somebody began to describe another one.
+fn refuse_half_a_server() -> Result<()> {
+    match options::describing_a_connection().find(|variable| env(variable).is_some_and(|value| !value.is_empty())) {
+        None => Ok(()),
+        Some(variable) => Err(Error::usage(format!("{variable} is set, but nothing says which server it is for"))
+            .cure("--database-url or PGHOST names one; --managed takes the private server")),
+    }
 }
 
 /// The private server, started if need be.

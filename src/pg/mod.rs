@@ -9,5 +9,6 @@ pub mod options;
 pub mod pool;
 pub mod retry;
 pub mod tally;
+mod unconnected;
 
-pub use options::{ConnectOptions, Host, Place, SslMode};
+pub use options::{ClientCertificate, ConnectOptions, Conninfo, Host, Place, SessionOptions, SslMode, TargetSessionAttrs};

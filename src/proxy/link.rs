@@ -379,7 +379,7 @@ mod tests {
     use super::super::Strike;
     use super::super::frames::tests::message;
     use super::*;
-    use crate::pg::{ConnectOptions, Host, SslMode};
+    use crate::pg::{ConnectOptions, Host};
 
     /// A session in a transaction that wrote, and a disturbance that waits for its COMMIT.
     struct Scene {
@@ -393,16 +393,7 @@ mod tests {
     impl Scene {
         /// `is_within`: the cut that will be made is one within a message.
         fn new(what: Disturbance, is_within: bool) -> Self {
-            let upstream = ConnectOptions {
-                host: Host::Tcp("127.0.0.1".into()),
-                port: 1,
-                user: String::new(),
-                password: None,
-                database: String::new(),
-                ssl_mode: SslMode::Disable,
-                ssl_root_cert: None,
-                counted: Default::default(),
-            };
+            let upstream = ConnectOptions::plain(Host::Tcp("127.0.0.1".into()), 1, "", None, "");
             let hub = Rc::new(Hub::new(upstream, Arc::default()));
             if is_within {
                 // Every other one is.

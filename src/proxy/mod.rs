@@ -200,16 +200,8 @@ mod tests {
     /// A proxy, and both ends of a connection through it after the client's first words: the client's, the server's.
     async fn ends() -> (Proxy, TcpStream, TcpStream) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let upstream = ConnectOptions {
-            host: Host::Tcp(Ipv4Addr::LOCALHOST.to_string()),
-            port: listener.local_addr().unwrap().port(),
-            user: "bob".into(),
-            password: None,
-            database: String::new(),
-            ssl_mode: SslMode::Prefer,
-            ssl_root_cert: None,
-            counted: Default::default(),
-        };
+        let (host, port) = (Host::Tcp(Ipv4Addr::LOCALHOST.to_string()), listener.local_addr().unwrap().port());
+        let upstream = ConnectOptions { ssl_mode: SslMode::Prefer, ..ConnectOptions::plain(host, port, "bob", None, "") };
         let proxy = Proxy::start(&upstream).await.unwrap();
         let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, proxy.options().port)).await.unwrap();
         // As it comes, in pieces, and with a question before it.

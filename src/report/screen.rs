@@ -101,8 +101,28 @@ impl Screen {
     }
 }
 
-/// Columns of the terminal on stdout; 100 where there is none, so that logs keep their tables.
 fn console_width() -> u16 {
-    let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|columns| *columns >= 40);
-    comfy_table::Table::new().width().filter(|_| std::io::stdout().is_terminal()).or(columns).unwrap_or(100)
+    let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    columns_to_use(std::io::stdout().is_terminal().then(|| comfy_table::Table::new().width()), columns)
+}
+
+/// Columns of the terminal on stdout, `Some` if there is one; 80 of one that does not say. 100 where there is none, so that logs keep their tables.
+fn columns_to_use(terminal: Option<Option<u16>>, variable: Option<u16>) -> u16 {
+    let known = terminal.flatten().filter(|columns| *columns > 0);
+    let usual = if terminal.is_some() { 80 } else { 100 };
+    known.or(variable.filter(|columns| *columns >= 40)).unwrap_or(usual)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_that_does_not_know_its_width_is_taken_for_a_usual_one() {
+        assert_eq!(columns_to_use(Some(Some(0)), None), 80);
+        assert_eq!(columns_to_use(Some(None), None), 80);
+        assert_eq!(columns_to_use(Some(Some(0)), Some(132)), 132);
+        assert_eq!(columns_to_use(Some(Some(60)), Some(132)), 60);
+        assert_eq!((columns_to_use(None, Some(5)), columns_to_use(None, Some(120)), columns_to_use(None, None)), (100, 120, 100));
+    }
 }

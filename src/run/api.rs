@@ -58,7 +58,7 @@ impl Api {
     pub async fn reach(target: &Target, session: &mut Session, options: &ConnectOptions, dataset: &str) -> Result<Self> {
         let Target { address, secret } = target.clone();
         let answer = get(&address, "/v1/about", None).await.map_err(|error| {
-            Error::usage(format!("no API can be asked at {address}")).because(error).cure(match address.is_tls() {
+            Error::inconclusive(format!("no API can be asked at {address}")).because(error).cure(match address.is_tls() {
                 true => "dbstress serve speaks no TLS: --target http://…",
                 false => "dbstress serve --listen ADDRESS:PORT starts one; or correct --target",
             })
@@ -166,10 +166,10 @@ impl Api {
         Caller::new(&self.address, grant, self.mint.clone())
     }
 
-    /// Why the plan cannot contend there, if it cannot.
-    pub fn cannot_contend(&self, plan: &Plan) -> Option<String> {
+    /// Why the plan cannot contend there, and what would cure it, if it cannot.
+    pub fn cannot_contend(&self, plan: &Plan) -> Option<(String, String)> {
         (self.about.pool_size < 2 && !plan.claims.is_empty())
-            .then(|| "there is no contention: the server has one session for all (serve it with --pool-size 20)".to_owned())
+            .then(|| ("the server has one session for all".to_owned(), "serve it with --pool-size 20".to_owned()))
     }
 
     /// How long an attempt is waited for at least: the server must have given up before.

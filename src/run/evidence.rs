@@ -45,12 +45,7 @@ pub(super) fn gates(
     live: &Live,
 ) -> Vec<Gate> {
     let evidence = &plan.evidence;
-    let longer = match plan.load.iterations() {
-        None => "run longer, or raise --vus",
-        Some(_) if matches!(plan.load, Load::Rounds { .. }) => "more --rounds, or more --vus",
-        Some(_) => "more --iterations, or more --vus",
-    }
-    .to_owned();
+    let longer = longer(&plan.load, counts).to_owned();
     let mut gates = Vec::new();
     if evidence.contested > 0 {
         gates.push(contested(plan, counts, audit, (sessions, watched), &longer));
@@ -136,6 +131,16 @@ pub(super) fn gates(
         });
     }
     gates
+}
+
+/// What there must be more of for more to happen: of whatever ended the load.
+fn longer(load: &Load, counts: &Counts) -> &'static str {
+    match load.iterations() {
+        Some(_) if matches!(load, Load::Rounds { .. }) => "more --rounds, or more --vus",
+        Some(all) if counts.iterations() + counts.warm_up >= all => "more --iterations, or more --vus",
+        Some(_) => "run longer (--duration), or raise --vus: time was over before all iterations were made",
+        None => "run longer, or raise --vus",
+    }
 }
 
 /// Was anything done? Where rules are claimed of a user's own rows, that is a change of them: what only reads, meets no row or rolls back breaks no rule.
@@ -566,11 +571,24 @@ fn bound_in_words(blocks: &str, audit: &Audit) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::pace::{Ramp, Think};
 
     fn gate(with_lock_waits: u64, watched: &Watched) -> Gate {
         let sessions = Sessions { samples: watched.samples, with_lock_waits, ..Sessions::default() };
         mechanism(Strategy::ForUpdate, &Counts::default(), (&sessions, watched), "run longer").unwrap()
+    }
+
+    #[test]
+    fn what_ended_the_load_is_what_there_must_be_more_of() {
+        let load =
+            |iterations| Load::Closed { vus: Ramp::constant(8.0, Duration::from_secs(20)), iterations, think: Think::default() };
+        let counts = Counts { warm_up: 400, ..Counts::default() };
+        assert!(longer(&load(Some(400)), &counts).starts_with("more --iterations"));
+        assert!(longer(&load(Some(401)), &counts).contains("--duration"), "time was over first");
+        assert!(longer(&load(None), &counts).starts_with("run longer"));
     }
 
     #[test]

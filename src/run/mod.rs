@@ -266,6 +266,7 @@ async fn begun(request: Request, allowance: Allowance, show: &mut dyn FnMut(Even
     let tally = Arc::new(Tally::default());
     let options = ConnectOptions { counted: tally.clone().into(), ..options };
     fault::check(&plan.faults, own_server.is_some())?;
+    refuse_without_contention(plan.cannot_contend())?;
     if target.is_some() {
         api::refuse_what_it_decides(&plan)?;
     }
@@ -295,6 +296,7 @@ async fn begun(request: Request, allowance: Allowance, show: &mut dyn FnMut(Even
         Some(api) => api.plan(plan)?,
         None => plan,
     };
+    refuse_without_contention(api.as_ref().and_then(|api| api.cannot_contend(&plan)))?;
     server.api = api.as_ref().map(Api::record);
     if let Some(place) = &via {
         server.via = Some(via::prove(&mut session, &options, place, &plan).await?);
@@ -328,9 +330,6 @@ async fn begun(request: Request, allowance: Allowance, show: &mut dyn FnMut(Even
         not_run: Vec::new(),
         plan: plan.clone(),
     };
-    if let Some(why) = plan.cannot_contend().or_else(|| api.as_ref()?.cannot_contend(&plan)) {
-        return Ok(over_before(record, why, began, lease).await);
-    }
     let invariants: Vec<Invariant> = match (&ground, &record.dataset) {
         (Ground::Own(sql), _) => sql.invariants.clone(),
         (_, Some(dataset)) => invariant::built_in()?.into_iter().filter(|i| i.is_about(&dataset.name)).collect(),
@@ -471,6 +470,11 @@ async fn begun(request: Request, allowance: Allowance, show: &mut dyn FnMut(Even
 
 /// Why nothing can be said of what the user stopped.
 pub(super) const INTERRUPTED: &str = "interrupted";
+
+/// What can be told by arithmetic was typed wrongly: nothing is run that could show nothing.
+fn refuse_without_contention(why: Option<(String, String)>) -> Result<()> {
+    why.map_or(Ok(()), |(why, cure)| Err(Error::usage(format!("there is no contention: {why}")).cure(cure)))
+}
 
 /// Seeds schedules in place of whatever is there.
 const RESIDENCY_ANEW: &str = "dbstress seed --reset --dataset residency";

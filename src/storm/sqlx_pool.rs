@@ -1,29 +1,17 @@
 //! How does an application use sqlx? A `PgPool` with a limit and otherwise the defaults, and `begin()` of the pool.
 
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
+use sqlx::postgres::{PgPool, PgPoolOptions, PgSslMode};
 
 use super::{INSERT, Stack};
-use crate::pg::admin::SqlError;
-use crate::pg::{ConnectOptions, Host};
+use crate::pg::ConnectOptions;
+use crate::pg::admin::{SqlError, driver_options};
 
 /// The pool.
 pub(super) struct Sqlx(PgPool);
 
 impl Stack for Sqlx {
     async fn open(options: &ConnectOptions, name: &str, size: u32) -> Result<Self, SqlError> {
-        let mut driver = PgConnectOptions::new_without_pgpass()
-            .port(options.port)
-            .username(&options.user)
-            .database(&options.database)
-            .application_name(name)
-            .ssl_mode(PgSslMode::Disable);
-        driver = match &options.host {
-            Host::Tcp(host) => driver.host(host),
-            Host::Socket(directory) => driver.socket(directory),
-        };
-        if let Some(password) = &options.password {
-            driver = driver.password(password);
-        }
+        let driver = driver_options(options, name).ssl_mode(PgSslMode::Disable);
         Ok(Self(PgPoolOptions::new().max_connections(size).connect_with(driver).await?))
     }
 

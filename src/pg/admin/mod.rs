@@ -15,15 +15,16 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection, Row, ValueRef};
 use self::backend::Asked;
 use crate::pg::load::Transaction;
 use crate::pg::tally::{Answer, Follower};
-use crate::pg::{ConnectOptions, Host, SslMode, load};
+use crate::pg::unconnected::{TOO_MANY, unconnected};
+use crate::pg::{ClientCertificate, ConnectOptions, Host, SslMode, TargetSessionAttrs};
 use crate::{Error, Result};
 
 pub use backend::{Backend, end_all, wait_until_told};
 pub use lease::Lease;
 pub use sentinel::{Loaded, Meta, Sentinel, check_disposable, claim, inspect, require_loaded, wipe};
 
-/// How long a connection attempt may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// What the driver sets when it begins a session, over what the options of the connection say of it.
+const SET_BY_THE_DRIVER: [&str; 3] = ["datestyle", "extra_float_digits", "timezone"];
 
 /// Where names without a schema lead.
 pub const SEARCH_PATH: [&str; 2] = ["dbstress", "public"];
@@ -146,36 +147,63 @@ impl Session {
         let ours = literal(&SEARCH_PATH.join(", "));
         let both = format!("concat_ws(', ', {ours}, nullif(current_setting('search_path'), ''))");
         session.rows(&format!("SELECT set_config('search_path', {both}, false)")).await?;
+        for (name, value) in &options.session.settings {
+            if SET_BY_THE_DRIVER.contains(&&*name.to_lowercase()) {
+                session.rows(&format!("SELECT set_config({}, {}, false)", literal(name), literal(value))).await?;
+            }
+        }
         Ok(session)
     }
 
     async fn connect_with(options: &ConnectOptions, role: &str, besides: &[(&str, &str)]) -> Result<Self> {
-        let mut session = Self::open(options, role, besides).await?;
+        let mut session = Self::open(options, role, besides).await.map_err(|refused| refused.error)?;
         session.asked.backend = Backend::of(&mut session, options).await;
         Ok(session)
     }
 
-    async fn open(options: &ConnectOptions, role: &str, besides: &[(&str, &str)]) -> Result<Self> {
-        let driver = driver_options(options, role).options(SETTINGS.iter().chain(besides).copied());
-        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, driver.connect());
-        match connecting.await {
-            Ok(Ok(connection)) => {
-                let mut follower = Follower::new(options.counted.clone());
-                follower.tell();
-                let asked = Asked { follower, backend: None, is_open: false };
-                let has_transaction_timeout = connection.server_version_num().is_some_and(|v| v >= TRANSACTION_TIMEOUT_SINCE);
-                let mut session = Self { connection, transaction: Transaction::Idle, asked };
-                match has_transaction_timeout {
-                    true => session.execute(&format!("{LEVEL}; SET transaction_timeout = 0")).await?,
-                    false => session.execute(LEVEL).await?,
-                };
-                Ok(session)
+    async fn open(options: &ConnectOptions, role: &str, besides: &[(&str, &str)]) -> Result<Self, Unconnected> {
+        // Last, so that they are what counts.
+        let ours = SETTINGS.iter().chain(besides).copied();
+        let driver = driver_options(options, &format!("dbstress/{role}")).options(ours).disable_statement_logging();
+        let connection = match tokio::time::timeout(options.session.connect_timeout, driver.connect()).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => {
+                // An answer that is about who asks, or for what, would be the wrong one to hear from another host.
+                let is_down = |code: &str| code.starts_with("08") || code.starts_with("57P") || code == TOO_MANY;
+                let answer = error.as_database_error();
+                let code = answer.and_then(|answer| answer.code()).map(|code| code.into_owned());
+                let routine =
+                    answer.and_then(|answer| answer.try_downcast_ref::<PgDatabaseError>()).and_then(PgDatabaseError::routine);
+                let routine = routine.map(str::to_owned);
+                let try_another = answer.is_none() || code.as_deref().is_some_and(is_down);
+                return Err(Unconnected { error: unconnected(options, code.as_deref(), routine.as_deref(), error), try_another });
             }
-            Ok(Err(error)) => Err(connect_error(options, error)),
-            Err(_) => {
-                Err(Error::inconclusive(format!("no answer from PostgreSQL at {options} within {} s", CONNECT_TIMEOUT.as_secs()))
-                    .cure("check host, port and firewall"))
+            Err(_) => return Err(Unconnected { error: options.session.no_answer(options), try_another: true }),
+        };
+        let mut follower = Follower::new(options.counted.clone());
+        follower.tell();
+        let asked = Asked { follower, backend: None, is_open: false };
+        let mut session = Self { connection, transaction: Transaction::Idle, asked };
+        match session.begin_as(options).await {
+            Ok(true) => Ok(session),
+            Ok(false) => {
+                session.close().await;
+                Err(Unconnected { error: options.session.target.not_at(options), try_another: true })
             }
+            Err(error) => Err(Unconnected { error: error.into(), try_another: false }),
+        }
+    }
+
+    /// Sets what cannot be asked for when connecting; whether this is the kind of server that is wanted.
+    async fn begin_as(&mut self, options: &ConnectOptions) -> Result<bool, SqlError> {
+        let has_transaction_timeout = self.connection.server_version_num().is_some_and(|v| v >= TRANSACTION_TIMEOUT_SINCE);
+        match has_transaction_timeout {
+            true => self.execute(&format!("{LEVEL}; SET transaction_timeout = 0")).await?,
+            false => self.execute(LEVEL).await?,
+        };
+        match options.session.target.question() {
+            None => Ok(true),
+            Some(question) => Ok(self.text(question).await?.as_deref() == Some("true")),
         }
     }
 
@@ -336,20 +364,61 @@ pub fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-fn driver_options(options: &ConnectOptions, role: &str) -> PgConnectOptions {
+/// Why there is no session, and whether another host that was named may be asked.
+struct Unconnected {
+    error: Error,
+    try_another: bool,
+}
+
+/// The host that all sessions of a command go to: the first that is reached and is of the kind that is wanted. Whatever keeps a command from
+/// connecting is found here, before it begins.
+///
+/// # Errors
+/// What was answered, if it is about who asks or for what: the next host is not asked to answer otherwise. Else why each host failed.
+pub async fn choose(options: ConnectOptions) -> Result<ConnectOptions> {
+    let wanted = options.session.target;
+    let passes = match wanted {
+        TargetSessionAttrs::PreferStandby => vec![TargetSessionAttrs::Standby, TargetSessionAttrs::Any],
+        target => vec![target],
+    };
+    let mut failed = Vec::new();
+    for target in passes {
+        failed.clear();
+        for candidate in std::iter::once(&options).chain(&options.alternatives) {
+            let mut candidate = ConnectOptions { alternatives: Vec::new(), ..candidate.clone() };
+            candidate.session.target = target;
+            match Session::open(&candidate, "connect", &[]).await {
+                Ok(session) => {
+                    session.close().await;
+                    candidate.session.target = wanted;
+                    return Ok(candidate);
+                }
+                Err(Unconnected { error, try_another }) if !try_another || options.alternatives.is_empty() => return Err(error),
+                Err(Unconnected { error, .. }) => failed.push(error.message().to_owned()),
+            }
+        }
+    }
+    Err(Error::inconclusive(format!("none of the {} hosts can be used: {}", failed.len(), failed.join("; ")))
+        .cure("start one of them, or name others in host"))
+}
+
+/// How the driver is told where the server is, and how sessions begin there.
+pub(crate) fn driver_options(options: &ConnectOptions, application_name: &str) -> PgConnectOptions {
     let mut driver = PgConnectOptions::new_without_pgpass()
         .port(options.port)
         .username(&options.user)
         .database(&options.database)
-        .application_name(&format!("dbstress/{role}"))
-        .ssl_mode(match options.ssl_mode {
+        .application_name(application_name)
+        .ssl_mode(match options.encryption() {
             SslMode::Disable => PgSslMode::Disable,
             SslMode::Prefer => PgSslMode::Prefer,
             SslMode::Require => PgSslMode::Require,
             SslMode::VerifyCa => PgSslMode::VerifyCa,
             SslMode::VerifyFull => PgSslMode::VerifyFull,
-        })
-        .disable_statement_logging();
+        });
+    if !options.session.settings.is_empty() {
+        driver = driver.options(options.session.settings.iter().map(|(name, value)| (name, value)));
+    }
     driver = match &options.host {
         Host::Tcp(host) => driver.host(host),
         Host::Socket(directory) => driver.socket(directory),
@@ -357,42 +426,13 @@ fn driver_options(options: &ConnectOptions, role: &str) -> PgConnectOptions {
     if let Some(password) = &options.password {
         driver = driver.password(password);
     }
-    if let Some(file) = &options.ssl_root_cert {
-        driver = driver.ssl_root_cert(file);
+    driver = match &options.ssl_root_cert {
+        Some(file) => driver.ssl_root_cert(file),
+        // None besides those that it trusts anyway, whatever PGSSLROOTCERT says.
+        None => driver.ssl_root_cert_from_pem(Vec::new()),
+    };
+    if let Some(ClientCertificate { certificate, key }) = &options.ssl_client {
+        driver = driver.ssl_client_cert(certificate).ssl_client_key(key);
     }
     driver
-}
-
-fn connect_error(options: &ConnectOptions, error: sqlx::Error) -> Error {
-    // What PgBouncer says of a setting that it would have to keep for each client.
-    if error.to_string().contains("unsupported startup parameter") {
-        return load::is_pooler(options).because(error);
-    }
-    let answer = error.as_database_error();
-    let code = answer.and_then(|answer| answer.code()).map(|code| code.into_owned());
-    if code.as_deref() == Some(load::TOO_MANY) {
-        let routine = answer.and_then(|answer| answer.try_downcast_ref::<PgDatabaseError>()).and_then(PgDatabaseError::routine);
-        let (message, cure) = load::none_left(options, routine);
-        return Error::inconclusive(message).because(error).cure(cure);
-    }
-    let (message, cure) = match code.as_deref() {
-        Some("28P01" | "28000") => (
-            format!("PostgreSQL at {options} does not let `{}` in", options.user),
-            "give the right password in the URL, in PGPASSWORD or in ~/.pgpass",
-        ),
-        Some("3D000") => (
-            format!("there is no database `{}` at {options}", options.database),
-            "create it (createdb), or name another in the URL",
-        ),
-        Some("57P03") => (format!("PostgreSQL at {options} is starting up or shutting down"), "try again in a moment"),
-        _ if error.to_string().contains("certificate") => (
-            format!("the certificate of PostgreSQL at {options} is not trusted"),
-            "sslrootcert=FILE names the authority to trust; sslmode=require trusts whoever answers",
-        ),
-        _ => (
-            format!("could not connect to PostgreSQL at {options}"),
-            "start the server or correct the address; without --database-url, DATABASE_URL and PGHOST dbstress runs a private one",
-        ),
-    };
-    Error::inconclusive(message).because(error).cure(cure)
 }

@@ -36,8 +36,7 @@ use self::stop::halt;
 pub use self::stop::{Removed, remove, stop};
 pub use self::supervise::supervise;
 use super::admin::{Session, identifier, literal};
-use super::tally::Counted;
-use super::{ConnectOptions, Host, SslMode};
+use super::{ConnectOptions, Host};
 use crate::{Error, Result, files};
 
 /// The name of the hidden subcommand that [`start`] runs in [`Settings::program`].
@@ -474,9 +473,7 @@ impl<'a> Patience<'a> {
 /// How to connect to a private server, as its superuser.
 fn options(host: Host, port: u16, password: Option<String>, database: &str) -> ConnectOptions {
     // Neither leaves the machine, and the server has no certificate.
-    let (ssl_mode, ssl_root_cert) = (SslMode::Disable, None);
-    let (user, counted) = (create::ROLE.into(), Counted::default());
-    ConnectOptions { host, port, user, password, database: database.into(), ssl_mode, ssl_root_cert, counted }
+    ConnectOptions::plain(host, port, create::ROLE, password, database)
 }
 
 /// The password of role `dbstress`, made when there is none: then the cluster is new, or somebody removed the file.

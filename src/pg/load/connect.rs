@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use tokio_postgres::{CancelToken, Client, Config};
+use tokio_postgres::config::ChannelBinding;
+use tokio_postgres::{CancelToken, Client, Config, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::wire::{Failure, Parameters, Reply, Row, ServerError, Statement, Transaction, Wire};
 use super::{Ending, Isolation, Protocol, handshake, tls};
 use crate::outcome::{Abort, Certainty, Signal, Stage, certainty};
+use crate::pg::unconnected::unconnected;
 use crate::pg::{ConnectOptions, Host, SslMode};
 use crate::{Error, Result};
 
@@ -18,8 +20,6 @@ pub const NO_TIMEOUT: &str = "SET statement_timeout = 0";
 /// Asked after [`NO_TIMEOUT`]. Settings that the server does not know are left out: the last two came with PostgreSQL 14 and 17.
 pub const UNHURRIED: &str = "SELECT count(set_config(name, '0', false)) FROM pg_settings WHERE name IN \
      ('lock_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout')";
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One open connection. It belongs to the runtime that opened it.
 pub struct Connection {
@@ -55,12 +55,11 @@ impl Connection {
         levels: &[Isolation],
     ) -> Result<Self> {
         let tls = tls::connector(options)?;
-        let opening = tokio::time::timeout(CONNECT_TIMEOUT, handshake::open(options, application_name, tls.clone()));
+        let timeout = options.session.connect_timeout;
+        let opening = tokio::time::timeout(timeout, handshake::open(options, application_name, tls.clone()));
         let handshake::Opened { stream, cancel, greeted_by } =
-            opening.await.map_err(|_| no_answer(options))?.map_err(|e| match e {
-                handshake::Failed::Socket(error) => {
-                    Error::inconclusive(format!("a load connection to PostgreSQL at {options} failed")).because(error)
-                }
+            opening.await.map_err(|_| options.session.no_answer(options))?.map_err(|e| match e {
+                handshake::Failed::Socket(error) => unconnected(options, None, None, error),
                 handshake::Failed::Driver(error) => open_error(options, error),
             })?;
         let mut wire = Wire::new(stream, protocol, options.counted.clone());
@@ -77,6 +76,11 @@ impl Connection {
             greeted_by,
             tls,
         };
+        if let Some(question) = options.session.target.question()
+            && connection.ask(question).await?.as_deref() != Some("true")
+        {
+            return Err(options.session.target.not_at(options));
+        }
         for level in levels {
             connection.check(*level).await?;
             connection.begin[*level as usize] = Some(prepared(&mut connection.wire, level.begin()).await?);
@@ -287,22 +291,25 @@ fn reason(failure: &Failure) -> std::io::Error {
     })
 }
 
-fn no_answer(options: &ConnectOptions) -> Error {
-    Error::inconclusive(format!("no answer from PostgreSQL at {options} within {} s", CONNECT_TIMEOUT.as_secs()))
-}
-
 /// Connects; a task of the present runtime drives the connection until the client is dropped.
 ///
 /// # Errors
 /// Inconclusive when nobody answers or the server refuses.
 pub async fn connect(options: &ConnectOptions, application_name: &str) -> Result<Client> {
     let config = config(options, application_name);
-    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, config.connect(tls::connector(options)?));
-    let (client, driver) = connecting.await.map_err(|_| no_answer(options))?.map_err(|e| open_error(options, e))?;
+    let connecting = tokio::time::timeout(options.session.connect_timeout, config.connect(tls::connector(options)?));
+    let connected = connecting.await.map_err(|_| options.session.no_answer(options))?;
+    let (client, driver) = connected.map_err(|e| open_error(options, e))?;
     // An error of the driver reaches every waiting query as "closed"; there is nobody else to tell.
     tokio::spawn(async move {
         let _ = driver.await;
     });
+    if let Some(question) = options.session.target.question() {
+        let answer = client.simple_query(question).await.map_err(|e| open_error(options, e))?;
+        if !answer.iter().any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("true"))) {
+            return Err(options.session.target.not_at(options));
+        }
+    }
     Ok(client)
 }
 
@@ -310,7 +317,13 @@ pub async fn connect(options: &ConnectOptions, application_name: &str) -> Result
 pub(crate) fn config(options: &ConnectOptions, application_name: &str) -> Config {
     let mut config = Config::new();
     config.port(options.port).user(&options.user).dbname(&options.database).application_name(application_name);
-    config.ssl_mode(match options.ssl_mode {
+    // As the other connections: what the system says.
+    config.keepalives(false);
+    config.channel_binding(if options.session.binds_channel { ChannelBinding::Prefer } else { ChannelBinding::Disable });
+    if let Some(startup) = options.session.startup() {
+        config.options(startup);
+    }
+    config.ssl_mode(match options.encryption() {
         SslMode::Disable => tokio_postgres::config::SslMode::Disable,
         SslMode::Prefer => tokio_postgres::config::SslMode::Prefer,
         SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => tokio_postgres::config::SslMode::Require,
@@ -326,35 +339,7 @@ pub(crate) fn config(options: &ConnectOptions, application_name: &str) -> Config
 }
 
 fn open_error(options: &ConnectOptions, error: tokio_postgres::Error) -> Error {
-    if let Some(answer) = error.as_db_error().filter(|answer| answer.code().code() == TOO_MANY) {
-        let (message, cure) = none_left(options, answer.routine());
-        return Error::inconclusive(message).because(error).cure(format!("lower --vus, or {cure}"));
-    }
-    let error = Error::inconclusive(format!("a load connection to PostgreSQL at {options} failed")).because(error);
-    // PgBouncer's words, with a code that says nothing.
-    match error.to_string().contains("max_client_conn") {
-        true => error.cure("lower --vus, or raise max_client_conn of the pooler"),
-        false => error,
-    }
-}
-
-/// SQLSTATE of a server that lets nobody else in.
-pub(crate) const TOO_MANY: &str = "53300";
-
-/// What there is no connection left of, and what helps. One code says three things, in the server's language; which one it is, the place in the
-/// server's source says that each error carries.
-pub(crate) fn none_left(options: &ConnectOptions, routine: Option<&str>) -> (String, String) {
-    match routine {
-        Some("InitializeSessionUserId") => (
-            format!("the role `{}` has as many connections to PostgreSQL at {options} as it may have", options.user),
-            format!("ALTER ROLE \"{}\" CONNECTION LIMIT -1, or a higher number; or close other clients of the role", options.user),
-        ),
-        Some("CheckMyDatabase") => (
-            format!("the database `{}` at {options} has as many connections as it may have", options.database),
-            format!("ALTER DATABASE \"{}\" CONNECTION LIMIT -1, or a higher number; or close its other clients", options.database),
-        ),
-        _ => {
-            (format!("PostgreSQL at {options} has no connection left"), "raise max_connections, or close other clients".to_owned())
-        }
-    }
+    let routine = error.as_db_error().and_then(|answer| answer.routine()).map(str::to_owned);
+    let code = error.code().map(|code| code.code().to_owned());
+    unconnected(options, code.as_deref(), routine.as_deref(), error)
 }

@@ -84,11 +84,9 @@ pub(super) struct Opened {
 /// # Errors
 /// Of the socket, and the driver's, the server's refusal among them.
 pub(super) async fn open(options: &ConnectOptions, application_name: &str, tls: MakeRustlsConnect) -> Result<Opened, Failed> {
-    let mut config = config(options, application_name);
+    let config = config(options, application_name);
     match socket(options).await? {
         Socket::Unix(stream) => {
-            // Encryption of what never leaves the machine is not on offer, and not asked for.
-            config.ssl_mode(tokio_postgres::config::SslMode::Disable);
             let Returned { raw, cancel, greeted_by, .. } = lend(&config, stream, tokio_postgres::NoTls).await?;
             Ok(Opened { stream: Stream::Unix(raw.ok_or_else(Failed::kept)?), cancel, greeted_by })
         }

@@ -1,16 +1,17 @@
 //! How is a load connection encrypted, and whom does it trust? As libpq does for the same `sslmode`.
 
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::pg::{ConnectOptions, SslMode};
+use crate::pg::{ClientCertificate, ConnectOptions, SslMode};
 use crate::{Error, Result};
 
 /// What encrypts the connections of these options.
@@ -33,9 +34,37 @@ pub fn connector(options: &ConnectOptions) -> Result<MakeRustlsConnect> {
         .with_safe_default_protocol_versions()
         .map_err(|e| Error::inconclusive("TLS is not available").because(e))?
         .dangerous()
-        .with_custom_certificate_verifier(trust)
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(trust);
+    let config = match &options.ssl_client {
+        Some(client) if options.ssl_mode != SslMode::Disable => {
+            let (certificates, key) = (certificates(&client.certificate, "sslcert")?, key(client)?);
+            config.with_client_auth_cert(certificates, key).map_err(|e| {
+                Error::usage(format!("{} and {} do not fit together", client.certificate.display(), client.key.display()))
+                    .because(e)
+                    .cure("sslcert names a certificate, sslkey its key")
+            })?
+        }
+        _ => config.with_no_client_auth(),
+    };
     Ok(MakeRustlsConnect::new(config))
+}
+
+/// The certificates in a file that `parameter` names.
+fn certificates(path: &Path, parameter: &str) -> Result<Vec<CertificateDer<'static>>> {
+    let unreadable = |e| {
+        Error::usage(format!("the certificates in {} cannot be read", path.display()))
+            .because(e)
+            .cure(format!("{parameter} names a PEM file"))
+    };
+    CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(unreadable)
+}
+
+fn key(ClientCertificate { key, .. }: &ClientCertificate) -> Result<PrivateKeyDer<'static>> {
+    PrivateKeyDer::from_pem_file(key).map_err(|e| {
+        Error::usage(format!("the key in {} cannot be read", key.display()))
+            .because(e)
+            .cure("sslkey names a PEM file without a passphrase")
+    })
 }
 
 /// Trusts what the named file, or else the system, trusts.
@@ -43,14 +72,7 @@ fn authorities(options: &ConnectOptions, provider: &Arc<CryptoProvider>) -> Resu
     let roots = match &options.ssl_root_cert {
         Some(path) => {
             let mut roots = RootCertStore::empty();
-            let unreadable = |e| {
-                Error::usage(format!("the certificates in {} cannot be read", path.display()))
-                    .because(e)
-                    .cure("sslrootcert names a PEM file")
-            };
-            for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
-                roots.add_parsable_certificates([certificate.map_err(unreadable)?]);
-            }
+            roots.add_parsable_certificates(certificates(path, "sslrootcert")?);
             Arc::new(roots)
         }
         None => system_authorities(),
