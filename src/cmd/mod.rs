@@ -31,7 +31,7 @@ use std::time::Duration;
 use clap::{ArgMatches, Args, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::access::Subject;
-use crate::pg::{Conninfo, Place, cluster};
+use crate::pg::{ConnectOptions, Conninfo, Place, cluster};
 use crate::report::screen::Screen;
 use crate::verdict::Exit;
 use crate::{Error, Result, state};
