@@ -53,6 +53,22 @@ async fn a_safe_strategy_passes_and_verify_agrees() {
 }
 
 #[tokio::test]
+async fn a_pass_that_rests_on_so_few_rounds_that_it_bounds_nothing_is_inconclusive() {
+    let bench = Bench::new().await;
+    let head = "summary = \"a test\"\nworkload = \"booking\"\ndataset = \"clinic\"\nstrategy = \"atomic\"\n\
+                claims = [\"units-within-total\", \"counters-match-ledger\"]\n[load]\nvus = 20\nrounds = 3\n\
+                [booking]\ntargets = \"rounds\"\nhold = \"2ms\"\n[[operation]]\nkind = \"reserve\"\n";
+    for (evidence, least) in [("", 20), ("[evidence]\ncontested = 1\n", 4), ("[evidence]\ncontested = 0\n", 4)] {
+        std::fs::write(bench.place.0.join("mine.toml"), format!("{head}{evidence}")).unwrap();
+        let (code, out, err) = run(&mut bench.dbstress("run mine.toml --summary-export r.json"));
+        let words = out.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(code, 3, "{evidence}: {out}{err}");
+        assert!(words.contains(&format!("required: contention in at least {least} rounds; measured: in ")), "{out}");
+        assert!(!out.contains("300 %") && bench.record().turns[0].bound.is_none(), "{out}");
+    }
+}
+
+#[tokio::test]
 async fn an_unsafe_strategy_is_violated_until_the_data_is_made_anew() {
     let bench = Bench::new().await;
     let (code, out, err) = run(

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::same::SameServer;
 use super::tally::Counted;
 use crate::state::Env;
 use crate::{Error, Result};
@@ -104,6 +105,8 @@ pub struct ConnectOptions {
     pub ssl_root_cert: Option<PathBuf>,
     /// Where its connections tell how many transactions they made.
     pub counted: Counted,
+    /// The server and the database that all its connections must meet.
+    pub same: SameServer,
 }
 
 /// Stands for the host that a URL leaves out.
@@ -198,6 +201,7 @@ impl ConnectOptions {
             ssl_mode: env("PGSSLMODE").map_or(Ok(SslMode::Prefer), |m| SslMode::parse(&m))?,
             ssl_root_cert: env("PGSSLROOTCERT").map(PathBuf::from),
             counted: Counted::default(),
+            same: SameServer::default(),
         })
     }
 
@@ -228,7 +232,7 @@ impl ConnectOptions {
 
     /// The same server and role, another database.
     pub fn with_database(&self, database: &str) -> Self {
-        Self { database: database.into(), ..self.clone() }
+        Self { database: database.into(), same: SameServer::default(), ..self.clone() }
     }
 
     /// A URL that other tools understand. With `secret`, it includes the password.

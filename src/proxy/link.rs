@@ -402,6 +402,7 @@ mod tests {
                 ssl_mode: SslMode::Disable,
                 ssl_root_cert: None,
                 counted: Default::default(),
+                same: Default::default(),
             };
             let hub = Rc::new(Hub::new(upstream, Arc::default()));
             if is_within {

@@ -209,6 +209,7 @@ mod tests {
             ssl_mode: SslMode::Prefer,
             ssl_root_cert: None,
             counted: Default::default(),
+            same: Default::default(),
         };
         let proxy = Proxy::start(&upstream).await.unwrap();
         let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, proxy.options().port)).await.unwrap();

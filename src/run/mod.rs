@@ -372,7 +372,7 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
         // Once a turn has been judged, its result is worth keeping whatever happened afterwards.
         Err(error) if record.turns.is_empty() => {
             let _ = control::remove(&mut session).await;
-            return Err(error);
+            return Err(options.same.another().unwrap_or(error));
         }
         Err(error) => open.push(error.to_string()),
         Ok(()) => {}
@@ -392,6 +392,7 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
     if !lease.lock().await.is_held().await {
         open.push("the lease on the database was lost during the run: somebody else may have worked on it".into());
     }
+    open.splice(0..0, options.same.another().map(|error| error.to_string()));
     lease.lock().await.release().await;
     session.close().await;
     let twins = twins(&context);
@@ -579,7 +580,8 @@ fn conclude(record: &mut RunRecord, twins: &[String], open: Vec<String>, accepts
     if record.interrupted {
         inconclusive("interrupted".into());
     }
-    open.into_iter().for_each(&mut inconclusive);
+    let known: Vec<&String> = record.turns.iter().flat_map(|turn| &turn.reasons).collect();
+    open.into_iter().filter(|why| !known.contains(&why)).for_each(&mut inconclusive);
     record.verdict = Verdict::worst(verdicts);
     if let Some(bug) = record.plan.bug().filter(|_| record.verdict == Verdict::Violated) {
         reasons.insert(0, (Verdict::Violated, format!("a known mistake was made on purpose: {bug}")));

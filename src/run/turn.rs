@@ -251,6 +251,7 @@ async fn judge(
 /// The turn of a control, until it is caught.
 pub(super) async fn control(context: &Context<'_>, session: &mut Session, leg: &Leg, judged_by: &[Invariant]) -> Result<Judged> {
     let driven = load(context, leg, channel(None).0, |_| {}).await?;
+    reconnected(context, session, driven.failure.is_some()).await?;
     judge(context, session, leg, driven, (None, None), judged_by).await
 }
 
@@ -322,7 +323,9 @@ pub(super) async fn tested(
         Err(error) => {
             let mut audit = Audit::default();
             audit.incomplete("the server was lost before anything could be reconciled".into());
-            let driven = Driven { failure: driven.failure.or(Some(error)), ..driven };
+            // That another server answers explains the rest.
+            let failure = context.options.same.another().or(driven.failure).or(Some(error));
+            let driven = Driven { failure, ..driven };
             Judged { driven, audit, invariants: Vec::new(), restless: None, cleanup: None, counters: None }
         }
     };

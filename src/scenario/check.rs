@@ -253,9 +253,15 @@ impl Reader<'_> {
         let EvidenceFile { contested, mechanism, refused, committed, live, probe_interval, probes } = evidence;
         let probe_interval = self.duration("evidence.probe_interval", probe_interval.as_deref()).unwrap_or(probe::INTERVAL);
         let probes = probes.map(|directory| self.probes(&directory)).unwrap_or_default();
-        // Whoever claims that rules hold when operations meet must have seen them meet.
+        // Whoever claims that rules hold when operations meet must have seen them meet: as often as the scenarios want it that come with the program,
+        // where a ledger tells how often that was; of tables of one's own only samples are seen.
         // Whether requests met, an API does not tell; that they did is shown by the control, which is asked in the same way.
-        let least_contested = u64::from(!claims.is_empty() && !matches!(workload, Workload::Http(_)));
+        let (usual_contested, usual_mechanism) = match &workload {
+            _ if claims.is_empty() => (0, false),
+            Workload::Booking(_) | Workload::Scheduling(_) => (Evidence::USUAL_CONTESTED, true),
+            Workload::Sql(_) => (1, false),
+            Workload::Http(_) => (0, false),
+        };
         Scenario {
             name: Path::new(label).file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned()),
             summary,
@@ -266,8 +272,8 @@ impl Reader<'_> {
             thresholds,
             faults,
             evidence: Evidence {
-                contested: contested.unwrap_or(least_contested),
-                mechanism: mechanism.unwrap_or(false),
+                contested: contested.unwrap_or(usual_contested),
+                mechanism: mechanism.unwrap_or(usual_mechanism),
                 refused: refused.unwrap_or(0),
                 committed,
                 live: live.unwrap_or(false),

@@ -427,3 +427,17 @@ fn requests_with_keys_go_with_rounds_of_reservations_and_one_body_and_another() 
         assert!(error.contains(said), "{rest}\n{error}");
     }
 }
+
+#[test]
+fn whoever_claims_something_and_says_nothing_of_evidence_must_show_as_much_as_the_scenarios_that_come_with_it() {
+    let evidence = |text: &str| read(text).unwrap().evidence;
+    let claims = "claims = [\"units-within-total\"]\n";
+    let usual = evidence(&format!("{BOOKING}{claims}"));
+    assert_eq!((usual.contested, usual.mechanism), (20, true));
+    let scheduling = "summary = \"a test\"\nworkload = \"scheduling\"\nclaims = [\"nobody-in-two-places\"]\n\
+                      [scheduling]\ncontests = { double = 1 }\n";
+    assert_eq!(evidence(scheduling), usual);
+    assert_eq!(evidence(BOOKING), Evidence::default(), "who claims nothing needs none");
+    let said = evidence(&format!("{BOOKING}{claims}[evidence]\ncontested = 5\nmechanism = false\n"));
+    assert_eq!((said.contested, said.mechanism), (5, false));
+}

@@ -92,7 +92,9 @@ impl Session {
             Ok(Ok(connection)) => {
                 let mut follower = Follower::new(options.counted.clone());
                 follower.tell();
-                Ok(Self { connection, transaction: Transaction::Idle, follower })
+                let mut session = Self { connection, transaction: Transaction::Idle, follower };
+                session.recognise(options).await?;
+                Ok(session)
             }
             Ok(Err(error)) => Err(connect_error(options, error)),
             Err(_) => {
@@ -100,6 +102,19 @@ impl Session {
                     .cure("check host, port and firewall"))
             }
         }
+    }
+
+    /// Makes sure that the server is the one that earlier connections met.
+    async fn recognise(&mut self, options: &ConnectOptions) -> Result<()> {
+        let questions = options.same.questions();
+        for question in questions {
+            match self.text(question).await {
+                Ok(answer) => return options.same.compare(question, &answer.unwrap_or_default(), options),
+                Err(error) if error.is_lost_connection() || questions.len() == 1 => return Err(error.into()),
+                Err(_) => {}
+            }
+        }
+        Ok(())
     }
 
     /// Runs one or more statements; the number of rows affected by all of them.

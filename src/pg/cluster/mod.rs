@@ -35,6 +35,7 @@ use self::stop::halt;
 pub use self::stop::{Removed, remove, stop};
 pub use self::supervise::supervise;
 use super::admin::{Session, identifier, literal};
+use super::same::SameServer;
 use super::tally::Counted;
 use super::{ConnectOptions, Host, SslMode};
 use crate::{Error, Result};
@@ -443,8 +444,8 @@ impl<'a> Patience<'a> {
 fn options(host: Host, port: u16, password: Option<String>, database: &str) -> ConnectOptions {
     // Neither leaves the machine, and the server has no certificate.
     let (ssl_mode, ssl_root_cert) = (SslMode::Disable, None);
-    let (user, counted) = (create::ROLE.into(), Counted::default());
-    ConnectOptions { host, port, user, password, database: database.into(), ssl_mode, ssl_root_cert, counted }
+    let (user, counted, same) = (create::ROLE.into(), Counted::default(), SameServer::default());
+    ConnectOptions { host, port, user, password, database: database.into(), ssl_mode, ssl_root_cert, counted, same }
 }
 
 /// The password of role `dbstress`, made when there is none: then the cluster is new, or somebody removed the file.

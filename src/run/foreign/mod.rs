@@ -169,10 +169,11 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
     let mut open = Vec::new();
     match run.phases(&mut record, &mut show).await {
         // Once the turn has been judged, its result is worth keeping whatever happened afterwards.
-        Err(error) if record.turns.is_empty() => return Err(error),
+        Err(error) if record.turns.is_empty() => return Err(run.another_server().unwrap_or(error)),
         Err(error) => open.push(error.to_string()),
         Ok(()) => {}
     }
+    open.splice(0..0, run.another_server().map(|error| error.to_string()));
     record.interrupted = run.is_interrupted();
     if record.turns.iter().all(|turn| turn.verdict != Verdict::Violated)
         && let Some(Behind { session, sql: Some(sql), .. }) = &mut run.behind
@@ -331,8 +332,19 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// That another server than the tested one answers behind the API, if one does.
+    fn another_server(&self) -> Option<Error> {
+        self.behind.as_ref()?.options.same.another()
+    }
+
     /// The rules of the database, as they are now.
     async fn of_database(&mut self) -> Vec<Checked> {
+        if let Some(Behind { session, options, .. }) = &mut self.behind
+            && session.integer("SELECT 1").await.is_err()
+            && let Ok(again) = Session::connect(options, "rules").await
+        {
+            *session = again;
+        }
         match &mut self.behind {
             Some(Behind { session, sql: Some(sql), .. }) if !sql.invariants.is_empty() => {
                 run_all(session, &sql.invariants, &[&sql.schema], When::Quiesced, CHECK_TIMEOUT).await
