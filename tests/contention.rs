@@ -296,6 +296,35 @@ async fn an_interrupt_while_the_virtual_users_still_connect_ends_the_run_too() {
     bench.assert_swept().await;
 }
 
+/// Whatever ends the program, and whenever: it says no more than it knows, and the next command finds a database that it can use.
+#[tokio::test]
+async fn whenever_a_run_is_ended_by_a_signal_nothing_is_broken_and_the_next_one_can_begin() {
+    let bench = Bench::new().await;
+    let mut session = bench.database.session().await;
+    let moments = ["invariants before …", "controls before …", "atomic …", "controls after …"];
+    let ended = [Signal::SIGTERM, Signal::SIGKILL].into_iter().flat_map(|signal| moments.map(|moment| (signal, moment)));
+    for (signal, moment) in ended.chain([(Signal::SIGHUP, "atomic …")]) {
+        let rounds = if moment == "atomic …" { 1_000_000 } else { 21 };
+        let before = session.integer("SELECT count(*) FROM dbstress.unit_ledger").await.unwrap();
+        let started = Started::new(bench.dbstress(&format!("contention --vus 8 --rounds {rounds} --strategy atomic")));
+        started.says(moment).await;
+        if moment == "atomic …" {
+            committed(&mut session, before + 20).await;
+        }
+        started.signal(signal);
+        let (code, out, err) = started.ended().await;
+        let is_told = signal == Signal::SIGTERM;
+        assert_eq!(code, if is_told { 130 } else { -1 }, "{signal} at {moment}: {out}{err}");
+        assert_no_panic(&out, &err);
+        assert!(!out.contains("PASS") && !out.contains("VIOLATED"), "{signal} at {moment}: {out}");
+        let (code, out, err) = run(&mut bench.dbstress("verify"));
+        assert!([0, 3].contains(&code) && !out.contains("VIOLATED"), "after {signal} at {moment}: {out}{err}");
+    }
+    let (code, out, err) = run(&mut bench.dbstress("contention --vus 20 --rounds 40 --strategy atomic"));
+    assert!([0, 3].contains(&code) && out.contains("21/21 hold"), "{out}{err}");
+    bench.assert_swept().await;
+}
+
 #[tokio::test]
 async fn a_second_interrupt_gives_up_at_once() {
     let bench = Bench::new().await;

@@ -13,7 +13,12 @@ use tokio::net::{TcpListener, TcpStream};
 async fn server<F: Future<Output = ()> + Send + 'static>(serve: impl FnOnce(TcpStream) -> F + Send + 'static) -> Address {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(async move { serve(listener.accept().await.unwrap().0).await });
+    tokio::spawn(async move {
+        let (socket, _) = listener.accept().await.unwrap();
+        // Nobody else is let in.
+        drop(listener);
+        serve(socket).await;
+    });
     Address::of(address)
 }
 

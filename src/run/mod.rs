@@ -45,6 +45,7 @@ use self::session::{Opener, Way};
 use self::stock::Clinic;
 use self::work::Work;
 use crate::audit::{Audit, Counters};
+use crate::error::Kind;
 use crate::fault::{self, Reach};
 use crate::history::Asking;
 use crate::invariant::{self, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, When, run_all};
@@ -372,9 +373,9 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
         // Once a turn has been judged, its result is worth keeping whatever happened afterwards.
         Err(error) if record.turns.is_empty() => {
             let _ = control::remove(&mut session).await;
-            return Err(options.same.another().unwrap_or(error));
+            return Err(explained(error, &options).await);
         }
-        Err(error) => open.push(error.to_string()),
+        Err(error) => open.push(explained(error, &options).await.to_string()),
         Ok(()) => {}
     }
     if let Some(place) = &via
@@ -399,6 +400,16 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
     conclude(&mut record, &twins, open, accepts_uncontrolled);
     record.seconds = began.elapsed().as_secs_f64();
     Ok(record)
+}
+
+/// Why something could not be found out: perhaps because another server answers now, which nobody has noticed yet.
+async fn explained(error: Error, options: &ConnectOptions) -> Error {
+    if error.kind() == Kind::Inconclusive
+        && let Ok(session) = Session::connect(options, "check").await
+    {
+        session.close().await;
+    }
+    options.same.another().unwrap_or(error)
 }
 
 /// Seeds schedules in place of whatever is there.

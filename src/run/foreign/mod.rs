@@ -24,7 +24,7 @@ use super::live;
 use super::session::Way;
 use super::turn::{CHECK_TIMEOUT, Leg, PATIENCE, Subject, record as turn_record};
 use super::work::Work;
-use super::{Event, Judged, conclude, identify, own_schema};
+use super::{Event, Judged, conclude, explained, identify, own_schema};
 use crate::audit::Audit;
 use crate::history::OpId;
 use crate::http::Address;
@@ -169,8 +169,8 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
     let mut open = Vec::new();
     match run.phases(&mut record, &mut show).await {
         // Once the turn has been judged, its result is worth keeping whatever happened afterwards.
-        Err(error) if record.turns.is_empty() => return Err(run.another_server().unwrap_or(error)),
-        Err(error) => open.push(error.to_string()),
+        Err(error) if record.turns.is_empty() => return Err(run.explained(error).await),
+        Err(error) => open.push(run.explained(error).await.to_string()),
         Ok(()) => {}
     }
     open.splice(0..0, run.another_server().map(|error| error.to_string()));
@@ -335,6 +335,14 @@ impl Run<'_> {
     /// That another server than the tested one answers behind the API, if one does.
     fn another_server(&self) -> Option<Error> {
         self.behind.as_ref()?.options.same.another()
+    }
+
+    /// As [`explained`], of the database behind the API.
+    async fn explained(&self, error: Error) -> Error {
+        match &self.behind {
+            Some(Behind { options, .. }) => explained(error, options).await,
+            None => error,
+        }
     }
 
     /// The rules of the database, as they are now.
