@@ -96,6 +96,9 @@ async fn what_breaks_with_keys_is_caught_by_the_checks_that_are_meant_for_it() {
 
 #[tokio::test]
 async fn what_is_acknowledged_before_it_is_durable_is_missed_after_a_crash() {
+    if common::not_applicable("a server is crashed or frozen for it, and only the private one may be") {
+        return;
+    }
     let place = Place::new();
     let server = Arc::new(place.start().await);
     let options = server.ensure_database("bugs").await.unwrap();
@@ -132,6 +135,9 @@ async fn what_is_made_on_purpose_and_not_caught_is_no_pass() {
 
 #[test]
 fn a_bug_is_shown_as_any_breach_is_and_its_controls_are_right() {
+    if common::not_applicable("it is about the private server") {
+        return;
+    }
     let place = Place::new();
     let typed = typed_for_bug(Bug::LockAndRead);
     let arguments: Vec<&str> = typed.split(' ').skip(1).collect();
@@ -151,6 +157,9 @@ fn a_bug_is_shown_as_any_breach_is_and_its_controls_are_right() {
 
 #[test]
 fn the_catalogue_is_run_on_the_private_server_and_leaves_nothing() {
+    if common::not_applicable("it is about the private server") {
+        return;
+    }
     let place = Place::new();
     let mut bugs = place.dbstress(&["bugs", "run", "lock-and-read", "spurious-refusal"]);
     // A catalogue has no business in the user's database, not even in one that is not there.

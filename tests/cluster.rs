@@ -13,8 +13,9 @@ use common::{Place, eventually, run};
 use dbstress::error::Kind;
 use dbstress::pg::ConnectOptions;
 use dbstress::pg::admin::Session;
+use dbstress::pg::cluster::account::Account;
 use dbstress::pg::cluster::process::{Identity, children};
-use dbstress::pg::cluster::{self, Running, Settings, State};
+use dbstress::pg::cluster::{self, Running, Settings, State, binaries};
 use nix::sys::signal::Signal;
 use nix::unistd::{Uid, User};
 
@@ -430,4 +431,77 @@ fn an_unusable_state_directory_is_refused_and_never_replaced() {
         assert!(code == 2 && out.is_empty() && !err.contains("starting"), "{place}: {err}");
         assert!(err.contains("--state-dir") && err.contains(&Path::new(place).display().to_string()), "{err}");
     }
+}
+
+#[tokio::test]
+async fn a_command_that_only_reads_makes_neither_a_server_nor_a_database() {
+    let place = Place::new();
+    let reading = ["verify", "token --list", "serve --listen 127.0.0.1:0 --for 1s", "tenants", "acgme --measure 1"];
+    for arguments in reading {
+        let (code, out, err) = run(&mut place.dbstress(&arguments.split(' ').collect::<Vec<_>>()));
+        assert_eq!(code, 2, "{arguments}: {out}{err}");
+        assert!(err.contains("there is no private server yet") && err.contains("dbstress seed"), "{err}");
+    }
+    assert_eq!(place.state(), None);
+    let running = place.start().await;
+    for arguments in reading {
+        let arguments = format!("{arguments} --database fresh");
+        let (code, out, err) = run(&mut place.dbstress(&arguments.split(' ').collect::<Vec<_>>()));
+        assert_eq!(code, 2, "{arguments}: {out}{err}");
+        assert!(err.contains("there is no database `fresh`") && err.contains("dbstress seed --database fresh"), "{err}");
+    }
+    assert!(running.database("fresh").await.unwrap().is_none());
+    let (code, _, err) = run(&mut place.dbstress(&["seed", "--database", "fresh"]));
+    assert_eq!(code, 0, "{err}");
+    let (code, out, err) = run(&mut place.dbstress(&["verify", "--database", "fresh"]));
+    assert_eq!(code, 0, "{out}{err}");
+}
+
+/// A server of nobody's, which ends with the test.
+struct Standby(std::process::Child);
+
+impl Drop for Standby {
+    fn drop(&mut self) {
+        let _ = Identity::of(self.0.id().cast_signed()).map(|server| server.signal(Signal::SIGQUIT));
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn a_standby_is_called_one_and_no_pooler_is_blamed() {
+    let place = Place::new();
+    assert_eq!(run(&mut place.dbstress(&["seed"])).0, 0);
+    let running = place.start().await;
+    let options = running.tcp.clone();
+    assert!(running.stop_if_unused().await.unwrap());
+    // It waits for a primary that there is not, and answers meanwhile.
+    let data = place.cluster().join("data");
+    std::fs::write(data.join("standby.signal"), "").unwrap();
+    let account = Account::for_server(&data).unwrap();
+    let programs =
+        binaries::find(&place.0, &account).into_iter().find(|found| found.major == place.status().unwrap().major).unwrap();
+    let mut command = account.command(&programs.program("postgres"));
+    command.arg("-D").arg(&data).args([
+        "-p",
+        &options.port.to_string(),
+        "-c",
+        "listen_addresses=127.0.0.1",
+        "-c",
+        "unix_socket_directories=",
+    ]);
+    let standby = Standby(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let deadline = Instant::now() + common::PATIENCE;
+    while Session::connect(&options, "test").await.is_err() {
+        assert!(Instant::now() < deadline, "the standby does not answer");
+    }
+    for (arguments, code) in [("seed", 3), ("contention --vus 2 --rounds 1", 3), ("pool", 3), ("verify", 3)] {
+        let (ended, out, err) = run(&mut common::on(&place, &options, arguments));
+        assert_eq!(ended, code, "{arguments}: {out}{err}");
+        let said = out + &err;
+        assert!(said.contains("is a standby") && !said.contains("pooler"), "{arguments}: {said}");
+    }
+    let through = dbstress::pg::load::scout(&options).await.err().unwrap().to_string();
+    assert!(through.contains("is a standby") && through.contains("connect to the primary"), "{through}");
+    drop(standby);
+    std::fs::remove_file(data.join("standby.signal")).unwrap();
 }

@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use common::{Bench, PATIENCE, Place, Started, assert_no_panic, at_least, committed, eventually, on, run};
 use dbstress::outcome::{Abort, OutcomeClass};
-use dbstress::pg::admin::{Lease, Session};
+use dbstress::pg::admin::{Lease, Session, identifier};
 use dbstress::pg::cluster::process::children;
+use dbstress::pg::load::Connection;
 use dbstress::pg::{ConnectOptions, Host};
 use dbstress::plan::{HAZARD, Limit, Load};
 use dbstress::record::{Moment, RunRecord, SCHEMA_VERSION};
@@ -344,6 +345,9 @@ async fn a_second_interrupt_gives_up_at_once() {
 
 #[tokio::test]
 async fn a_server_that_is_killed_leaves_the_question_open() {
+    if common::not_applicable("a server is crashed or frozen for it, and only the private one may be") {
+        return;
+    }
     let place = Place::new();
     let running = place.start().await;
     let name = {
@@ -439,4 +443,43 @@ async fn sessions_that_are_killed_are_replaced_and_every_unanswered_operation_is
     session.close().await;
     let (code, out, err) = self::run(&mut bench.dbstress("verify"));
     assert_ne!(code, 1, "{out}{err}");
+}
+
+#[tokio::test]
+async fn whose_limit_on_connections_it_is_is_told_with_what_raises_it() {
+    let place = Place::new();
+    let database = common::database_of_a_guest(&["CONNECTION LIMIT 8"]).await;
+    common::seed(&database.options).await;
+    let (role, name) = (identifier(&database.options.user), &database.options.database);
+    refused(
+        &place,
+        &database.options,
+        "--vus 20 --rounds 2",
+        2,
+        &["20 virtual users", "CONNECTION LIMIT of ROLE", &format!("ALTER ROLE {role} CONNECTION LIMIT 27")],
+    )
+    .await;
+    let mut superuser = database.superuser().await;
+    superuser.execute(&format!("ALTER ROLE {role} CONNECTION LIMIT -1; ALTER DATABASE {name} CONNECTION LIMIT 9")).await.unwrap();
+    refused(
+        &place,
+        &database.options,
+        "--vus 20 --rounds 2",
+        2,
+        &[&format!("CONNECTION LIMIT of DATABASE {name} 9"), &format!("ALTER DATABASE {name} CONNECTION LIMIT")],
+    )
+    .await;
+    // Where nobody is let in at all.
+    for (limit, words) in [
+        (format!("ALTER ROLE {role} CONNECTION LIMIT 0"), ["the role `Guest of", "CONNECTION LIMIT -1"]),
+        (
+            format!("ALTER ROLE {role} CONNECTION LIMIT -1; ALTER DATABASE {name} CONNECTION LIMIT 0"),
+            ["the database `", "CONNECTION LIMIT -1"],
+        ),
+    ] {
+        superuser.execute(&limit).await.unwrap();
+        refused(&place, &database.options, "--vus 20 --rounds 2", 3, &words).await;
+        let error = Connection::open(&database.options, "dbstress/test", &[]).await.err().unwrap().to_string();
+        assert!(words.iter().all(|word| error.contains(word)) && !error.contains("max_connections"), "{error}");
+    }
 }

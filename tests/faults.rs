@@ -134,6 +134,9 @@ async fn broken_wires_leave_nothing_half_done() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_comes_back_has_kept_what_it_acknowledged() {
+    if common::not_applicable("a server is crashed or frozen for it, and only the private one may be") {
+        return;
+    }
     let place = Place::new();
     let server = Arc::new(place.start().await);
     common::seed(&server.options).await;
@@ -153,6 +156,9 @@ async fn a_server_that_comes_back_has_kept_what_it_acknowledged() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_frozen_goes_on() {
+    if common::not_applicable("a server is crashed or frozen for it, and only the private one may be") {
+        return;
+    }
     let place = Place::new();
     let server = Arc::new(place.start().await);
     common::seed(&server.options).await;
@@ -202,6 +208,9 @@ async fn a_server_that_is_not_ours_is_not_touched() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_else_is_connected_to_the_private_server_is_spared() {
+    if common::not_applicable("a server is crashed or frozen for it, and only the private one may be") {
+        return;
+    }
     let place = Place::new();
     let server = place.start().await;
     common::seed(&server.options).await;
@@ -236,6 +245,9 @@ fn stopped(server: &Running) -> Vec<i32> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_server_goes_on_whatever_becomes_of_the_program() {
+    if common::not_applicable("a server is crashed or frozen for it, and only the private one may be") {
+        return;
+    }
     let place = Place::new();
     let server = place.start().await;
     common::seed(&server.options).await;
@@ -265,6 +277,9 @@ async fn a_frozen_server_goes_on_whatever_becomes_of_the_program() {
 /// server that can be used.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_run_leaves_nothing_half_healed() {
+    if common::not_applicable("a server is crashed or frozen for it, and only the private one may be") {
+        return;
+    }
     let place = Place::new();
     let (code, out, err) = run(&mut place.dbstress(&["seed"]));
     assert_eq!(code, 0, "{out}{err}");
@@ -314,6 +329,9 @@ async fn faults_in_a_file_are_those_of_the_flag() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_after_which_nothing_succeeds_proves_nothing() {
+    if common::not_applicable("a server is crashed or frozen for it, and only the private one may be") {
+        return;
+    }
     let place = Place::new();
     let server = Arc::new(place.start().await);
     common::seed(&server.options).await;

@@ -185,6 +185,12 @@ impl Clinic {
         self.session.rows(&there).await.unwrap().into_iter().filter_map(|row| row[0].clone()).collect()
     }
 
+    /// From now on everything is done as a superuser, but what the program does: no constraint and no privilege keeps a rule from being broken.
+    async fn as_superuser(&mut self) {
+        self.session = self.database.superuser().await;
+        self.run("SET search_path TO dbstress").await;
+    }
+
     async fn check(&mut self, invariant: &Invariant) -> Finding {
         let one = std::slice::from_ref(invariant);
         run_all(&mut self.session, one, &DEFAULT_SEARCH_PATH, When::Quiesced, TIMEOUT).await.remove(0).finding
@@ -492,6 +498,7 @@ async fn a_row_of_another_tenant_is_found_also_when_it_has_none() {
 #[tokio::test]
 async fn missing_unvalidated_and_disabled_constraints_are_found() {
     let mut clinic = Clinic::used().await;
+    clinic.as_superuser().await;
     let faults = async |clinic: &mut Clinic, sql: &str| {
         clinic.run("BEGIN").await;
         clinic.run(sql).await;
@@ -527,6 +534,7 @@ async fn missing_unvalidated_and_disabled_constraints_are_found() {
 #[tokio::test]
 async fn an_orphan_is_found_on_every_edge() {
     let mut clinic = Clinic::used().await;
+    clinic.as_superuser().await;
     let edges = clinic
         .session
         .rows(
@@ -607,6 +615,7 @@ async fn a_check_that_cannot_be_made_is_errored_and_the_others_are_still_made() 
     let live = run_all(&mut clinic.session, &of("clinic"), &DEFAULT_SEARCH_PATH, When::Always, TIMEOUT).await;
     assert_eq!(live.len(), 5, "under load only what holds in any snapshot");
     // A policy that hides rows from a role must not read as a pass.
+    clinic.as_superuser().await;
     let role = format!("blind_in_{}", clinic.database.options.database);
     clinic.run(&format!("CREATE ROLE {role}; GRANT USAGE ON SCHEMA dbstress TO {role}; GRANT SELECT ON patient TO {role}")).await;
     clinic.run(&format!("ALTER TABLE patient ENABLE ROW LEVEL SECURITY; SET ROLE {role}")).await;
@@ -912,6 +921,7 @@ async fn every_check_of_a_schedule_holds_on_clean_data_and_can_fail() {
     let tried = self_test::try_all(&mut ward.session, &invariants, TIMEOUT).await;
     assert_eq!(self_test::judge(&tried).0, Verdict::Pass, "{tried:#?}");
     // And where much is broken already.
+    ward.as_superuser().await;
     let broken = "SET session_replication_role = replica; DELETE FROM assignment WHERE person_id IN (7, 8); UPDATE person SET pgy = NULL;
         UPDATE rotation_template SET max_residents = 0; UPDATE assignment SET version = 5; DELETE FROM block WHERE id < 9; UPDATE block SET number = 9;
         INSERT INTO extra_duty (person_id, starts_at, ends_at, kind) SELECT id, '2026-01-05', '2026-02-01', 'extension' FROM person";
@@ -923,6 +933,7 @@ async fn every_check_of_a_schedule_holds_on_clean_data_and_can_fail() {
 #[tokio::test]
 async fn each_rule_of_a_schedule_says_what_is_wrong_where() {
     let mut ward = Clinic::residency().await;
+    ward.as_superuser().await;
     let duty = |person: i64, from: &str, until: &str| {
         format!("INSERT INTO extra_duty (person_id, starts_at, ends_at, kind) VALUES ({person}, '{from}', '{until}', 'extension');")
     };
@@ -1054,6 +1065,7 @@ async fn each_rule_of_a_schedule_says_what_is_wrong_where() {
 #[tokio::test]
 async fn what_is_planted_is_no_breach_but_must_be_found() {
     let mut ward = Clinic::residency().await;
+    ward.as_superuser().await;
     let works = "INSERT INTO absence (person_id, starts_on, ends_on, kind) VALUES (7, '2026-01-05', '2026-01-05', 'deployment');";
     let expect = |measured: i64, holds: bool| {
         format!(
@@ -1099,6 +1111,7 @@ async fn what_is_planted_is_no_breach_but_must_be_found() {
 #[tokio::test]
 async fn an_orphan_of_a_schedule_is_found_on_every_edge() {
     let mut ward = Clinic::residency().await;
+    ward.as_superuser().await;
     let edges = [
         ("assignment", "block_id"),
         ("assignment", "person_id"),

@@ -414,6 +414,9 @@ async fn when_it_is_dropped_everything_of_it_ends() {
 
 #[tokio::test]
 async fn a_server_with_a_password_is_reached_by_tcp_and_when_it_has_gone_the_proxy_says_so() {
+    if common::not_applicable("it is about the private server") {
+        return;
+    }
     let place = Place::new();
     let running = place.start().await;
     let proxy = Proxy::start(&ConnectOptions { ssl_mode: SslMode::Disable, ..running.tcp.clone() }).await.unwrap();

@@ -4,11 +4,12 @@ mod common;
 
 use std::sync::Arc;
 
-use common::database;
+use common::{Place, database, run};
 
 use dbstress::cmd;
 use dbstress::pg::ConnectOptions;
 use dbstress::pg::admin::{Session, require_loaded};
+use dbstress::pg::load::{Connection, Isolation};
 use dbstress::report::screen::Screen;
 use dbstress::seed::constraints;
 use dbstress::seed::fixture::{Draft, Fixture, Rows};
@@ -414,4 +415,95 @@ async fn the_command_rewrites_a_lost_fixture_and_keeps_one_it_did_not_replace() 
     let elsewhere = run(&cmd::seed::Args { plant: Some("PL-1".into()), ..args }).await.expect_err("not of the clinic");
     assert!(elsewhere.to_string().contains("--dataset residency"), "{elsewhere}");
     std::fs::remove_dir_all(&state).expect("removed");
+}
+
+/// What a role may have been given by somebody who thought of other programs.
+const ODD: [&str; 9] = [
+    "SET search_path = \"no such schema\", pg_catalog",
+    "SET DateStyle = 'German, DMY'",
+    "SET IntervalStyle = 'sql_standard'",
+    "SET TimeZone = 'Asia/Kathmandu'",
+    "SET default_transaction_isolation = 'serializable'",
+    "SET standard_conforming_strings = off",
+    "SET quote_all_identifiers = on",
+    "SET bytea_output = 'escape'",
+    "SET client_min_messages = debug1",
+];
+
+#[tokio::test]
+async fn a_role_of_any_name_and_with_any_settings_works_on_its_own_database() {
+    let place = Place::new();
+    for dataset in ["clinic", "residency"] {
+        let database = common::database_of_a_guest(&ODD).await;
+        for arguments in
+            [&format!("seed --dataset {dataset}"), "seed --reset --dataset clinic", "contention --vus 4 --rounds 2", "verify"]
+        {
+            let (code, out, err) = run(&mut common::on(&place, &database.options, arguments));
+            // Two rounds prove nothing; but they are run.
+            let expected = if arguments.starts_with("contention") { 3 } else { 0 };
+            assert_eq!(code, expected, "{arguments}: {out}{err}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_setting_of_a_role_changes_what_our_own_sessions_do() {
+    let odd = [
+        &ODD[..],
+        &["SET statement_timeout = '20ms'", "SET lock_timeout = '20ms'", "SET idle_in_transaction_session_timeout = '20ms'"],
+    ];
+    let database = common::database_of_a_guest(&odd.concat()).await;
+    let mut session = database.session().await;
+    session.execute("SELECT pg_sleep(0.2)").await.expect("the limit of the role is not ours");
+    for (setting, value) in [
+        ("search_path", "dbstress,public"),
+        ("statement_timeout", "0"),
+        ("lock_timeout", "0"),
+        ("idle_in_transaction_session_timeout", "0"),
+        ("default_transaction_isolation", "read committed"),
+        ("DateStyle", "ISO, MDY"),
+        ("IntervalStyle", "postgres"),
+        ("TimeZone", "UTC"),
+        ("standard_conforming_strings", "on"),
+    ] {
+        assert_eq!(session.text(&format!("SHOW {setting}")).await.unwrap().as_deref(), Some(value), "{setting}");
+    }
+    let mut asking = Session::connect_for_questions(&database.options, "test").await.unwrap();
+    let path = asking.text("SHOW search_path").await.unwrap();
+    assert_eq!(
+        path.as_deref(),
+        Some("dbstress, public, \"no such schema\", pg_catalog"),
+        "the user's questions find the user's tables"
+    );
+}
+
+#[tokio::test]
+async fn a_statement_that_the_roles_limit_ends_is_told_with_whose_limit_it_was() {
+    let database = common::database_of_a_guest(&["SET statement_timeout = '2s'"]).await;
+    let mut connection = Connection::open(&database.options, "dbstress/test", &[Isolation::ReadCommitted]).await.unwrap();
+    let error = connection.ask("SELECT pg_sleep(60)").await.unwrap_err();
+    assert!(error.to_string().contains("57014") && error.to_string().contains("ALTER ROLE … RESET statement_timeout"), "{error}");
+}
+
+#[tokio::test]
+async fn the_seeds_that_the_readme_prints_succeed_one_after_the_other() {
+    if common::not_applicable("they name databases of the private server") {
+        return;
+    }
+    let readme = std::fs::read_to_string("README.md").unwrap();
+    let mut in_block = false;
+    let mut seeds = Vec::new();
+    for line in readme.lines() {
+        in_block ^= line.starts_with("```");
+        let typed = line.split(" #").next().unwrap_or_default().trim();
+        if in_block && typed.starts_with("dbstress seed") && !typed.contains("--database-url") {
+            seeds.push(typed.strip_prefix("dbstress ").unwrap());
+        }
+    }
+    assert!(seeds.len() >= 7, "{seeds:?}");
+    let place = Place::new();
+    for seed in seeds {
+        let (code, out, err) = run(&mut place.dbstress(&seed.split(' ').collect::<Vec<_>>()));
+        assert_eq!(code, 0, "dbstress {seed}: {out}{err}");
+    }
 }

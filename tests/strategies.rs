@@ -455,7 +455,14 @@ async fn every_transaction_has_the_level_that_its_strategy_names_whatever_the_ro
     for default in ["serializable", "repeatable read", "read committed"] {
         with_another_default(&database, default).await;
         let mut session = database.session().await;
-        assert_eq!(session.text("SHOW default_transaction_isolation").await.unwrap().as_deref(), Some(default));
+        assert_eq!(
+            session
+                .text("SELECT reset_val FROM pg_settings WHERE name = 'default_transaction_isolation'")
+                .await
+                .unwrap()
+                .as_deref(),
+            Some(default)
+        );
         session.close().await;
         for isolation in [Isolation::ReadCommitted, Isolation::RepeatableRead, Isolation::Serializable] {
             let mut connection = Connection::open(&database.options, "dbstress/test", &[isolation]).await.unwrap();

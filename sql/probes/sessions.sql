@@ -2,6 +2,7 @@
 --
 -- What the sessions of the run are doing, how old transactions in this database are, and how full the server is.
 -- The three settings exist from different versions on: what the server does not have takes no connections away.
+-- Of sessions of other roles an ordinary one is told neither kind nor state: they are counted, and how old their transactions are is not known.
 SELECT
   count(*) FILTER (WHERE run AND state = 'active') AS active,
   count(*) FILTER (WHERE run AND state = 'idle') AS idle,
@@ -21,5 +22,5 @@ FROM (
     datname = current_database() AND pid <> pg_backend_pid() AS here,
     datname = current_database() AND starts_with(application_name, :'run') AS run
   FROM pg_stat_activity
-  WHERE backend_type = 'client backend'
+  WHERE datid IS NOT NULL AND usesysid IS NOT NULL AND coalesce(backend_type, 'client backend') = 'client backend'
 ) AS client

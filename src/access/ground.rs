@@ -12,7 +12,7 @@ use crate::api::limits::{Rule, Tier};
 use crate::contract::{About, Code, Limit, SERVICE};
 use crate::http::Address;
 use crate::pg::ConnectOptions;
-use crate::pg::admin::{self, Lease, UNHURRIED};
+use crate::pg::admin::{self, Lease};
 use crate::token::{Claims, Key, Secret, now};
 use crate::{Error, Result, api};
 
@@ -136,7 +136,6 @@ impl Ground {
     /// else is at work.
     pub async fn take(options: &ConnectOptions, target: Option<Address>, secret: Secret) -> Result<Self> {
         let mut admin = admin::Session::connect(options, "access").await?;
-        admin.rows(UNHURRIED).await?;
         let (_, loaded) = admin::require_loaded(&mut admin, options).await?;
         if loaded.dataset != DATASET {
             return Err(Error::usage(format!(
@@ -227,7 +226,6 @@ impl Ground {
     pub async fn leave(mut self) -> Result<()> {
         // Whoever was interrupted may have left the old one in the middle of a question.
         self.admin = admin::Session::connect(&self.options, "access").await?;
-        self.admin.rows(UNHURRIED).await?;
         super::policies::clear(&mut self.admin, self.oid).await?;
         self.clear().await?;
         let is_held = self.lease.is_held().await;

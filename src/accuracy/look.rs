@@ -10,24 +10,11 @@ use crate::acgme::Finding;
 use crate::acgme::evaluate::Evaluator;
 use crate::acgme::rules::RuleSet;
 use crate::metrics::cpu_of_this_thread;
-use crate::pg::ConnectOptions;
-use crate::pg::admin::{Session, UNHURRIED};
+use crate::pg::admin::Session;
 use crate::roster::{self, Scope};
 
 /// The transaction of a validator.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-
-/// A session that finds the tables of the dataset, and whose questions may take as long as they take.
-///
-/// # Errors
-/// As [`Session::connect`].
-pub async fn connect(options: &ConnectOptions, role: &str) -> Result<Session> {
-    let mut session = Session::connect(options, role).await?;
-    // Even the other question could be cancelled before it has been answered.
-    session.execute("SET statement_timeout = 0; SET search_path = dbstress").await?;
-    session.rows(UNHURRIED).await?;
-    Ok(session)
-}
 
 /// What the rules found, and what that took.
 #[derive(Debug, Clone)]

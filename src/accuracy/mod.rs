@@ -83,7 +83,7 @@ pub struct Request {
 /// Usage: a database without the residency dataset. Inconclusive: another dbstress is at work on it, or the server is lost.
 pub async fn run(request: Request, mut show: impl FnMut(&str)) -> Result<AccuracyRecord> {
     let began = Instant::now();
-    let mut session = look::connect(&request.options, ROLE).await?;
+    let mut session = Session::connect(&request.options, ROLE).await?;
     let (_, loaded) = admin::require_loaded(&mut session, &request.options).await?;
     if loaded.dataset != "residency" {
         return Err(Error::usage(format!(
@@ -104,7 +104,7 @@ pub async fn run(request: Request, mut show: impl FnMut(&str)) -> Result<Accurac
     let Check { mut record, .. } = check;
     // What was given up in the middle of an answer is not fit to be asked anything else.
     let left = async {
-        let mut session = look::connect(&request.options, ROLE).await?;
+        let mut session = Session::connect(&request.options, ROLE).await?;
         cases::restore(&mut session).await?;
         session.close().await;
         Ok::<_, Error>(())

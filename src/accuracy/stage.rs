@@ -10,7 +10,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::cases::{self, Case, NAME};
 use super::compare::Mistake;
-use super::look::{self, Examined, Look, References, Snapshot};
+use super::look::{Examined, Look, References, Snapshot};
 use super::own::Desk;
 use crate::acgme::Finding;
 use crate::acgme::rules::RuleSet;
@@ -190,7 +190,7 @@ impl Stage {
     /// # Errors
     /// The loss of the connection.
     pub async fn write_beside(self: Arc<Self>, writer: u64, desk: Desk) -> Result<()> {
-        let mut session = look::connect(&self.options, &format!("{NAME}writer {writer}")).await?;
+        let mut session = Session::connect(&self.options, &format!("{NAME}writer {writer}")).await?;
         let mut random = Random::of(writer, CHOICES, 0);
         while !self.is_over() {
             self.change(&mut session, &desk.change(&mut random)).await?;
@@ -205,7 +205,7 @@ impl Stage {
     /// # Errors
     /// The loss of the connection.
     pub async fn toggle(self: Arc<Self>, writer: u64, cases: Vec<Case>) -> Result<()> {
-        let mut session = look::connect(&self.options, &format!("{NAME}writer {writer}")).await?;
+        let mut session = Session::connect(&self.options, &format!("{NAME}writer {writer}")).await?;
         let mut random = Random::of(writer, CHOICES, 1);
         let mut mended = BTreeSet::new();
         let mut order: Vec<&Case> = cases.iter().collect();
@@ -253,10 +253,10 @@ impl Stage {
     }
 
     async fn validate(&self, number: u32, against: Against, most: Option<u32>, said: &UnboundedSender<Message>) -> Result<()> {
-        let mut session = look::connect(&self.options, &format!("{NAME}validator {number}")).await?;
+        let mut session = Session::connect(&self.options, &format!("{NAME}validator {number}")).await?;
         let mut other = match against {
             Against::Fixed(_) => None,
-            Against::SameSnapshot => Some(look::connect(&self.options, &format!("{NAME}truth {number}")).await?),
+            Against::SameSnapshot => Some(Session::connect(&self.options, &format!("{NAME}truth {number}")).await?),
         };
         let mut validations = 0;
         while !self.is_over() && most.is_none_or(|most| validations < most) {
@@ -307,7 +307,7 @@ impl Stage {
     /// Validates in several statements, each of which sees a state of its own. Wrong is only what was true neither before nor after: that the
     /// schedule has changed meanwhile is not the validator's fault.
     async fn mix(&self, said: &UnboundedSender<Message>) -> Result<()> {
-        let mut session = look::connect(&self.options, &format!("{NAME}control")).await?;
+        let mut session = Session::connect(&self.options, &format!("{NAME}control")).await?;
         session.execute("SET default_transaction_isolation = 'read committed'").await?;
         let scope = Scope::default();
         while !self.is_over() {

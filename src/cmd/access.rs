@@ -131,7 +131,7 @@ fn extent(args: &Args) -> Extent {
 
 async fn drills(subject: Subject, args: &Args, trials: Trials, global: &Global, screen: Screen) -> Result<Exit> {
     let began = Instant::now();
-    let chosen = interruptible(target::resolve(global, screen)).await?;
+    let chosen = interruptible(target::existing(global, screen)).await?;
     // The one that a server here has: whoever starts with another gives the accounts another password.
     let secret = serve::secret(global)?;
     let mut ground = interruptible(Ground::take(&chosen.options, args.target.clone(), secret)).await?;

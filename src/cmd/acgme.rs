@@ -113,7 +113,7 @@ pub async fn run(args: &Args, global: &Global, screen: Screen) -> Result<Exit> {
     }
     global.refuse_via("validators go")?;
     let sets = args.sets()?;
-    let target = interruptible(target::resolve(global, screen)).await?;
+    let target = interruptible(target::existing(global, screen)).await?;
     let record = interrupt::graceful(screen, |stop| {
         let request = Request {
             options: target.options.clone(),

@@ -271,7 +271,7 @@ pub enum Command {
     ///
     /// First writers change what is not validated, then they mend and plant the cases; a validator that takes no snapshot must be caught.
     #[command(
-        after_help = "Examples:\n  dbstress seed --dataset residency --plant all\n  dbstress acgme --rules all\n  dbstress acgme --self-test"
+        after_help = "Examples:\n  dbstress seed --reset --dataset residency --plant all\n  dbstress acgme --rules all\n  dbstress acgme --self-test"
     )]
     Acgme(acgme::Args),
     /// Serve the dataset over HTTP: an API to be tested, as right as it says, or with a known mistake
@@ -368,7 +368,7 @@ impl Cli {
                     return Ok(exit);
                 }
                 block_on(interruptible(async {
-                    let target = target::resolve(global, screen).await?;
+                    let target = target::existing(global, screen).await?;
                     let args = verify::Args { flags: global.again(), ..args };
                     verify::run(&args, &target.options, screen).await
                 }))

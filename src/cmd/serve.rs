@@ -100,7 +100,7 @@ pub async fn run(args: &Args, global: &Global, screen: Screen) -> Result<Exit> {
         .cure(format!("--listen 127.0.0.1:{}; or --allow-remote, if the network is yours alone", args.listen.port())));
     }
     let secret = secret(global)?;
-    let target = target::resolve(global, screen).await?;
+    let target = target::existing(global, screen).await?;
     let mut settings = Settings::new(target.options.clone(), secret);
     settings.listen = args.listen;
     settings.strategy = args.strategy;

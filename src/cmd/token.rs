@@ -38,7 +38,7 @@ type Account = (String, String, Option<i64>, Option<i64>);
 /// Usage: there is no such account, or no server has made any yet; a database that is not ours or not loaded.
 pub async fn run(args: &Args, global: &Global, screen: Screen) -> Result<Exit> {
     global.refuse_via("accounts are read from the database, and dbstress goes")?;
-    let target = target::resolve(global, screen).await?;
+    let target = target::existing(global, screen).await?;
     let mut session = Session::connect(&target.options, "token").await?;
     let printed = print(args, global, &target.options, &mut session, screen).await;
     session.close().await;

@@ -110,7 +110,9 @@ impl Trouble {
             "57P01" => "somebody ended its sessions, or shut the server down; leave them alone while the drills are done",
             "57P02" => "the server crashed; its log says why",
             "57P03" => "the server is starting up or shutting down; try again in a moment",
-            "53300" => "the server has no connection left; raise max_connections, or close other clients",
+            "53300" => {
+                "there is no connection left; close other clients, or raise max_connections, or the CONNECTION LIMIT of the role or the database"
+            }
             _ if code.starts_with("08") => "the connection to the server broke; look at what is between",
             _ => return None,
         };

@@ -9,8 +9,8 @@ use super::desk::{Desk, Setup};
 use super::mistake::Mistake;
 use crate::outcome::Abort;
 use crate::pg::ConnectOptions;
-use crate::pg::admin::{self, Lease, UNHURRIED, literal};
-use crate::pg::load::{Connection, Ending, Failure, Isolation};
+use crate::pg::admin::{self, Lease, literal};
+use crate::pg::load::{Connection, Ending, Failure, Isolation, NO_TIMEOUT, UNHURRIED};
 use crate::pg::pool::{Open, Pooled};
 use crate::{Error, Result};
 
@@ -69,8 +69,7 @@ impl Open for Door {
 
     async fn open(&self) -> Result<Session> {
         let mut connection = Connection::open(&self.options, &self.application_name, &[Isolation::ReadCommitted]).await?;
-        // Even the other question could be cancelled before it has been answered.
-        connection.ask("SET statement_timeout = 0").await?;
+        connection.ask(NO_TIMEOUT).await?;
         connection.ask(UNHURRIED).await?;
         let pid = connection.ask("SELECT pg_backend_pid()").await?.and_then(|pid| pid.parse().ok()).unwrap_or_default();
         Ok(Session { connection, number: self.opened.fetch_add(1, Ordering::Relaxed) + 1, pid })
@@ -289,10 +288,7 @@ impl Ground {
 
 /// The session from which the drills are seen.
 async fn administer(options: &ConnectOptions) -> Result<admin::Session> {
-    let mut session = admin::Session::connect(options, "pool").await?;
-    session.execute("SET statement_timeout = 0").await?;
-    session.rows(UNHURRIED).await?;
-    Ok(session)
+    admin::Session::connect(options, "pool").await
 }
 
 /// A moment between two looks at a condition.

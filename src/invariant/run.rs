@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use super::{Breach, Checked, Finding, Invariant, When};
-use crate::pg::admin::{Session, SqlError, TextRow, identifier};
+use crate::pg::admin::{SEARCH_PATH, Session, SqlError, TextRow, identifier};
 
 /// How many breaches of one check are kept; all of them are counted.
 pub const ROWS_KEPT: usize = 20;
 
 /// Where unqualified table names of a check lead, unless it judges the control's copy.
-pub const DEFAULT_SEARCH_PATH: [&str; 2] = ["dbstress", "public"];
+pub const DEFAULT_SEARCH_PATH: [&str; 2] = SEARCH_PATH;
 
 /// Checks those of `invariants` that may be asked at `moment`, all in one snapshot: `When::Always` is under load and leaves the quiesced
 /// ones out, `When::Quiesced` is after it and asks all. Tables are looked for in `search_path`; one statement may take `statement_timeout`.

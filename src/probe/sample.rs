@@ -463,7 +463,7 @@ impl Sampler {
 
 /// A connection on which no question takes long, waits for a lock, or writes.
 async fn connect(options: &ConnectOptions) -> Result<Session> {
-    let mut session = Session::connect(options, ROLE).await?;
+    let mut session = Session::connect_for_questions(options, ROLE).await?;
     let settings = format!(
         "SET statement_timeout = {}; SET lock_timeout = {}; SET default_transaction_read_only = on; SET jit = off",
         TIMEOUT.as_millis(),

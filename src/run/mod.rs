@@ -49,7 +49,7 @@ use crate::error::Kind;
 use crate::fault::{self, Reach};
 use crate::history::Asking;
 use crate::invariant::{self, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, When, run_all};
-use crate::pg::admin::{self, Lease, Loaded, Session};
+use crate::pg::admin::{self, IS_CLIENT, Lease, Loaded, Session, TextRow};
 use crate::pg::cluster::Running;
 use crate::pg::load::{Between, Manner};
 use crate::pg::tally::Tally;
@@ -634,7 +634,9 @@ async fn server(session: &mut Session, options: &ConnectOptions) -> Result<Serve
     let version = session.text("SHOW server_version").await?.unwrap_or_default();
     let rows = session
         .rows(
-            "SELECT name, current_setting(name) FROM pg_settings WHERE name IN ('synchronous_commit', 'fsync', 'full_page_writes', \
+            // The level is the load's: our own sessions have asked for another.
+            "SELECT name, CASE name WHEN 'default_transaction_isolation' THEN reset_val ELSE current_setting(name) END \
+             FROM pg_settings WHERE name IN ('synchronous_commit', 'fsync', 'full_page_writes', \
              'shared_buffers', 'max_connections', 'max_wal_size', 'deadlock_timeout', 'default_transaction_isolation')",
         )
         .await?;
@@ -658,32 +660,70 @@ pub async fn check_room(plan: &Plan, options: &ConnectOptions, via: Option<&Plac
     checked
 }
 
+/// How many connections there may be, and who says so.
+struct Most {
+    /// As the user knows it.
+    name: String,
+    most: i64,
+    reserved: i64,
+    taken: i64,
+    /// What raises it to so many.
+    raise: Box<dyn Fn(i64) -> String>,
+}
+
+impl Most {
+    /// Those that are left for a load.
+    fn left(&self) -> i64 {
+        self.most - self.reserved - self.taken - OTHER_CONNECTIONS
+    }
+}
+
+/// The limits of the server, of the database and of the role; superusers have the first alone.
+async fn connection_limits(session: &mut Session) -> Result<Vec<Most>> {
+    let others = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE {IS_CLIENT} AND pid <> pg_backend_pid() \
+         AND NOT (datname = current_database() AND application_name LIKE 'dbstress/%')"
+    );
+    let rows = session
+        .rows(&format!(
+            "SELECT NULL, current_setting('max_connections'), current_setting('superuser_reserved_connections')::bigint \
+               + coalesce(current_setting('reserved_connections', true)::bigint, 0), ({others}) \
+             UNION ALL SELECT 'ROLE ' || quote_ident(rolname), rolconnlimit::text, 0, ({others} AND usesysid = r.oid) \
+             FROM pg_roles r WHERE rolname = session_user AND rolconnlimit >= 0 AND NOT rolsuper \
+             UNION ALL SELECT 'DATABASE ' || quote_ident(d.datname), datconnlimit::text, 0, ({others} AND datid = d.oid) \
+             FROM pg_database d JOIN pg_roles ON rolname = session_user \
+             WHERE d.datname = current_database() AND datconnlimit >= 0 AND NOT rolsuper"
+        ))
+        .await?;
+    let number = |text: &Option<String>| text.as_deref().and_then(|text| text.parse().ok()).unwrap_or_default();
+    let limit = |row: TextRow| {
+        let (name, raise): (_, Box<dyn Fn(i64) -> String>) = match row[0].clone() {
+            None => (
+                "max_connections".to_owned(),
+                Box::new(|most| format!("ALTER SYSTEM SET max_connections = {most}, and restart the server")),
+            ),
+            Some(whose) => {
+                (format!("CONNECTION LIMIT of {whose}"), Box::new(move |most| format!("ALTER {whose} CONNECTION LIMIT {most}")))
+            }
+        };
+        Most { name, most: number(&row[1]), reserved: number(&row[2]), taken: number(&row[3]), raise }
+    };
+    Ok(rows.into_iter().map(limit).collect())
+}
+
 async fn check_connections(session: &mut Session, plan: &Plan, between: Between) -> Result<()> {
-    let most = session.integer("SELECT current_setting('max_connections')::bigint").await?;
-    let reserved = session
-        .integer(
-            "SELECT current_setting('superuser_reserved_connections')::bigint \
-             + coalesce(current_setting('reserved_connections', true)::bigint, 0)",
-        )
-        .await?;
-    let taken = session
-        .integer(
-            "SELECT count(*) FROM pg_stat_activity WHERE backend_type IN ('client backend', 'walsender') AND pid <> pg_backend_pid() \
-             AND NOT (datname IS NOT DISTINCT FROM current_database() AND application_name LIKE 'dbstress/%')",
-        )
-        .await?;
-    let left = most - reserved - taken - OTHER_CONNECTIONS;
     // How many there are at once is the pooler's affair: whoever finds none free waits for one.
     let wanted = match between.shares_sessions() {
         true => 1,
         false => i64::from(plan.pool_size.unwrap_or(plan.load.vus())) * i64::from(twin::connections(plan.bug())),
     };
-    if wanted <= left {
-        return Ok(());
-    }
-    let needed = wanted + reserved + taken + OTHER_CONNECTIONS;
+    let limits = connection_limits(session).await?;
+    let Some(least) = limits.into_iter().min_by_key(Most::left).filter(|least| wanted > least.left()) else { return Ok(()) };
+    let Most { name, most, reserved, taken, .. } = &least;
+    let left = least.left();
+    let raise = (least.raise)(wanted + reserved + taken + OTHER_CONNECTIONS);
     Err(Error::usage(format!(
-        "{wanted} {}, and {} are left (max_connections {most}, {reserved} reserved, {taken} taken by others, \
+        "{wanted} {}, and {} are left ({name} {most}, {reserved} reserved, {taken} taken by others, \
          {OTHER_CONNECTIONS} for dbstress itself)",
         match plan.pool_size {
             _ if between.shares_sessions() => "connection at least is wanted for the pooler",
@@ -693,14 +733,10 @@ async fn check_connections(session: &mut Session, plan: &Plan, between: Between)
         left.max(0)
     ))
     .cure(match plan.pool_size {
-        _ if between.shares_sessions() => {
-            format!("close others, or ALTER SYSTEM SET max_connections = {needed}, and restart the server")
+        _ if between.shares_sessions() => format!("close others, or {raise}"),
+        size => {
+            format!("--{} {} or fewer\nor {raise}", if size.is_some() { "pool-size" } else { "vus, or --pool-size," }, left.max(1))
         }
-        size => format!(
-            "--{} {} or fewer\nor ALTER SYSTEM SET max_connections = {needed}, and restart the server",
-            if size.is_some() { "pool-size" } else { "vus, or --pool-size," },
-            left.max(1)
-        ),
     }))
 }
 

@@ -8,7 +8,7 @@ use crate::Result;
 use crate::contract::MOST_ATTEMPTS;
 use crate::history::Reader;
 use crate::outcome::Outcome;
-use crate::pg::admin::{Session, SqlError, literal};
+use crate::pg::admin::{IN_TRANSACTION, Session, SqlError, literal};
 use crate::workload::booking::Place;
 
 /// How long sessions of the run may take to go by themselves.
@@ -49,7 +49,11 @@ impl Sessions {
 
     /// Those that are still to end something, as what follows a SELECT's columns. Other databases of the server have runs of the same number.
     fn at_work(&self) -> String {
-        let at_work = if self.stay() { " AND state IS DISTINCT FROM 'idle'" } else { "" };
+        let at_work = if self.stay() {
+            format!(" AND CASE WHEN state IS NULL THEN {IN_TRANSACTION} ELSE state <> 'idle' END")
+        } else {
+            String::new()
+        };
         format!(
             "FROM pg_stat_activity WHERE datname = current_database() AND starts_with(application_name, {}) AND pid <> pg_backend_pid(){at_work}",
             literal(&self.prefix)

@@ -141,8 +141,7 @@ pub async fn seed(
 ) -> Result<Seeded> {
     let mut lease = Lease::take(options, "seed").await?;
     let mut session = Session::connect(options, "seed").await?;
-    // Building an index must not fall to a limit that the role carries for interactive use.
-    session.execute("SET statement_timeout = 0; SET lock_timeout = 0; SET maintenance_work_mem = '256MB'").await?;
+    session.execute("SET maintenance_work_mem = '256MB'").await?;
     // Before the wipe: a mistyped name must not cost the data of the database that was really named.
     admin::check_disposable(&mut session, request.disposable.as_deref()).await?;
     let mut disposable = request.disposable.clone();

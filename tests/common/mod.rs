@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,11 +12,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use dbstress::pace::{Ramp, Think};
-use dbstress::pg::ConnectOptions;
 use dbstress::pg::admin::{Session, identifier};
 use dbstress::pg::cluster::account::Account;
 use dbstress::pg::cluster::process::Identity;
 use dbstress::pg::cluster::{self, Running, Settings, State, Status};
+use dbstress::pg::{ConnectOptions, Host};
 use dbstress::plan::{FOREVER, Limit, Load, Plan, Workload};
 use dbstress::record::RunRecord;
 use dbstress::run::Request;
@@ -25,8 +25,14 @@ use dbstress::seed::{self, Dataset, Figures, Generator};
 use nix::sys::signal::Signal;
 use tokio::sync::{OnceCell, watch};
 
-/// Names a server to test on instead of a private one; its role may create databases.
+/// Names a server to test on instead of a private one, and the role that everything is done as.
 const SERVER: &str = "DBSTRESS_TEST_DATABASE_URL";
+
+/// Names that server again, as its superuser, who makes databases for that role; where it is not set, the role makes them itself.
+const SUPERUSER: &str = "DBSTRESS_TEST_SUPERUSER_URL";
+
+/// Names a file that lists the tests which could not be run on that server.
+const NOT_APPLICABLE: &str = "DBSTRESS_TEST_NOT_APPLICABLE";
 
 /// How long the private server of the tests outlives the last of them.
 const IDLE_STOP: Duration = Duration::from_secs(20);
@@ -35,7 +41,10 @@ const IDLE_STOP: Duration = Duration::from_secs(20);
 pub struct TestDatabase {
     /// Leads to it, as a role that owns it.
     pub options: ConnectOptions,
-    server: ConnectOptions,
+    /// The same server, as whoever makes databases there.
+    maker: ConnectOptions,
+    /// A role that was made for it.
+    guest: Option<String>,
 }
 
 impl TestDatabase {
@@ -48,17 +57,25 @@ impl TestDatabase {
     pub async fn session(&self) -> Session {
         Session::connect(&self.options, "test").await.unwrap()
     }
+
+    /// The same as a superuser, for what a role has done to it.
+    pub async fn superuser(&self) -> Session {
+        Session::connect(&self.maker.with_database(&self.options.database), "test").await.unwrap()
+    }
 }
 
 impl Drop for TestDatabase {
     fn drop(&mut self) {
-        let (server, name) = (self.server.clone(), self.options.database.clone());
+        let (maker, name, guest) = (self.maker.clone(), self.options.database.clone(), self.guest.take());
         // On a thread of its own: the test's runtime cannot be waited for from inside it.
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                if let Ok(mut session) = Session::connect(&server, "test").await {
+                if let Ok(mut session) = Session::connect(&maker, "test").await {
                     let _ = session.execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", identifier(&name))).await;
+                    if let Some(guest) = guest {
+                        let _ = session.execute(&format!("DROP ROLE IF EXISTS {}", identifier(&guest))).await;
+                    }
                     session.close().await;
                 }
             });
@@ -79,6 +96,29 @@ pub const COUNTER_RULE: &str = "-- when: always\n-- examines: SELECT count(*) FR
 /// A fresh, empty database with a name of its own.
 pub async fn database() -> TestDatabase {
     create("").await
+}
+
+/// An empty database that belongs to a role of its own, which is no superuser and has these settings, as in `SET search_path = public`.
+pub async fn database_of_a_guest(settings: &[&str]) -> TestDatabase {
+    const PASSWORD: &str = "of a guest";
+    let mut database = database().await;
+    let (name, guest) = (database.options.database.clone(), format!("Guest of {}", database.options.database));
+    let mut session = database.superuser().await;
+    let role = identifier(&guest);
+    database.guest = Some(guest.clone());
+    let made = format!("CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'; ALTER DATABASE {} OWNER TO {role}", identifier(&name));
+    session.execute(&made).await.unwrap();
+    for setting in settings {
+        session.execute(&format!("ALTER ROLE {role} {setting}")).await.unwrap();
+    }
+    session.close().await;
+    let options = &mut database.options;
+    // The private server asks everybody but its own user for a password, and takes one on TCP alone.
+    if matches!(options.host, Host::Socket(_)) {
+        options.host = Host::Tcp("127.0.0.1".into());
+    }
+    (options.user, options.password) = (guest, Some(PASSWORD.into()));
+    database
 }
 
 /// A fresh database with the clinic in it, at scale 1.
@@ -114,19 +154,45 @@ pub async fn copy(database: &TestDatabase) -> TestDatabase {
 async fn create(how: &str) -> TestDatabase {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let server = server().await;
+    let maker = named(SUPERUSER).unwrap_or_else(|| server.clone());
     let pid = std::process::id();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
     let name = format!("test_{pid}_{}_{now}", NUMBER.fetch_add(1, Ordering::Relaxed));
-    let mut session = Session::connect(&server, "test").await.unwrap();
-    session.execute(&format!("CREATE DATABASE {}{how}", identifier(&name))).await.unwrap();
+    let mut session = Session::connect(&maker, "test").await.unwrap();
+    let owner = identifier(&server.user);
+    session.execute(&format!("CREATE DATABASE {} OWNER {owner}{how}", identifier(&name))).await.unwrap();
     session.close().await;
-    TestDatabase { options: server.with_database(&name), server }
+    TestDatabase { options: server.with_database(&name), maker, guest: None }
+}
+
+/// The server that a variable names.
+fn named(variable: &str) -> Option<ConnectOptions> {
+    let env = |name: &str| std::env::var(name).ok();
+    env(variable).map(|url| ConnectOptions::from_url(&url, &env).unwrap())
+}
+
+/// Whether the tests are run on a server that somebody named, where a test that this is asked by can show nothing, because `why`: it ends then.
+/// Nothing is left out in silence: whoever runs the tests there is told at the end.
+#[track_caller]
+pub fn not_applicable(why: &str) -> bool {
+    if std::env::var_os(SERVER).is_none() {
+        return false;
+    }
+    let thread = std::thread::current();
+    let place = std::panic::Location::caller();
+    let line = format!("{} ({}): {why}\n", thread.name().unwrap_or("a test"), place.file());
+    eprint!("not applicable: {line}");
+    if let Some(path) = std::env::var_os(NOT_APPLICABLE) {
+        // One write: other test programs write there too.
+        std::fs::OpenOptions::new().append(true).create(true).open(path).unwrap().write_all(line.as_bytes()).unwrap();
+    }
+    true
 }
 
 /// The server of the tests: the one the environment names, else a private one, shared by all test programs and gone when they are.
 pub async fn server() -> ConnectOptions {
-    if let Ok(url) = std::env::var(SERVER) {
-        return ConnectOptions::from_url(&url, &|name| std::env::var(name).ok()).unwrap();
+    if let Some(server) = named(SERVER) {
+        return server;
     }
     static RUNNING: OnceCell<Running> = OnceCell::const_new();
     let running = RUNNING

@@ -49,7 +49,6 @@ pub(super) async fn look(floor: &Floor, programme: Option<i64>, days: Days, dead
 async fn findings(options: &ConnectOptions, role: &str, programme: Option<i64>) -> Result<Vec<Finding>> {
     let mut session = Session::connect(options, role).await?;
     session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-    session.execute("SET LOCAL search_path TO dbstress").await?;
     let scope = Scope { programmes: programme.map(|programme| vec![programme]) };
     let mut evaluators = [Evaluator::new(RuleSet::cpr())];
     roster::evaluate(&mut session, &scope, &mut evaluators).await?;

@@ -8,7 +8,7 @@ mod sentinel;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection, Row, ValueRef};
 
 use crate::pg::load::Transaction;
@@ -22,10 +22,36 @@ pub use sentinel::{Loaded, Meta, Sentinel, check_disposable, claim, inspect, req
 /// How long a connection attempt may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Asked first of a session that may take as long as it takes, whatever the database or the role would have it do. Settings that the server does not
-/// know are left out: the last two came with PostgreSQL 14 and 17.
-pub const UNHURRIED: &str = "SELECT count(set_config(name, '0', false)) FROM pg_settings WHERE name IN \
-     ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout')";
+/// Where names without a schema lead.
+pub const SEARCH_PATH: [&str; 2] = ["dbstress", "public"];
+
+/// What every session asks for when it connects, so that neither the role nor the database nor the server decides which table is meant by a name,
+/// how long a question may take, or how an answer is written. The driver asks for time zone, dates and encoding besides. Whether anything may be
+/// written stays what the server says.
+const SETTINGS: [(&str, &str); 8] = [
+    ("statement_timeout", "0"),
+    ("lock_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("idle_session_timeout", "0"),
+    ("standard_conforming_strings", "on"),
+    ("quote_all_identifiers", "off"),
+    ("bytea_output", "hex"),
+    ("IntervalStyle", "postgres"),
+];
+
+/// Asked first. Not with the others, so that the server can still say what the role's own level is.
+const LEVEL: &str = "SET default_transaction_isolation = 'read committed'";
+
+/// The first version that has `transaction_timeout`; older ones let nobody in who asks for it.
+const TRANSACTION_TIMEOUT_SINCE: u32 = 170_000;
+
+/// Which rows of `pg_stat_activity` are clients, whoever asks: of sessions of other roles an ordinary one is told neither kind nor state.
+pub const IS_CLIENT: &str =
+    "(datid IS NOT NULL AND usesysid IS NOT NULL AND coalesce(backend_type, 'client backend') = 'client backend')";
+
+/// Which rows of `pg_stat_activity` are in a transaction, whoever asks: each transaction holds the lock on its own number.
+pub const IN_TRANSACTION: &str =
+    "(pid IN (SELECT l.pid FROM pg_locks l WHERE l.locktype = 'virtualxid' AND l.mode = 'ExclusiveLock' AND l.granted))";
 
 /// A statement that failed: the server's code, when it was the server that said no.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -81,18 +107,40 @@ pub struct Session {
 }
 
 impl Session {
-    /// Connects. `role` tells what the connection is for; it shows as `dbstress/ROLE` in `pg_stat_activity`.
+    /// Connects. `role` tells what the connection is for; it shows as `dbstress/ROLE` in `pg_stat_activity`. Names without a schema are looked for in
+    /// [`SEARCH_PATH`], and no setting of the user's role changes what is asked or answered.
     ///
     /// # Errors
     /// Inconclusive, with the cure, when nobody answers, the password is wrong, or the database does not exist.
     pub async fn connect(options: &ConnectOptions, role: &str) -> Result<Self> {
-        let driver = driver_options(options, role);
+        Self::connect_with(options, role, &[("search_path", &SEARCH_PATH.join(","))]).await
+    }
+
+    /// As [`Self::connect`], for questions of the user's: names without a schema are looked for where the user's role looks for them, too.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn connect_for_questions(options: &ConnectOptions, role: &str) -> Result<Self> {
+        let mut session = Self::connect_with(options, role, &[]).await?;
+        let ours = literal(&SEARCH_PATH.join(", "));
+        let both = format!("concat_ws(', ', {ours}, nullif(current_setting('search_path'), ''))");
+        session.rows(&format!("SELECT set_config('search_path', {both}, false)")).await?;
+        Ok(session)
+    }
+
+    async fn connect_with(options: &ConnectOptions, role: &str, besides: &[(&str, &str)]) -> Result<Self> {
+        let driver = driver_options(options, role).options(SETTINGS.iter().chain(besides).copied());
         let connecting = tokio::time::timeout(CONNECT_TIMEOUT, driver.connect());
         match connecting.await {
             Ok(Ok(connection)) => {
                 let mut follower = Follower::new(options.counted.clone());
                 follower.tell();
+                let has_transaction_timeout = connection.server_version_num().is_some_and(|v| v >= TRANSACTION_TIMEOUT_SINCE);
                 let mut session = Self { connection, transaction: Transaction::Idle, follower };
+                match has_transaction_timeout {
+                    true => session.execute(&format!("{LEVEL}; SET transaction_timeout = 0")).await?,
+                    false => session.execute(LEVEL).await?,
+                };
                 session.recognise(options).await?;
                 Ok(session)
             }
@@ -280,10 +328,13 @@ fn connect_error(options: &ConnectOptions, error: sqlx::Error) -> Error {
     if error.to_string().contains("unsupported startup parameter") {
         return load::is_pooler(options).because(error);
     }
-    let code = match &error {
-        sqlx::Error::Database(e) => e.code().map(|c| c.into_owned()),
-        _ => None,
-    };
+    let answer = error.as_database_error();
+    let code = answer.and_then(|answer| answer.code()).map(|code| code.into_owned());
+    if code.as_deref() == Some(load::TOO_MANY) {
+        let routine = answer.and_then(|answer| answer.try_downcast_ref::<PgDatabaseError>()).and_then(PgDatabaseError::routine);
+        let (message, cure) = load::none_left(options, routine);
+        return Error::inconclusive(message).because(error).cure(cure);
+    }
     let (message, cure) = match code.as_deref() {
         Some("28P01" | "28000") => (
             format!("PostgreSQL at {options} does not let `{}` in", options.user),
@@ -293,9 +344,6 @@ fn connect_error(options: &ConnectOptions, error: sqlx::Error) -> Error {
             format!("there is no database `{}` at {options}", options.database),
             "create it (createdb), or name another in the URL",
         ),
-        Some("53300") => {
-            (format!("PostgreSQL at {options} has no connection left"), "raise max_connections, or close other clients")
-        }
         Some("57P03") => (format!("PostgreSQL at {options} is starting up or shutting down"), "try again in a moment"),
         _ if error.to_string().contains("certificate") => (
             format!("the certificate of PostgreSQL at {options} is not trusted"),

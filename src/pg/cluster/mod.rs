@@ -117,6 +117,17 @@ impl Running {
         Ok(self.options.with_database(name))
     }
 
+    /// The database `name` on this server, if it is there.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn database(&self, name: &str) -> Result<Option<ConnectOptions>> {
+        let mut session = Session::connect(&self.options, "start").await?;
+        let is_there = has_database(&mut session, name).await?;
+        session.close().await;
+        Ok(is_there.then(|| self.options.with_database(name)))
+    }
+
     /// Stops the server unless another dbstress uses it or a client is connected. Says whether it was stopped.
     ///
     /// # Errors
@@ -465,8 +476,7 @@ async fn password(layout: &Layout, socket: &ConnectOptions) -> Result<String> {
 
 async fn ensure_database(server: &ConnectOptions, name: &str) -> Result<()> {
     let mut session = Session::connect(&server.with_database("postgres"), "start").await?;
-    let exists = session.text(&format!("SELECT 1::text FROM pg_database WHERE datname = {}", literal(name))).await?.is_some();
-    if !exists {
+    if !has_database(&mut session, name).await? {
         match session.execute(&format!("CREATE DATABASE {}", identifier(name))).await {
             Ok(_) => {}
             // Somebody else was faster (duplicate_database, or unique_violation inside the catalogue).
@@ -476,6 +486,10 @@ async fn ensure_database(server: &ConnectOptions, name: &str) -> Result<()> {
     }
     session.close().await;
     Ok(())
+}
+
+async fn has_database(session: &mut Session, name: &str) -> Result<bool> {
+    Ok(session.text(&format!("SELECT 1::text FROM pg_database WHERE datname = {}", literal(name))).await?.is_some())
 }
 
 fn free_port() -> std::io::Result<u16> {

@@ -11,6 +11,14 @@ use crate::outcome::{Abort, Certainty, Signal, Stage, certainty};
 use crate::pg::{ConnectOptions, Host, SslMode};
 use crate::{Error, Result};
 
+/// Asked first of a session that may take as long as it takes, whatever the database or the role would have it do; alone, since even this question
+/// could be cancelled before it has been answered. The settings that not every server knows are in [`UNHURRIED`].
+pub const NO_TIMEOUT: &str = "SET statement_timeout = 0";
+
+/// Asked after [`NO_TIMEOUT`]. Settings that the server does not know are left out: the last two came with PostgreSQL 14 and 17.
+pub const UNHURRIED: &str = "SELECT count(set_config(name, '0', false)) FROM pg_settings WHERE name IN \
+     ('lock_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout')";
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One open connection. It belongs to the runtime that opened it.
@@ -85,7 +93,17 @@ impl Connection {
     }
 
     async fn check(&mut self, isolation: Isolation) -> Result<()> {
-        self.ask(isolation.begin()).await?;
+        if let Err(failure) = self.query(isolation.begin()).await {
+            self.roll_back().await;
+            return Err(match self.query("SELECT pg_is_in_recovery()").await {
+                Ok(Some(answer)) if answer == "t" => {
+                    Error::inconclusive(format!("PostgreSQL at {} is a standby, on which nothing can be written", self.options))
+                        .because(reason(&failure))
+                        .cure("connect to the primary, or promote the standby")
+                }
+                _ => refused(isolation.begin(), &failure),
+            });
+        }
         let level = self.ask("SHOW transaction_isolation").await?.unwrap_or_default();
         self.ask("COMMIT").await?;
         if level == isolation.setting() {
@@ -112,7 +130,7 @@ impl Connection {
     /// The server's answer.
     pub async fn ask(&mut self, sql: &str) -> Result<Option<String>> {
         let answer = self.query(sql).await;
-        answer.map_err(|e| Error::inconclusive(format!("PostgreSQL refuses a statement: {sql}")).because(reason(&e)))
+        answer.map_err(|e| refused(sql, &e))
     }
 
     /// As [`Self::ask`], where the answer may well be an error.
@@ -231,7 +249,19 @@ impl Connection {
 }
 
 async fn prepared(wire: &mut Wire, sql: &str) -> Result<Statement> {
-    wire.prepare(sql).await.map_err(|e| Error::inconclusive(format!("PostgreSQL refuses a statement: {sql}")).because(reason(&e)))
+    wire.prepare(sql).await.map_err(|e| refused(sql, &e))
+}
+
+/// A statement of ours that failed, outside any measurement.
+fn refused(sql: &str, failure: &Failure) -> Error {
+    let error = Error::inconclusive(format!("PostgreSQL refuses a statement: {sql}")).because(reason(failure));
+    match failure.abort {
+        Abort::QueryCancelled => error.cure(
+            "ALTER ROLE … RESET statement_timeout, or ALTER DATABASE …: sessions of the load have the limits that the server gives them\n\
+             or try again, if somebody cancelled it by hand",
+        ),
+        _ => error,
+    }
 }
 
 /// A failure as somebody reads it.
@@ -281,16 +311,35 @@ pub(crate) fn config(options: &ConnectOptions, application_name: &str) -> Config
 }
 
 fn open_error(options: &ConnectOptions, error: tokio_postgres::Error) -> Error {
-    let code = error.code().map(|c| c.code().to_owned());
-    let message = match code.as_deref() {
-        Some("53300") => format!("PostgreSQL at {options} has no connection left"),
-        _ => format!("a load connection to PostgreSQL at {options} failed"),
-    };
-    let error = Error::inconclusive(message).because(error);
-    match code.as_deref() {
-        Some("53300") => error.cure("lower --vus, raise max_connections, or close other clients"),
-        // PgBouncer's words, with a code that says nothing.
-        _ if error.to_string().contains("max_client_conn") => error.cure("lower --vus, or raise max_client_conn of the pooler"),
-        _ => error,
+    if let Some(answer) = error.as_db_error().filter(|answer| answer.code().code() == TOO_MANY) {
+        let (message, cure) = none_left(options, answer.routine());
+        return Error::inconclusive(message).because(error).cure(format!("lower --vus, or {cure}"));
+    }
+    let error = Error::inconclusive(format!("a load connection to PostgreSQL at {options} failed")).because(error);
+    // PgBouncer's words, with a code that says nothing.
+    match error.to_string().contains("max_client_conn") {
+        true => error.cure("lower --vus, or raise max_client_conn of the pooler"),
+        false => error,
+    }
+}
+
+/// SQLSTATE of a server that lets nobody else in.
+pub(crate) const TOO_MANY: &str = "53300";
+
+/// What there is no connection left of, and what helps. One code says three things, in the server's language; which one it is, the place in the
+/// server's source says that each error carries.
+pub(crate) fn none_left(options: &ConnectOptions, routine: Option<&str>) -> (String, String) {
+    match routine {
+        Some("InitializeSessionUserId") => (
+            format!("the role `{}` has as many connections to PostgreSQL at {options} as it may have", options.user),
+            format!("ALTER ROLE \"{}\" CONNECTION LIMIT -1, or a higher number; or close other clients of the role", options.user),
+        ),
+        Some("CheckMyDatabase") => (
+            format!("the database `{}` at {options} has as many connections as it may have", options.database),
+            format!("ALTER DATABASE \"{}\" CONNECTION LIMIT -1, or a higher number; or close its other clients", options.database),
+        ),
+        _ => {
+            (format!("PostgreSQL at {options} has no connection left"), "raise max_connections, or close other clients".to_owned())
+        }
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::SinkExt;
 use tokio_postgres::{Client, CopyInSink};
 
-use super::connect;
+use super::{NO_TIMEOUT, UNHURRIED, connect};
 use crate::pg::ConnectOptions;
 use crate::{Error, Result};
 
@@ -36,7 +36,7 @@ impl Loader {
         let client = connect(options, &format!("dbstress/{role}")).await?;
         // A load counts as done only when a later, synchronous commit says so; until then no commit needs to wait for the disk.
         client
-            .batch_execute("SET synchronous_commit = off; SET statement_timeout = 0; SET lock_timeout = 0")
+            .batch_execute(&format!("{NO_TIMEOUT}; {UNHURRIED}; SET synchronous_commit = off"))
             .await
             .map_err(|e| refused("a loading connection could not be prepared", e))?;
         Ok(Self { client })

@@ -13,8 +13,8 @@ mod tx;
 mod wire;
 
 pub use between::{Between, Manner, is_pooler, keeps_statements, recognise, require_direct, scout};
-pub(crate) use connect::config;
-pub use connect::{Connection, connect};
+pub use connect::{Connection, NO_TIMEOUT, UNHURRIED, connect};
+pub(crate) use connect::{TOO_MANY, config, none_left};
 pub use protocol::Protocol;
 pub use tx::{Ending, Isolation, Phase, Tx};
 /// What strategies and workloads speak in.

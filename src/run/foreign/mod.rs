@@ -30,7 +30,7 @@ use crate::history::OpId;
 use crate::http::Address;
 use crate::invariant::{self, Checked, DEFAULT_SEARCH_PATH, Finding, Invariant, When, run_all};
 use crate::pg::ConnectOptions;
-use crate::pg::admin::{self, Lease, Session};
+use crate::pg::admin::{self, IN_TRANSACTION, IS_CLIENT, Lease, Session};
 use crate::plan::{CONTROL_LIMIT, Plan};
 use crate::record::{Control, Live, Moment, NotRun, RunRecord, SCHEMA_VERSION, Server, TurnRecord};
 use crate::scenario::{self, Credentials, Http, Sql};
@@ -456,10 +456,12 @@ impl Run<'_> {
     async fn rest(&mut self) -> Option<String> {
         let Behind { session, .. } = self.behind.as_mut()?;
         let deadline = Instant::now() + REST;
-        let busy = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() \
-                    AND backend_type = 'client backend' AND xact_start IS NOT NULL";
+        let busy = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() \
+             AND {IS_CLIENT} AND {IN_TRANSACTION}"
+        );
         loop {
-            match session.integer(busy).await {
+            match session.integer(&busy).await {
                 Ok(0) => return None,
                 Ok(n) if Instant::now() >= deadline => return Some(format!("{n} sessions are still in a transaction")),
                 Ok(_) => tokio::time::sleep(Duration::from_millis(100)).await,
