@@ -391,9 +391,13 @@ pub async fn run(request: Request, mut show: impl FnMut(Event<'_>)) -> Result<Ru
         open.push(error.to_string());
     }
     if !lease.lock().await.is_held().await {
-        open.push("the lease on the database was lost during the run: somebody else may have worked on it".into());
+        let lost = Error::inconclusive("the lease on the database was lost during the run: somebody else may have worked on it");
+        open.push(explained(lost, &options).await.to_string());
     }
-    open.splice(0..0, options.same.another().map(|error| error.to_string()));
+    let another = options.same.another().map(|error| error.to_string());
+    // It is said first, and once.
+    open.retain(|why| another.as_ref() != Some(why));
+    open.splice(0..0, another);
     lease.lock().await.release().await;
     session.close().await;
     let twins = twins(&context);

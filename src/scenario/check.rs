@@ -258,7 +258,9 @@ impl Reader<'_> {
         // Whether requests met, an API does not tell; that they did is shown by the control, which is asked in the same way.
         let (usual_contested, usual_mechanism) = match &workload {
             _ if claims.is_empty() => (0, false),
-            Workload::Booking(_) | Workload::Scheduling(_) => (Evidence::USUAL_CONTESTED, true),
+            // Requests that meet the same key need not wait for each other: some are told that it is in flight.
+            Workload::Booking(booking) => (Evidence::USUAL_CONTESTED, contested.is_none() && booking.keys.is_none()),
+            Workload::Scheduling(_) => (Evidence::USUAL_CONTESTED, contested.is_none()),
             Workload::Sql(_) => (1, false),
             Workload::Http(_) => (0, false),
         };

@@ -438,8 +438,8 @@ fn whoever_claims_something_and_says_nothing_of_evidence_must_show_as_much_as_th
                       [scheduling]\ncontests = { double = 1 }\n";
     assert_eq!(evidence(scheduling), usual);
     assert_eq!(evidence(BOOKING), Evidence::default(), "who claims nothing needs none");
-    let said = evidence(&format!("{BOOKING}{claims}[evidence]\ncontested = 5\nmechanism = false\n"));
-    assert_eq!((said.contested, said.mechanism), (5, false));
+    let said = evidence(&format!("{BOOKING}{claims}[evidence]\ncontested = 5\n"));
+    assert_eq!((said.contested, said.mechanism), (5, false), "whoever says how much is enough has said it");
 }
 
 #[test]
