@@ -220,7 +220,7 @@ pub enum Abort {
     NotLetIn,
     /// HTTP 404, where something was expected.
     NotThere,
-    /// Another HTTP 4xx: the API does not understand the request, or does not want it.
+    /// Another HTTP 4xx: the API does not understand the request, or does not want it; or a 3xx to a request that only reads.
     Rejected,
     /// HTTP 503: the API could not do it, and says so.
     Unavailable,
@@ -328,7 +328,7 @@ impl Abort {
             Self::RateLimited => "429 rate limited",
             Self::NotLetIn => "401 or 403, not let in",
             Self::NotThere => "404 not there",
-            Self::Rejected => "another 4xx, rejected",
+            Self::Rejected => "another 4xx or a 3xx, rejected",
             Self::Unavailable => "503 unavailable",
         }
     }

@@ -56,6 +56,22 @@ async fn a_safe_strategy_passes_and_verify_agrees() {
 }
 
 #[tokio::test]
+async fn a_pass_that_rests_on_so_few_rounds_that_it_bounds_nothing_is_inconclusive() {
+    let bench = Bench::new().await;
+    let head = "summary = \"a test\"\nworkload = \"booking\"\ndataset = \"clinic\"\nstrategy = \"atomic\"\n\
+                claims = [\"units-within-total\", \"counters-match-ledger\"]\n[load]\nvus = 20\nrounds = 3\n\
+                [booking]\ntargets = \"rounds\"\nhold = \"2ms\"\n[[operation]]\nkind = \"reserve\"\n";
+    for (evidence, least) in [("", 20), ("[evidence]\ncontested = 1\n", 4), ("[evidence]\ncontested = 0\n", 4)] {
+        std::fs::write(bench.place.0.join("mine.toml"), format!("{head}{evidence}")).unwrap();
+        let (code, out, err) = run(&mut bench.dbstress("run mine.toml --summary-export r.json"));
+        let words = out.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(code, 3, "{evidence}: {out}{err}");
+        assert!(words.contains(&format!("required: contention in at least {least} rounds; measured: in ")), "{out}");
+        assert!(!out.contains("300 %") && bench.record().turns[0].bound.is_none(), "{out}");
+    }
+}
+
+#[tokio::test]
 async fn an_unsafe_strategy_is_violated_until_the_data_is_made_anew() {
     let bench = Bench::new().await;
     let (code, out, err) = run(
@@ -280,6 +296,35 @@ async fn an_interrupt_while_the_virtual_users_still_connect_ends_the_run_too() {
     assert_eq!(code, 130, "{out}{err}");
     assert_no_panic(&out, &err);
     assert_eq!((bench.record().verdict, bench.record().interrupted), (Verdict::Inconclusive, true));
+    bench.assert_swept().await;
+}
+
+/// Whatever ends the program, and whenever: it says no more than it knows, and the next command finds a database that it can use.
+#[tokio::test]
+async fn whenever_a_run_is_ended_by_a_signal_nothing_is_broken_and_the_next_one_can_begin() {
+    let bench = Bench::new().await;
+    let mut session = bench.database.session().await;
+    let moments = ["invariants before …", "controls before …", "atomic …", "controls after …"];
+    let ended = [Signal::SIGTERM, Signal::SIGKILL].into_iter().flat_map(|signal| moments.map(|moment| (signal, moment)));
+    for (signal, moment) in ended.chain([(Signal::SIGHUP, "atomic …")]) {
+        let rounds = if moment == "atomic …" { 1_000_000 } else { 21 };
+        let before = session.integer("SELECT count(*) FROM dbstress.unit_ledger").await.unwrap();
+        let started = Started::new(bench.dbstress(&format!("contention --vus 8 --rounds {rounds} --strategy atomic")));
+        started.says(moment).await;
+        if moment == "atomic …" {
+            committed(&mut session, before + 20).await;
+        }
+        started.signal(signal);
+        let (code, out, err) = started.ended().await;
+        let is_told = signal != Signal::SIGKILL;
+        assert_eq!(code, if is_told { 130 } else { -1 }, "{signal} at {moment}: {out}{err}");
+        assert_no_panic(&out, &err);
+        assert!(!out.contains("PASS") && !out.contains("VIOLATED"), "{signal} at {moment}: {out}");
+        let (code, out, err) = run(&mut bench.dbstress("verify"));
+        assert!([0, 3].contains(&code) && !out.contains("VIOLATED"), "after {signal} at {moment}: {out}{err}");
+    }
+    let (code, out, err) = run(&mut bench.dbstress("contention --vus 20 --rounds 40 --strategy atomic"));
+    assert!([0, 3].contains(&code) && out.contains("21/21 hold"), "{out}{err}");
     bench.assert_swept().await;
 }
 

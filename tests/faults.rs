@@ -6,13 +6,13 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Bench, PATIENCE, Place, Started, assert_no_panic, on, run, within};
+use common::{Bench, PATIENCE, Place, Started, assert_no_panic, at_least, on, run, within};
 use dbstress::audit::Truth;
 use dbstress::fault::{Fault, Planned};
 use dbstress::history::{Event, Reader};
 use dbstress::outcome::{Abort, OutcomeClass};
 use dbstress::pg::ConnectOptions;
-use dbstress::pg::admin::Session;
+use dbstress::pg::admin::{Session, literal};
 use dbstress::pg::cluster::Running;
 use dbstress::plan::{Limit, Load, Plan};
 use dbstress::record::{FaultRecord, RunRecord, TurnRecord};
@@ -21,6 +21,7 @@ use dbstress::scenario::{Booking, BookingOperation, Evidence};
 use dbstress::strategy::Strategy;
 use dbstress::verdict::Verdict;
 use nix::sys::signal::Signal;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 /// Rounds for so long, with these faults. Nothing is claimed, so that no control is needed; everything is examined all the same.
@@ -384,4 +385,120 @@ async fn recovery_is_seen_on_tables_of_ones_own_too() {
     }
     // Whoever lost the session before the first attempt has an identifier of its own all the same.
     assert_eq!(turn(&record).counts.failed(Abort::UniqueViolation), 0, "{:?}", turn(&record).counts);
+}
+
+/// An address behind which one server can be put in the place of another, as behind a port, a virtual address or a proxy.
+struct Front {
+    port: u16,
+    leads_to: watch::Sender<u16>,
+}
+
+impl Front {
+    async fn before(server: &Running) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (leads_to, led) = watch::channel(server.tcp.port);
+        tokio::spawn(async move {
+            loop {
+                let (mut client, _) = listener.accept().await.unwrap();
+                let mut led = led.clone();
+                tokio::spawn(async move {
+                    let port = *led.borrow_and_update();
+                    let Ok(mut server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                        _ = led.changed() => {}
+                    }
+                });
+            }
+        });
+        Self { port, leads_to }
+    }
+
+    /// From now on; connections to whoever was there are cut.
+    fn leads_to(&self, server: &Running) {
+        self.leads_to.send_replace(server.tcp.port);
+    }
+
+    /// How the servers behind it are reached as by somebody who has never been there.
+    fn options(&self, password: &ConnectOptions) -> ConnectOptions {
+        let url = password.url(true).replace(&format!(":{}/", password.port), &format!(":{}/", self.port));
+        ConnectOptions::from_url(&url, &|_| None).unwrap()
+    }
+}
+
+/// That nothing of a run was made on a server that it met by mistake.
+async fn assert_untouched(server: &Running, is_seeded: bool) {
+    let mut session = Session::connect(&server.options, "test").await.unwrap();
+    let schemas = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'dbstress%'";
+    assert_eq!(session.integer(schemas).await.unwrap(), i64::from(is_seeded));
+    if is_seeded {
+        let made = "SELECT (SELECT count(*) FROM dbstress.run) + (SELECT count(*) FROM dbstress.unit_ledger)";
+        assert_eq!(session.integer(made).await.unwrap(), 0);
+    }
+    session.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_server_at_the_same_address_is_never_taken_for_the_tested_one() {
+    let (place, elsewhere) = (Place::new(), Place::new());
+    let (tested, other) = (place.start().await, elsewhere.start().await);
+    common::seed(&tested.options).await;
+    let mut session = Session::connect(&other.options, "test").await.unwrap();
+    let password = literal(tested.tcp.password.as_deref().unwrap());
+    session.execute(&format!("ALTER ROLE CURRENT_USER PASSWORD {password}")).await.unwrap();
+    session.close().await;
+    let front = Front::before(&tested).await;
+    let options = front.options(&tested.tcp);
+    let file = |name: &str, text: &str| std::fs::write(place.0.join(name), text).unwrap();
+    file("setup.sql", "DROP TABLE IF EXISTS marker; CREATE TABLE marker (op_id bigint PRIMARY KEY)");
+    file(
+        "mine.toml",
+        "summary = \"a test\"\nworkload = \"sql\"\nsetup = \"setup.sql\"\n[load]\nvus = 4\nduration = \"1h\"\n\
+         [[operation]]\nname = \"mark\"\nsql = \"INSERT INTO marker VALUES ($op_id)\"\n",
+    );
+    let rounds = "contention --vus 8 --strategy atomic --rounds 25";
+    let forever = "contention --vus 8 --strategy atomic --duration 1h";
+    let mine = "run mine.toml --accept-uncontrolled --threshold committed.count>=1";
+    let lines = "SELECT count(*) FROM dbstress.unit_ledger";
+    // What is run, when the other server takes the place of the tested one, and what has been done on that by then.
+    let moments = [
+        (forever, "controls before …", None),
+        (forever, "atomic …", Some(lines)),
+        (mine, "mine …", Some("SELECT count(*) FROM marker")),
+        (rounds, "controls after …", None),
+    ];
+    let mut is_seeded = false;
+    for (command, moment, done) in moments.into_iter().chain([(forever, "atomic …", Some(lines))]) {
+        front.leads_to(&tested);
+        let mut session = Session::connect(&tested.options, "test").await.unwrap();
+        let before = match done {
+            Some(lines) if command != mine => session.integer(lines).await.unwrap(),
+            _ => 0,
+        };
+        let started = Started::new(on(&place, &options, command));
+        started.says(moment).await;
+        if let Some(lines) = done {
+            at_least(&mut session, before + 20, lines).await;
+        }
+        session.close().await;
+        if is_seeded {
+            // The last time the tested server is really gone.
+            assert!(place.identity("postmaster").signal(Signal::SIGKILL));
+        }
+        front.leads_to(&other);
+        let (code, out, err) = started.ended().await;
+        let said = format!("{out}{err}");
+        assert_eq!(code, 3, "{command}, {moment}: {said}");
+        assert_no_panic(&out, &err);
+        let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains("another server answers now at") && words.contains("its system identifier is"), "{moment}: {said}");
+        assert!(!words.contains("VIOLATED") && !words.contains("does not exist"), "{moment}: {said}");
+        assert_untouched(&other, is_seeded).await;
+        if command == rounds {
+            // With a dataset of its own it might well be taken for the tested one.
+            common::seed(&other.options).await;
+            is_seeded = true;
+        }
+    }
 }

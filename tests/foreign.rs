@@ -18,6 +18,7 @@ use dbstress::record::RunRecord;
 use dbstress::token::{Key, now};
 use dbstress::verdict::Verdict;
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 const SECRET: &[u8] = b"of the seat service";
@@ -317,6 +318,82 @@ async fn what_was_not_answered_leaves_a_rule_open_and_what_was_answered_wrongly_
         .await
         .with(1)
         .saying(&["what broke as-answered: 1 row", "expected equal to"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_done_and_answered_with_a_redirect_or_no_status_at_all_breaks_no_rule() {
+    let bench = Bench::bare();
+    let added = Arc::new(AtomicU64::new(0));
+    let n = added.clone();
+    let add = move |axum::extract::Path(status): axum::extract::Path<u16>| async move {
+        added.fetch_add(1, Ordering::Relaxed);
+        StatusCode::from_u16(status).unwrap()
+    };
+    let app = Router::new()
+        .route("/add/{status}", post(add))
+        .route("/n", get(move || async move { Json(json!({ "n": n.load(Ordering::Relaxed) })) }));
+    let url = serving(app).await;
+    let of = |status: u16, outcomes: &str| {
+        let rest = format!(
+            "[[operation]]\nname = \"add\"\nsteps = [{{ method = \"POST\", path = \"/add/{status}\"{outcomes} }}]\n\
+             [[invariant]]\nname = \"as-answered\"\npath = \"/n\"\npointer = \"/n\"\nequals = \"before + committed(add)\""
+        );
+        scenario("", &rest)
+    };
+    for status in [302, 303, 304, 600, 999] {
+        bench.write("mine.toml", &of(status, ""));
+        let words = format!("POST /add/{status} was answered {status}");
+        bench.run(&format!("mine.toml --target {url} --iterations 20 --accept-uncontrolled")).await.with(3).saying(&[
+            "requests were not answered, and it depends",
+            "outcomes = { 303 = \"committed\" }",
+            &words,
+        ]);
+        assert_eq!(count(&bench.record(), "add", OutcomeClass::Unknown), 20, "{status}");
+    }
+    for status in [303, 999] {
+        bench.write("mine.toml", &of(status, &format!(", outcomes = {{ {status} = \"committed\" }}")));
+        bench.run(&format!("mine.toml --target {url} --iterations 20 --accept-uncontrolled")).await.with(0);
+    }
+}
+
+/// Answers each request with `answer`, on a connection of its own that it closes: as HTTP/1.0 has it, or `Connection: close`.
+async fn closing(answer: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        loop {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut read = Vec::new();
+                while !read.ends_with(b"\r\n\r\n") && socket.read_buf(&mut read).await.is_ok_and(|n| n > 0) {}
+                let _ = socket.write_all(answer.as_bytes()).await;
+                let _ = socket.shutdown().await;
+            });
+        }
+    });
+    url
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_closes_each_connection_after_its_answer_costs_no_attempts() {
+    let bench = Bench::bare();
+    let step = "[[operation]]\nname = \"a\"\nsteps = [{ method = \"POST\", path = \"/a\" }, { method = \"POST\", path = \"/b\" }]";
+    bench.write("mine.toml", &scenario("thresholds = [\"failed.count==0\"]", step));
+    for answer in [
+        "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}",
+        "HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\n{}",
+        "HTTP/1.1 200 OK\r\n\r\n{}",
+    ] {
+        let url = closing(answer).await;
+        bench.run(&format!("mine.toml --target {url}")).await.with(0);
+        let record = bench.record();
+        let counts = &record.turns[0].counts;
+        assert_eq!(counts.of(OutcomeClass::Committed), 200, "{answer}: {counts:?}");
+        assert_eq!(counts.attempts.keys().copied().collect::<Vec<_>>(), [1], "{answer}: {:?}", counts.attempts);
+        assert_eq!(counts.failed(Abort::ConnectionLost), 0, "{answer}");
+        let connects = record.turns[0].connect.as_ref().unwrap().samples;
+        assert!(connects >= 400, "each request had a connection of its own: {connects}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

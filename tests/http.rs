@@ -1,5 +1,7 @@
 //! What does the client know of a request that was not answered? Servers that answer as they are told to, over real sockets.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +13,12 @@ use tokio::net::{TcpListener, TcpStream};
 async fn server<F: Future<Output = ()> + Send + 'static>(serve: impl FnOnce(TcpStream) -> F + Send + 'static) -> Address {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(async move { serve(listener.accept().await.unwrap().0).await });
+    tokio::spawn(async move {
+        let (socket, _) = listener.accept().await.unwrap();
+        // Nobody else is let in.
+        drop(listener);
+        serve(socket).await;
+    });
     Address::of(address)
 }
 
@@ -101,4 +108,84 @@ async fn what_was_never_sent_did_not_arrive() {
     let address = Address::of(listener.local_addr().unwrap());
     drop(listener);
     assert!(!Client::connect(&address).await.err().unwrap().may_have_arrived);
+}
+
+/// How a server ends an answer and its connection.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum End {
+    /// It says so, and leaves it to the client to close.
+    Said,
+    /// HTTP/1.0, without a word.
+    OldProtocol,
+    /// The body is all that comes until the end.
+    OfStream,
+    /// The connection is to be used again, and is closed while nobody does.
+    Idle,
+}
+
+impl End {
+    const ALL: [Self; 4] = [Self::Said, Self::OldProtocol, Self::OfStream, Self::Idle];
+
+    fn answer(self) -> &'static str {
+        match self {
+            Self::Said => "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok",
+            Self::OldProtocol => "HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok",
+            Self::OfStream => "HTTP/1.1 200 OK\r\n\r\nok",
+            Self::Idle => "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_the_server_closes_after_an_answer_is_replaced_without_a_word() {
+    for end in End::ALL {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = Address::of(listener.local_addr().unwrap());
+        let (closed, mut is_closed) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            loop {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                request(&mut socket).await;
+                socket.write_all(end.answer().as_bytes()).await.unwrap();
+                if end != End::Said {
+                    socket.shutdown().await.unwrap();
+                }
+                closed.send(()).unwrap();
+                // Until the client closes its side: nothing else is ever sent on it.
+                assert_eq!(socket.read(&mut [0]).await.unwrap_or_default(), 0, "{end:?}: it was used again");
+            }
+        });
+        let mut client = Client::connect(&address).await.unwrap();
+        for n in 0..3 {
+            let answer = ask(&mut client, &address, "/").await.unwrap_or_else(|broken| panic!("{end:?} {n}: {broken}"));
+            assert_eq!((answer.status, &answer.body[..]), (200, &b"ok"[..]), "{end:?}");
+            is_closed.recv().await.unwrap();
+        }
+        assert_eq!(client.reconnected().len(), 2, "{end:?}: a connection for each request");
+        assert!(client.reconnected().is_empty(), "told once");
+    }
+}
+
+#[tokio::test]
+async fn what_was_written_is_not_sent_again_on_another_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = Address::of(listener.local_addr().unwrap());
+    let heard = Arc::new(AtomicU64::new(0));
+    let count = heard.clone();
+    tokio::spawn(async move {
+        loop {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            // The first is answered, the second is read and never answered.
+            request(&mut socket).await;
+            count.fetch_add(1, Ordering::SeqCst);
+            socket.write_all(End::Idle.answer().as_bytes()).await.unwrap();
+            request(&mut socket).await;
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let mut client = Client::connect(&address).await.unwrap();
+    ask(&mut client, &address, "/").await.unwrap();
+    let broken = ask(&mut client, &address, "/").await.unwrap_err();
+    assert!(broken.may_have_arrived, "{broken}");
+    assert_eq!(heard.load(Ordering::SeqCst), 2);
 }

@@ -2,13 +2,22 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::Place;
+use dbstress::audit::Breach;
 use dbstress::outcome::{Abort, Certainty, Signal, Sqlstate, Stage, certainty};
 use dbstress::pg::admin::Session;
 use dbstress::pg::cluster::{self, Settings};
-use dbstress::pg::load::{Connection, Ending, Isolation};
+use dbstress::pg::load::{Connection, Ending, Isolation, Protocol};
+use dbstress::pg::{ConnectOptions, Host, Place as ServerPlace, SslMode};
+use dbstress::run::Request;
+use dbstress::strategy::Strategy;
+use dbstress::verdict::Verdict;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 /// How long the endings are looked for, and how many of each.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -108,4 +117,125 @@ async fn what_the_server_answers_to_commit_is_taken_at_its_word() {
     let there = admin.text("SELECT string_agg(id::text, ',' ORDER BY id) FROM marker").await.unwrap();
     assert_eq!(there.as_deref(), Some("1,3,4"));
     assert_eq!(certainty(Stage::Commit, Signal::Error(Sqlstate::new("08007"))), Certainty::Unknown);
+}
+
+/// What a proxy says that lies about COMMIT.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Lie {
+    /// That it was done, where it has been rolled back instead.
+    Done,
+    /// That the server refused it with 40001, where it was done.
+    Refused,
+}
+
+/// One of so many COMMITs of something written is lied about.
+const LIES: u64 = 7;
+
+fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    [&[kind], &(body.len() as u32 + 4).to_be_bytes()[..], body].concat()
+}
+
+/// Reads a message whole: its type, unless it is the first of a client, its length and its body.
+async fn read_message(from: &mut (impl AsyncRead + Unpin), is_first: bool) -> Option<Vec<u8>> {
+    let head = if is_first { 4 } else { 5 };
+    let mut message = vec![0; head];
+    from.read_exact(&mut message).await.ok()?;
+    let length = u32::from_be_bytes(message[head - 4..].try_into().unwrap()) as usize;
+    message.resize(head - 4 + length, 0);
+    from.read_exact(&mut message[head..]).await.ok()?;
+    Some(message)
+}
+
+/// A proxy before the server of `options` that tells the truth but for this lie; where it listens.
+async fn lying(options: &ConnectOptions, lie: Lie) -> ServerPlace {
+    trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+    impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let place = ServerPlace { host: Host::Tcp("127.0.0.1".into()), port: listener.local_addr().unwrap().port() };
+    let (server, port) = (options.host.clone(), options.port);
+    let commits = Arc::new(AtomicU64::new(0));
+    tokio::spawn(async move {
+        loop {
+            let (client, _) = listener.accept().await.unwrap();
+            let server: Box<dyn Stream> = match &server {
+                Host::Tcp(host) => Box::new(TcpStream::connect((host.as_str(), port)).await.unwrap()),
+                Host::Socket(folder) => Box::new(UnixStream::connect(folder.join(format!(".s.PGSQL.{port}"))).await.unwrap()),
+            };
+            let (mut from_client, mut to_client) = tokio::io::split(client);
+            let (mut from_server, mut to_server) = tokio::io::split(server);
+            let is_lying = Arc::new(AtomicBool::new(false));
+            let (lies, commits) = (is_lying.clone(), commits.clone());
+            tokio::spawn(async move {
+                let (mut is_first, mut has_written) = (true, false);
+                while let Some(mut asked) = read_message(&mut from_client, is_first).await {
+                    is_first = false;
+                    has_written |= String::from_utf8_lossy(&asked).contains("INSERT INTO dbstress.unit_ledger");
+                    let is_commit = asked == message(b'Q', b"COMMIT\0") && std::mem::take(&mut has_written);
+                    if is_commit && commits.fetch_add(1, Ordering::SeqCst) % LIES == LIES - 1 {
+                        lies.store(true, Ordering::SeqCst);
+                        if lie == Lie::Done {
+                            asked = message(b'Q', b"ROLLBACK\0");
+                        }
+                    }
+                    if to_server.write_all(&asked).await.is_err() {
+                        break;
+                    }
+                }
+                let _ = to_server.shutdown().await;
+            });
+            tokio::spawn(async move {
+                while let Some(mut said) = read_message(&mut from_server, false).await {
+                    if said[0] == b'C' && is_lying.swap(false, Ordering::SeqCst) {
+                        said = match lie {
+                            Lie::Done => message(b'C', b"COMMIT\0"),
+                            Lie::Refused => message(b'E', b"SERROR\0VERROR\0C40001\0Mcould not serialize access\0\0"),
+                        };
+                    }
+                    if to_client.write_all(&said).await.is_err() {
+                        break;
+                    }
+                }
+                let _ = to_client.shutdown().await;
+            });
+        }
+    });
+    place
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_lies_about_commits_is_found_out() {
+    for lie in [Lie::Done, Lie::Refused] {
+        let database = common::seeded().await;
+        let plan = common::plan("contention", |plan, booking| {
+            plan.load = common::rounds(8, 20);
+            plan.protocol = Protocol::Simple;
+            booking.strategies = vec![Strategy::ForUpdate];
+        });
+        let (_stop, interrupt) = tokio::sync::watch::channel(false);
+        let options = ConnectOptions { ssl_mode: SslMode::Disable, ..database.options.clone() };
+        let place = Place::new();
+        let request = Request {
+            plan,
+            via: Some(lying(&options, lie).await),
+            options,
+            target: None,
+            command_name: "contention",
+            command: "dbstress contention".into(),
+            verify: "dbstress verify".into(),
+            disposable: None,
+            accepts_uncontrolled: false,
+            server: None,
+            state: place.0.clone(),
+            interrupt,
+        };
+        let record = dbstress::run::run(request, |_| {}).await.unwrap();
+        assert_eq!(record.verdict, Verdict::Violated, "{lie:?}: {:?}", record.reasons);
+        let breaches = &record.turns[0].audit.breaches;
+        let found = match lie {
+            Lie::Done => breaches.contains_key(&Breach::AcknowledgedLost),
+            // It is tried again then, and done twice.
+            Lie::Refused => breaches.contains_key(&Breach::Duplicated) || breaches.contains_key(&Breach::AbortedPresent),
+        };
+        assert!(found, "{lie:?}: {breaches:?}");
+    }
 }

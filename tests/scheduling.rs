@@ -210,6 +210,29 @@ async fn where_changes_vanish_without_a_word_nothing_is_shown() {
     assert!(record.reasons.iter().any(|why| why.contains("constraints-in-place")), "{:?}", record.reasons);
 }
 
+/// What was acknowledged is taken back as it is committed, without a line in the ledger: half of each exchange, and every call.
+#[tokio::test]
+async fn half_an_exchange_and_a_change_that_is_silently_cancelled_are_found_out() {
+    let database = common::residency(None).await;
+    let mut session = database.session().await;
+    let trigger = |name: &str, table: &str, body: &str| {
+        format!(
+            "CREATE FUNCTION public.{name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body}; RETURN NULL; END $$; \
+             CREATE CONSTRAINT TRIGGER {name} AFTER INSERT ON dbstress.{table} DEFERRABLE INITIALLY DEFERRED FOR EACH ROW \
+             EXECUTE FUNCTION public.{name}();"
+        )
+    };
+    let halve = "UPDATE dbstress.assignment SET person_id = NEW.source_person_id WHERE id = NEW.source_assignment_id";
+    let cancel = "DELETE FROM dbstress.call_assignment WHERE id = NEW.id";
+    let sabotage = [trigger("halve", "swap", halve), trigger("cancel", "call_assignment", cancel)];
+    session.execute(&sabotage.concat()).await.unwrap();
+    let record = run_on(&database, plan("scheduling", &[Strategy::Advisory])).await;
+    assert_eq!(record.verdict, Verdict::Violated, "{:?}", record.reasons);
+    for rule in ["swaps-exchanged", "changes-in-place"] {
+        assert!(breaches(&record.turns[0], rule) > 0, "{rule}: {:?}", record.turns[0].reasons);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_became_of_a_commit_that_was_not_answered_is_found_out() {
     let database = common::residency(None).await;

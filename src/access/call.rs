@@ -238,27 +238,20 @@ impl Caller {
     /// # Errors
     /// Inconclusive, when none came: it is not known then whether the request was counted.
     pub async fn ask(&mut self, ask: &Ask) -> Result<Told> {
-        let mut is_again = false;
-        loop {
-            self.connect().await?;
-            let Some(client) = self.client.as_mut() else { continue };
-            let request = ask.request(&self.address)?;
-            let sent = Instant::now();
-            match client.send(request).await {
-                Ok(answer) => {
-                    let told =
-                        Told { status: answer.status, headers: answer.headers, body: answer.body, sent, answered: Instant::now() };
-                    self.book.keep(ask, &told);
-                    return Ok(told);
-                }
-                Err(broken) => {
-                    self.client = None;
-                    // A connection that was idle may have been closed meanwhile.
-                    if broken.may_have_arrived || is_again {
-                        return Err(Error::inconclusive(format!("{} was not answered", ask.words())).because(broken));
-                    }
-                    is_again = true;
-                }
+        self.connect().await?;
+        let Some(client) = self.client.as_mut() else { return Err(Error::inconclusive("nobody was asked")) };
+        let request = ask.request(&self.address)?;
+        let sent = Instant::now();
+        match client.send(request).await {
+            Ok(answer) => {
+                let told =
+                    Told { status: answer.status, headers: answer.headers, body: answer.body, sent, answered: Instant::now() };
+                self.book.keep(ask, &told);
+                Ok(told)
+            }
+            Err(broken) => {
+                self.client = None;
+                Err(Error::inconclusive(format!("{} was not answered", ask.words())).because(broken))
             }
         }
     }

@@ -35,6 +35,9 @@ pub struct Exposure {
     pub contested_blocks: u64,
 }
 
+/// With fewer contested blocks, the rule of three bounds nothing: all of them may have the fault.
+pub const LEAST_CONTESTED: u64 = 4;
+
 impl Exposure {
     /// Upper bound of the share of contested blocks in which the fault that was looked for occurs, at 95 % confidence, after none was seen:
     /// the rule of three, 3 ÷ n. `None` without a contested block.

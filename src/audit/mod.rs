@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::history::{Applied, OpId, OperationKind, Record};
 
 pub use counters::{Counters, Counts};
-pub use exposure::Exposure;
+pub use exposure::{Exposure, LEAST_CONTESTED};
 pub use keys::Lifetimes;
 pub use lost::{Lost, Outage};
 pub use reconcile::Classes;

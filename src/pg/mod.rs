@@ -8,6 +8,7 @@ pub mod load;
 pub mod options;
 pub mod pool;
 pub mod retry;
+pub mod same;
 pub mod tally;
 mod unconnected;
 

@@ -421,7 +421,7 @@ fn errors(record: &RunRecord, width: u16) -> String {
     let lines: Vec<String> = record
         .turns
         .iter()
-        .filter(|t| !t.counts.failed_attempts.is_empty())
+        .filter(|t| !t.counts.failed_attempts.is_empty() || !t.counts.messages.is_empty())
         .map(|t| {
             let mut causes: Vec<String> = t.counts.sqlstates.iter().map(|(k, n)| format!("{k} {}", grouped(*n))).collect();
             let server: u64 = t.counts.sqlstates.values().sum();
@@ -431,7 +431,8 @@ fn errors(record: &RunRecord, width: u16) -> String {
                 let local = t.counts.failed_attempts.iter().filter(|(a, _)| !a.words().starts_with(|c: char| c.is_ascii_digit()));
                 causes.extend(local.map(|(a, n)| format!("{} {}", a.words(), grouped(*n))));
             }
-            let mut text = wrap(&format!("{}: {}", t.name, causes.join(", ")), width, "  ");
+            let causes = if causes.is_empty() { String::new() } else { format!(": {}", causes.join(", ")) };
+            let mut text = wrap(&format!("{}{causes}", t.name), width, "  ");
             // What the server had to say is worth a line where it is not the usual contention.
             for (kind, message) in t.counts.messages.iter().filter(|(kind, _)| !USUAL.iter().any(|usual| kind.starts_with(usual))) {
                 text.push('\n');

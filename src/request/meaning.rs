@@ -37,7 +37,8 @@ pub enum Meaning {
 }
 
 impl Meaning {
-    /// What a status means unless a scenario says otherwise; of a request that `only_reads` nothing can have been done.
+    /// What a status means unless a scenario says otherwise; of a request that `only_reads` nothing can have been done. That nothing was done is
+    /// what 4xx and 503 say, and no other status: a redirect may be the answer to what was done, and what HTTP does not know says nothing.
     pub fn usual(status: u16, only_reads: bool) -> Self {
         match status {
             200..=299 => Self::Committed,
@@ -46,9 +47,10 @@ impl Meaning {
             409 => Self::Refused,
             429 => Self::RateLimited,
             503 => Self::Unavailable,
-            500..=599 if only_reads => Self::Aborted,
-            500..=599 => Self::Unknown,
-            _ => Self::Rejected,
+            400..=499 => Self::Rejected,
+            300..=399 if only_reads => Self::Rejected,
+            _ if only_reads => Self::Aborted,
+            _ => Self::Unknown,
         }
     }
 
@@ -88,7 +90,7 @@ impl Meanings {
         let mut codes = code.map(pointer).transpose().map_err(|error| (None, error))?.map(|keys| (keys, BTreeMap::new()));
         let mut statuses = Vec::new();
         for (key, meaning) in keys {
-            let status = |text: &str| text.trim().parse::<u16>().ok().filter(|status| (100..=599).contains(status));
+            let status = |text: &str| text.trim().parse::<u16>().ok().filter(|status| (100..=999).contains(status));
             let range = match key.split_once('-') {
                 Some((from, to)) => status(from).zip(status(to)).filter(|(from, to)| from <= to),
                 None => status(key).map(|status| (status, status)),
@@ -161,7 +163,6 @@ mod tests {
         for (status, means) in [
             (200, Committed),
             (204, Committed),
-            (302, Rejected),
             (400, Rejected),
             (401, NotLetIn),
             (403, NotLetIn),
@@ -177,6 +178,20 @@ mod tests {
             assert_eq!(of(&none, status, ""), (means, false), "{status}");
         }
         assert_eq!(Meaning::usual(500, true), Aborted, "who only reads has done nothing");
+    }
+
+    #[test]
+    fn only_an_answer_that_says_so_means_that_nothing_was_done() {
+        use Meaning::*;
+        let none = Meanings::default();
+        for status in (100..200).chain(300..400).chain(600..1000) {
+            assert_eq!(of(&none, status, ""), (Unknown, false), "{status}");
+            let read = if (300..400).contains(&status) { Rejected } else { Aborted };
+            assert_eq!(Meaning::usual(status, true), read, "{status}: who only reads has done nothing");
+        }
+        let said = Meanings::new(None, [("303", Committed), ("600-999", Aborted)]).unwrap();
+        assert_eq!((of(&said, 303, ""), of(&said, 720, "")), ((Committed, true), (Aborted, true)));
+        assert_eq!(of(&said, 302, ""), (Unknown, false));
     }
 
     #[test]

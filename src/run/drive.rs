@@ -260,7 +260,8 @@ impl Everyone {
         }
     }
 
-    fn fail(&self, error: Error) {
+    /// Ends the load: it cannot go on, or nothing that follows would be about the tested server.
+    pub fn fail(&self, error: Error) {
         if let Ok(mut failure) = self.failure.lock() {
             failure.get_or_insert(error);
         }

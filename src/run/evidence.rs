@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::figures::Figures;
 use super::turn::PATIENCE;
 use super::{INTERRUPTED, Judged};
-use crate::audit::Audit;
+use crate::audit::{Audit, LEAST_CONTESTED};
 use crate::history::Asking;
 use crate::invariant::{self, Finding};
 use crate::metrics::{Counts, grouped, percent};
@@ -47,8 +47,13 @@ pub(super) fn gates(
     let evidence = &plan.evidence;
     let longer = longer(&plan.load, counts).to_owned();
     let mut gates = Vec::new();
-    if evidence.contested > 0 {
-        gates.push(contested(plan, counts, audit, (sessions, watched), &longer));
+    // Where every contested block may have a breach, nothing can be claimed, whatever the scenario is content with.
+    let least = match plan.keeps_ledger() && !plan.claims.is_empty() {
+        true => evidence.contested.max(LEAST_CONTESTED),
+        false => evidence.contested,
+    };
+    if least > 0 {
+        gates.push(contested(plan, least, counts, audit, (sessions, watched), &longer));
     }
     if evidence.mechanism {
         gates.extend(strategy.and_then(|s| mechanism(s, counts, (sessions, watched), &longer)));
@@ -258,7 +263,10 @@ fn no_surprises(plan: &Plan, counts: &Counts) -> Option<Gate> {
 /// Where to look for why nothing was done.
 fn why_not(plan: &Plan) -> String {
     match plan.http() {
-        Some(_) => "look at what was answered: refused, aborted and unknown are in the table; curl shows one answer",
+        Some(_) => {
+            "look at what was answered: refused, aborted and unknown are in the table; curl shows one answer; what a redirect means is for the \
+             scenario to say (outcomes = { 303 = \"committed\" })"
+        }
         None => "look at the failed attempts",
     }
     .into()
@@ -344,8 +352,14 @@ fn keyed(booking: &Booking, keys: Keys, counts: &Counts, figures: &Figures<'_>, 
 }
 
 /// Did operations really meet? A ledger shows where; without one, what the server said of conflicts and locks must do.
-fn contested(plan: &Plan, counts: &Counts, audit: &Audit, (sessions, watched): (&Sessions, &Watched), longer: &str) -> Gate {
-    let least = plan.evidence.contested;
+fn contested(
+    plan: &Plan,
+    least: u64,
+    counts: &Counts,
+    audit: &Audit,
+    (sessions, watched): (&Sessions, &Watched),
+    longer: &str,
+) -> Gate {
     let exposure = &audit.exposure;
     if plan.keeps_ledger() {
         let overtaken = match exposure.overtaken {
@@ -574,7 +588,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::audit::Exposure;
+    use crate::metrics::Recorder;
     use crate::pace::{Ramp, Think};
+    use crate::scenario::Scenario;
 
     fn gate(with_lock_waits: u64, watched: &Watched) -> Gate {
         let sessions = Sessions { samples: watched.samples, with_lock_waits, ..Sessions::default() };
@@ -612,5 +629,33 @@ mod tests {
         let watched = Watched { interval_ms: 100, samples: 50, missed: 50, ..Watched::default() };
         let met = gate(1, &watched);
         assert!(met.met && met.measured.contains("missing"), "{met:?}");
+    }
+
+    /// The gate on contention after so many contested rounds, where a scenario wants `least`.
+    fn of_rounds(contested_blocks: u64, least: u64) -> Option<Gate> {
+        let mut plan = Plan::of(&Scenario::built_in("contention").unwrap(), BTreeMap::new());
+        plan.evidence.contested = least;
+        let exposure = Exposure { blocks: 100, contested_blocks, ..Exposure::default() };
+        let audit = Audit { exposure, ..Audit::default() };
+        let recorder = Recorder::new(1, false);
+        let figures = Figures::new(&plan, &recorder, 1.0);
+        let (sessions, watched) = (Sessions::default(), Watched::default());
+        let all = gates(&plan, None, recorder.counts(), &figures, &audit, (&sessions, &watched), &Live::default());
+        all.into_iter().find(|gate| gate.name.starts_with("contention in at least"))
+    }
+
+    #[test]
+    fn contention_so_rare_that_every_round_may_have_a_breach_is_no_evidence_whatever_the_scenario_says() {
+        for least in [0, 1, 3] {
+            for seen in [0, 1, 3] {
+                let gate = of_rounds(seen, least).unwrap();
+                assert!(!gate.met && gate.name == "contention in at least 4 rounds", "{least} {seen}: {gate:?}");
+            }
+            assert!(of_rounds(4, least).unwrap().met);
+        }
+        assert!(!of_rounds(19, 20).unwrap().met && of_rounds(20, 20).unwrap().met);
+        // The rule of three bounds something from there on.
+        let exposure = |contested_blocks| Exposure { contested_blocks, ..Exposure::default() };
+        assert!(exposure(LEAST_CONTESTED).bound().unwrap() < 1.0 && exposure(LEAST_CONTESTED - 1).bound().unwrap() >= 1.0);
     }
 }

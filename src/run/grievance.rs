@@ -78,7 +78,8 @@ pub(super) fn likely_anywhere(abort: Abort, words: &str) -> &'static str {
              outcomes = { 429 = \"rate-limited\" }"
         }
         _ => {
-            "the API does not understand the request, or does not want it: correct it; or if it is an answer, say what the status means in outcomes"
+            "the API does not understand the request, does not want it, or sends it elsewhere (redirects are not followed): correct it; or if it is \
+             an answer, say what the status means in outcomes"
         }
     }
 }

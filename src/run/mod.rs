@@ -47,6 +47,7 @@ use self::session::{Opener, Way};
 use self::stock::Clinic;
 use self::work::Work;
 use crate::audit::{Audit, Counters};
+use crate::error::Kind;
 use crate::fault::{self, Reach};
 use crate::history::Asking;
 use crate::invariant::run::each_second;
@@ -440,9 +441,9 @@ async fn begun(request: Request, allowance: Allowance, show: &mut dyn FnMut(Even
         // Once a turn has been judged, its result is worth keeping whatever happened afterwards.
         Err(error) if record.turns.is_empty() => {
             let _ = control::remove(&mut session).await;
-            return Err(error);
+            return Err(explained(error, &options).await);
         }
-        Err(error) => open.push(error.to_string()),
+        Err(error) => open.push(explained(error, &options).await.to_string()),
         Ok(()) => {}
     }
     if let Some(place) = &via
@@ -458,8 +459,13 @@ async fn begun(request: Request, allowance: Allowance, show: &mut dyn FnMut(Even
         open.push(error.to_string());
     }
     if !lease.lock().await.is_held().await {
-        open.push("the lease on the database was lost during the run: somebody else may have worked on it".into());
+        let lost = Error::inconclusive("the lease on the database was lost during the run: somebody else may have worked on it");
+        open.push(explained(lost, &options).await.to_string());
     }
+    let another = options.same.another().map(|error| error.to_string());
+    // It is said first, and once.
+    open.retain(|why| another.as_ref() != Some(why));
+    open.splice(0..0, another);
     lease.lock().await.release().await;
     session.close().await;
     let twins = twins(&context);
@@ -474,6 +480,16 @@ pub(super) const INTERRUPTED: &str = "interrupted";
 /// What can be told by arithmetic was typed wrongly: nothing is run that could show nothing.
 fn refuse_without_contention(why: Option<(String, String)>) -> Result<()> {
     why.map_or(Ok(()), |(why, cure)| Err(Error::usage(format!("there is no contention: {why}")).cure(cure)))
+}
+
+/// Why something could not be found out: perhaps because another server answers now, which nobody has noticed yet.
+async fn explained(error: Error, options: &ConnectOptions) -> Error {
+    if error.kind() == Kind::Inconclusive
+        && let Ok(session) = Session::connect(options, "check").await
+    {
+        session.close().await;
+    }
+    options.same.another().unwrap_or(error)
 }
 
 /// Seeds schedules in place of whatever is there.
@@ -668,7 +684,8 @@ fn conclude(record: &mut RunRecord, twins: &[String], open: Vec<String>, accepts
         let unreached = if names.is_empty() { String::new() } else { format!("; not run: {}", names.join(", ")) };
         inconclusive(format!("{INTERRUPTED}{unreached}"));
     }
-    open.into_iter().for_each(&mut inconclusive);
+    let known: Vec<&String> = record.turns.iter().flat_map(|turn| &turn.reasons).collect();
+    open.into_iter().filter(|why| !known.contains(&why)).for_each(&mut inconclusive);
     record.verdict = Verdict::worst(verdicts);
     // Of a mistake made on purpose the plan says itself that nothing is claimed.
     if record.verdict == Verdict::Pass || record.plan.bug().is_some() {

@@ -1,6 +1,7 @@
 //! What does a virtual user make its attempts with? A session of the database, or a connection to an API.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::own::Scratch;
 use super::work::{Intention, Prepared, Work};
@@ -69,6 +70,14 @@ impl Session {
         }
     }
 
+    /// How long it took each time that a connection to an API was replaced which the API had closed, since this was last asked.
+    pub fn reconnected(&mut self) -> Vec<Duration> {
+        match self {
+            Self::Sql(_) => Vec::new(),
+            Self::Http(session) => session.client.reconnected(),
+        }
+    }
+
     /// Gives it up: nobody uses it again.
     pub async fn discard(self) {
         if let Self::Sql(session) = self {
@@ -100,6 +109,14 @@ impl Way {
     /// Whether there is a pooler before the server.
     pub fn is_pooled(&self) -> bool {
         matches!(self, Self::Sql { manner, .. } if manner.between.is_pooler())
+    }
+
+    /// That another server than the tested one has answered there, if one has.
+    pub fn another_server(&self) -> Option<Error> {
+        match self {
+            Self::Sql { options, .. } => options.same.another(),
+            Self::Http(_) => None,
+        }
     }
 
     /// What is there, in words: `PostgreSQL at …`.

@@ -197,8 +197,12 @@ impl Stock {
                 return Err(error.into());
             }
             tokio::time::sleep(KNOCK_EVERY).await;
-            if let Ok(session) = Session::connect(&self.options, "stock").await {
-                self.session = session;
+            match Session::connect(&self.options, "stock").await {
+                Ok(session) => self.session = session,
+                Err(error) => match self.options.same.another() {
+                    Some(another) => return Err(another),
+                    None => drop(error),
+                },
             }
         }
     }

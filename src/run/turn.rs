@@ -258,6 +258,7 @@ pub(super) async fn control(
     if context.is_interrupted() {
         return Ok(None);
     }
+    reconnected(context, session, driven.failure.is_some()).await?;
     let judged = judge(context, session, leg, driven, (None, None), judged_by, context.brief()).await?;
     Ok(Some(judged).filter(|_| !context.is_interrupted()))
 }
@@ -335,7 +336,9 @@ pub(super) async fn tested(
         Err(error) => {
             let mut audit = Audit::default();
             audit.incomplete("the server was lost before anything could be reconciled".into());
-            let driven = Driven { failure: driven.failure.or(Some(error)), ..driven };
+            // That another server answers explains the rest.
+            let failure = context.options.same.another().or(driven.failure).or(Some(error));
+            let driven = Driven { failure, ..driven };
             let interrupted = driven.interrupted;
             Judged { driven, audit, invariants: Vec::new(), interrupted, restless: None, cleanup: None, counters: None }
         }

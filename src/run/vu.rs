@@ -278,6 +278,9 @@ impl Vu {
                 recorder.checked(operation, name, held);
             }
         }
+        if let Some(words) = self.scratch.notes.unknown.take().filter(|_| is_measured) {
+            recorder.remark("unknown outcome", || words);
+        }
         if let Some((abort, words)) = self.scratch.notes.surprise.take() {
             everyone.turned_away(abort, || words);
         }
@@ -323,6 +326,9 @@ impl Vu {
             self.alarm.within(deadline, attempting).await
         };
         self.told = session.as_mut().told();
+        for took in session.as_mut().reconnected() {
+            self.thread.recorder.borrow_mut().connected(took.as_nanos() as u64);
+        }
         match ended {
             Some(attempt) => {
                 if let Checkout::Own(session) = session {
@@ -378,6 +384,10 @@ impl Vu {
                 opened.map(|opened| opened.map(Checkout::Own).map_err(|_| ()))
             }
         };
+        if let Some(error) = everyone.turn.way.another_server() {
+            everyone.fail(error);
+            return Err(Attempt::GivenUp(Failure::local(Abort::ConnectionLost), None));
+        }
         self.knocks = if matches!(opened, Some(Ok(_))) { 0 } else { self.knocks.saturating_add(1) };
         // Never began.
         match opened {

@@ -260,9 +260,17 @@ impl Reader<'_> {
         let probe_interval = self.duration("evidence.probe_interval", probe_interval.as_deref()).unwrap_or(probe::INTERVAL);
         let check_timeout = self.duration("evidence.check_timeout", check_timeout.as_deref()).unwrap_or(CHECK_TIMEOUT);
         let probes = probes.map(|directory| self.probes(&directory)).unwrap_or_default();
-        // Whoever claims that rules hold when operations meet must have seen them meet.
+        // Whoever claims that rules hold when operations meet must have seen them meet: as often as the scenarios want it that come with the program,
+        // where a ledger tells how often that was; of tables of one's own only samples are seen.
         // Whether requests met, an API does not tell; that they did is shown by the control, which is asked in the same way.
-        let least_contested = u64::from(!claims.is_empty() && !matches!(workload, Workload::Http(_)));
+        let (usual_contested, usual_mechanism) = match &workload {
+            _ if claims.is_empty() => (0, false),
+            // Requests that meet the same key need not wait for each other: some are told that it is in flight.
+            Workload::Booking(booking) => (Evidence::USUAL_CONTESTED, contested.is_none() && booking.keys.is_none()),
+            Workload::Scheduling(_) => (Evidence::USUAL_CONTESTED, contested.is_none()),
+            Workload::Sql(_) => (1, false),
+            Workload::Http(_) => (0, false),
+        };
         Scenario {
             name: Path::new(label).file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned()),
             summary,
@@ -273,8 +281,8 @@ impl Reader<'_> {
             thresholds,
             faults,
             evidence: Evidence {
-                contested: contested.unwrap_or(least_contested),
-                mechanism: mechanism.unwrap_or(false),
+                contested: contested.unwrap_or(usual_contested),
+                mechanism: mechanism.unwrap_or(usual_mechanism),
                 refused: refused.unwrap_or(0),
                 committed,
                 unknown: unknown.unwrap_or(0.0),

@@ -420,9 +420,10 @@ pub struct HotFile {
 #[serde(deny_unknown_fields)]
 pub struct EvidenceFile {
     /// How often contention must have been seen at least: blocks (rounds, or seconds of an authorisation); for sql conflicts and waits for
-    /// locks. Default: 1 if anything is claimed, otherwise 0.
+    /// locks. Default: 20 (sql: 1) if anything is claimed, otherwise 0. Fewer than 4 blocks bound nothing and count as 4 for what is claimed.
     pub contested: Option<u64>,
-    /// Whether the strategy's mechanism must have been seen at work. Default: false.
+    /// Whether the strategy's mechanism must have been seen at work. Default: true if booking or scheduling claims anything
+    /// and `contested` is not given either (with [idempotency] false), otherwise false.
     pub mechanism: Option<bool>,
     /// So many refusals for lack of units, or by a rule of the schedule, at least. Default: 0.
     pub refused: Option<u64>,

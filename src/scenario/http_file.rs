@@ -21,7 +21,7 @@ pub struct HttpFile {
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
     /// What a status means, as { "409" = "refused", "500-599" = "aborted" }; with `code` also what a code of the body means.
-    /// Default: 2xx committed, 409 refused, 401 and 403 not-let-in, 404 not-there, 429 rate-limited, 503 unavailable, other 5xx unknown, all else rejected.
+    /// Default: 2xx committed, 409 refused, 401 and 403 not-let-in, 404 not-there, 429 rate-limited, 503 unavailable, any other 4xx rejected, all else unknown.
     #[serde(default)]
     pub outcomes: BTreeMap<String, Meaning>,
     /// Where in the body the code is that `outcomes` may name, as "/error/code".

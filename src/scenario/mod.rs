@@ -351,6 +351,11 @@ pub struct Evidence {
     pub check_timeout: Duration,
 }
 
+impl Evidence {
+    /// Contested blocks that a claim needs unless its scenario says otherwise: with fewer, a fault in 15 % of them could have been missed.
+    pub const USUAL_CONTESTED: u64 = 20;
+}
+
 impl Default for Evidence {
     fn default() -> Self {
         Self {

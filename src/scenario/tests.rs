@@ -446,3 +446,54 @@ fn a_key_without_a_value_is_called_that() {
     let said = read(&format!("{BOOKING}[load]\nvus = # how many?\n")).unwrap_err().to_string();
     assert!(said.contains("`vus` has no value") && !said.contains("quoted"), "{said}");
 }
+
+#[test]
+fn whoever_claims_something_and_says_nothing_of_evidence_must_show_as_much_as_the_scenarios_that_come_with_it() {
+    let evidence = |text: &str| read(text).unwrap().evidence;
+    let claims = "claims = [\"units-within-total\"]\n";
+    let usual = evidence(&format!("{BOOKING}{claims}"));
+    assert_eq!((usual.contested, usual.mechanism), (20, true));
+    let scheduling = "summary = \"a test\"\nworkload = \"scheduling\"\nclaims = [\"nobody-in-two-places\"]\n\
+                      [scheduling]\ncontests = { double = 1 }\n";
+    assert_eq!(evidence(scheduling), usual);
+    assert_eq!(evidence(BOOKING), Evidence::default(), "who claims nothing needs none");
+    let said = evidence(&format!("{BOOKING}{claims}[evidence]\ncontested = 5\n"));
+    assert_eq!((said.contested, said.mechanism), (5, false), "whoever says how much is enough has said it");
+}
+
+#[test]
+fn no_file_however_it_is_spoilt_makes_the_program_panic() {
+    let mut random = crate::random::Random::seeded(42);
+    let odd = [
+        "\0",
+        "\u{feff}",
+        "é",
+        "\"",
+        "[",
+        "]]",
+        "=",
+        "-",
+        "99999999999999999999",
+        "1e400",
+        "nan",
+        "'''",
+        "\\u",
+        "${",
+        "%",
+        "\r",
+        "",
+    ];
+    for (name, text) in BUILT_IN {
+        let letters: Vec<char> = text.chars().collect();
+        for _ in 0..150 {
+            let (from, cut) = (random.below(letters.len() as u64) as usize, random.below(9) as usize);
+            let rest = letters.iter().skip(from + cut);
+            let odd = odd[random.below(odd.len() as u64) as usize];
+            let spoilt: String = letters[..from].iter().copied().chain(odd.chars()).chain(rest.copied()).collect();
+            // Whatever is wrong with it, it is said.
+            if let Err(error) = Scenario::from_toml(name, &spoilt, None) {
+                assert!(!error.to_string().is_empty(), "{spoilt}");
+            }
+        }
+    }
+}

@@ -157,6 +157,7 @@ impl Session {
 
     async fn connect_with(options: &ConnectOptions, role: &str, besides: &[(&str, &str)]) -> Result<Self> {
         let mut session = Self::open(options, role, besides).await.map_err(|refused| refused.error)?;
+        session.recognise(options).await?;
         session.asked.backend = Backend::of(&mut session, options).await;
         Ok(session)
     }
@@ -205,6 +206,19 @@ impl Session {
             None => Ok(true),
             Some(question) => Ok(self.text(question).await?.as_deref() == Some("true")),
         }
+    }
+
+    /// Makes sure that the server is the one that earlier connections met.
+    async fn recognise(&mut self, options: &ConnectOptions) -> Result<()> {
+        let questions = options.same.questions();
+        for question in questions {
+            match self.text(question).await {
+                Ok(answer) => return options.same.compare(question, &answer.unwrap_or_default(), options),
+                Err(error) if error.is_lost_connection() || questions.len() == 1 => return Err(error.into()),
+                Err(_) => {}
+            }
+        }
+        Ok(())
     }
 
     /// Runs one or more statements; the number of rows affected by all of them.

@@ -81,11 +81,29 @@ impl Connection {
         {
             return Err(options.session.target.not_at(options));
         }
+        connection.recognise().await?;
         for level in levels {
             connection.check(*level).await?;
             connection.begin[*level as usize] = Some(prepared(&mut connection.wire, level.begin()).await?);
         }
         Ok(connection)
+    }
+
+    /// Makes sure that the server is the one that earlier connections met.
+    async fn recognise(&mut self) -> Result<()> {
+        let same = self.options.same.clone();
+        let questions = same.questions();
+        for question in questions {
+            match self.query(question).await {
+                Ok(answer) => return same.compare(question, &answer.unwrap_or_default(), &self.options),
+                Err(failure) if !self.is_open() || questions.len() == 1 => {
+                    let why = format!("PostgreSQL at {} does not say which server it is", self.options);
+                    return Err(Error::inconclusive(why).because(reason(&failure)));
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(())
     }
 
     async fn check(&mut self, isolation: Isolation) -> Result<()> {

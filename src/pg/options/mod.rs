@@ -11,6 +11,7 @@ pub use self::conninfo::Conninfo;
 use self::conninfo::set;
 pub use self::keyword::{KEYWORDS, Keyword, Support, describing_a_connection};
 pub use self::session::{SessionOptions, TargetSessionAttrs};
+use super::same::SameServer;
 use super::tally::Counted;
 use crate::state::Env;
 use crate::{Error, Result};
@@ -130,6 +131,8 @@ pub struct ConnectOptions {
     pub alternatives: Vec<ConnectOptions>,
     /// Where its connections tell how many transactions they made.
     pub counted: Counted,
+    /// The server and the database that all its connections must meet.
+    pub same: SameServer,
 }
 
 impl ConnectOptions {
@@ -147,6 +150,7 @@ impl ConnectOptions {
             session: SessionOptions::default(),
             alternatives: Vec::new(),
             counted: Counted::default(),
+            same: SameServer::default(),
         }
     }
 
@@ -217,7 +221,7 @@ impl ConnectOptions {
 
     /// The same server and role, another database.
     pub fn with_database(&self, database: &str) -> Self {
-        Self { database: database.into(), ..self.clone() }
+        Self { database: database.into(), same: SameServer::default(), ..self.clone() }
     }
 
     /// The same place, in sessions that are begun as the environment says: what is true of every server.

@@ -67,6 +67,8 @@ pub struct Notes {
     pub checks: Vec<(usize, usize, bool)>,
     /// Why it was not let in, found nothing, or was let through no more, although the scenario does not say that this may be.
     pub surprise: Option<(Abort, String)>,
+    /// Why nobody knows whether it was done.
+    pub unknown: Option<String>,
 }
 
 impl HttpWork {
@@ -228,6 +230,12 @@ impl HttpWork {
                 _ => tally.not_applied.fetch_add(1, Ordering::Relaxed),
             };
             if meaning == Meaning::Unknown {
+                let why = match (&answered, &answer) {
+                    (_, Some((answer, seen))) => said(call, answer, seen),
+                    (Err(lost), None) => lost.why.clone(),
+                    (Ok(_), None) => return Attempt::Unknown,
+                };
+                notes.unknown = Some(format!("{}: {why}", operation.name));
                 return Attempt::Unknown;
             }
             phase.settled();

@@ -24,7 +24,7 @@ use super::live;
 use super::session::Way;
 use super::turn::{Leg, PATIENCE, Subject, record as turn_record};
 use super::work::Work;
-use super::{Event, INTERRUPTED, Judged, NOTHING, conclude, identify, own_schema, with_checks_shown, with_grace};
+use super::{Event, INTERRUPTED, Judged, NOTHING, conclude, explained, identify, own_schema, with_checks_shown, with_grace};
 use crate::audit::Audit;
 use crate::history::OpId;
 use crate::http::Address;
@@ -174,10 +174,11 @@ async fn begun(request: Request, allowance: Allowance, show: &mut dyn FnMut(Even
     let mut open = Vec::new();
     match run.phases(&mut record, show).await {
         // Once the turn has been judged, its result is worth keeping whatever happened afterwards.
-        Err(error) if record.turns.is_empty() => return Err(error),
-        Err(error) => open.push(error.to_string()),
+        Err(error) if record.turns.is_empty() => return Err(run.explained(error).await),
+        Err(error) => open.push(run.explained(error).await.to_string()),
         Ok(()) => {}
     }
+    open.splice(0..0, run.another_server().map(|error| error.to_string()));
     record.interrupted = run.is_interrupted();
     if record.turns.iter().all(|turn| turn.verdict != Verdict::Violated)
         && let Some(Behind { session, sql: Some(sql), .. }) = &mut run.behind
@@ -339,8 +340,27 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// That another server than the tested one answers behind the API, if one does.
+    fn another_server(&self) -> Option<Error> {
+        self.behind.as_ref()?.options.same.another()
+    }
+
+    /// As [`explained`], of the database behind the API.
+    async fn explained(&self, error: Error) -> Error {
+        match &self.behind {
+            Some(Behind { options, .. }) => explained(error, options).await,
+            None => error,
+        }
+    }
+
     /// The rules of the database, as they are now.
     async fn of_database(&mut self, allowance: Allowance) -> Vec<Checked> {
+        if let Some(Behind { session, options, .. }) = &mut self.behind
+            && session.integer("SELECT 1").await.is_err()
+            && let Ok(again) = Session::connect(options, "rules").await
+        {
+            *session = again;
+        }
         match &mut self.behind {
             Some(Behind { session, sql: Some(sql), .. }) if !sql.invariants.is_empty() => {
                 run_all(session, &sql.invariants, &[&sql.schema], When::Quiesced, allowance).await

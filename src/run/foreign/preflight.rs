@@ -97,6 +97,7 @@ fn wrong(probe: &Call, place: &Place, token: Option<&str>, answer: &Answer) -> O
             format!("there is nothing there{of}: {said}")
         }
         (Meaning::RateLimited, _) => format!("no more is let through: {said}"),
+        (Meaning::Rejected, 300..=399) => format!("redirects are not followed: {said}"),
         (Meaning::Rejected, _) => format!("the request is not understood: {said}"),
         (Meaning::Unavailable | Meaning::Aborted | Meaning::Unknown, _) => format!("the API does not work: {said}"),
     })
