@@ -196,7 +196,7 @@ fn what_is_refused_says_where_why_and_what_to_do() {
         ("\\set é 1\n\\set a  :é +\\\n  ~ )", "transfer.sql:3:5: unexpected `)`", "operand"),
         ("\\set aid 1\nSELECT :aidd;", "transfer.sql:2:8: there is no variable `:aidd`; did you mean `:aid`?", "-D aidd=VALUE"),
         ("\\set aid 1\nSELECT 'id :aid';", "transfer.sql:2:12: `:aid` is within quotes", "'…' || :aid"),
-        ("\\set aid 1\nSELECT 1 AS \"a:aid\";", "transfer.sql:2:14: `:aid` is within quotes", "--protocol simple"),
+        ("\\set aid 1\nSELECT 1 AS \"a:aid\";", "transfer.sql:2:15: `:aid` is within quotes", "--protocol simple"),
         ("SELECT $$:client_id$$;", "transfer.sql:1:10: `:client_id` is within quotes", "--protocol simple"),
         ("\\set aid 1\nSELECT 1 AS col_:aid;", "transfer.sql:2:17: `:aid` is part of a word", "--protocol simple"),
         ("SELECT 1\0;", "transfer.sql:1:9: there is a zero byte here", "remove"),

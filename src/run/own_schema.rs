@@ -81,7 +81,7 @@ mod tests {
             failed(&script, "set-up", done, &error).to_string()
         };
         assert_eq!(
-            said(1, Some(39)),
+            said(1, Some(38)),
             "a/setup.sql:3: the set-up failed\n  cause: syntax error at or near \"SELEC\" (SQLSTATE 42601)\n         LINE 3: SELEC 2;\n                 ^"
         );
         assert!(said(2, None).starts_with("a/setup.sql:4: the set-up failed\n  cause:"), "{}", said(2, None));

@@ -125,8 +125,9 @@ impl<'t> Document<'t> {
             let start = error.span().map_or(0, |span| span.start);
             let at = self.at(start).to_owned();
             // What is missing because it could not be read has been told.
-            let is_missing = error.message().starts_with("missing field");
-            if !(is_missing && unread.iter().any(|unread| is_around(&at, &unread.at))) {
+            let missing = error.message().strip_prefix("missing field `").map(|key| key.trim_end_matches('`'));
+            let is_missing = missing.is_some();
+            if !(is_missing && unread.iter().any(|unread| unread.at.rsplit('.').next() == missing)) {
                 unread.push(Unread { at: at.clone(), start, error: self.explain(&error) });
             }
             if is_missing || !take(root.get_mut(), &at) {
