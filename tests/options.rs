@@ -15,8 +15,11 @@ use dbstress::pg::load::{self, Connection, Isolation};
 use dbstress::pg::{ConnectOptions, Conninfo, Host};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
+/// Variables and their values.
+type Environment<'a> = &'a [(&'a str, &'a str)];
+
 /// `dbstress ARGUMENTS` on whatever the environment names.
-fn dbstress(place: &Place, arguments: &[&str], environment: &[(&str, &str)]) -> Command {
+fn dbstress(place: &Place, arguments: &[&str], environment: Environment<'_>) -> Command {
     let mut command = place.dbstress(arguments);
     command.envs(environment.iter().copied()).current_dir(&place.0);
     command
@@ -75,7 +78,7 @@ async fn the_load_obeys_the_options_of_a_session_wherever_they_are_written() {
         ("PGOPTIONS", "-c test.mark=environment"),
     ];
     let keywords = format!("{} options='-c test.mark=keywords'", keywords(&said));
-    let everywhere: [(&str, Option<&str>, &[(&str, &str)]); 4] = [
+    let everywhere: [(&str, Option<&str>, Environment<'_>); 4] = [
         ("url", Some(&url), &[]),
         ("keywords", Some(&keywords), &[]),
         ("environment", None, &environment),
@@ -188,7 +191,7 @@ fn nobody_who_names_a_server_ends_up_on_the_private_one() {
     let services = place.0.join("services");
     std::fs::write(&services, "[gone]\nhost=127.0.0.1\nport=1\n").unwrap();
     let services = services.display().to_string();
-    let named: [(&[(&str, &str)], i32, &[&str]); 6] = [
+    let named: [(Environment<'_>, i32, &[&str]); 6] = [
         (&[("PGSERVICE", "gone"), ("PGSERVICEFILE", &services)], 3, &["could not connect", "127.0.0.1:1/"]),
         (&[("PGSERVICE", "other"), ("PGSERVICEFILE", &services)], 2, &["there is no service `other`"]),
         (&[("PGSERVICE", "gone")], 2, &["there is no service `gone`", "PGSERVICEFILE"]),
