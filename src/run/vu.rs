@@ -343,7 +343,7 @@ impl Vu {
                     Certainty::NotApplied => Attempt::GivenUp(Failure::local(Abort::Deadline), None),
                     Certainty::Applied | Certainty::Unknown => {
                         // Who has a key asks again, and is then told.
-                        if is_measured && !intention.proposal().is_some_and(|proposal| proposal.key.is_some()) {
+                        if is_measured && intention.proposal().is_none_or(|proposal| proposal.key.is_none()) {
                             self.thread.recorder.borrow_mut().cut_off();
                         }
                         Attempt::Unknown
