@@ -18,7 +18,7 @@ pub enum Session {
     /// In SQL.
     Sql(Box<SqlSession>),
     /// Over HTTP.
-    Http(HttpSession),
+    Http(Box<HttpSession>),
 }
 
 /// A session of the database and what was prepared in it.
@@ -157,7 +157,7 @@ impl Opener {
                         .because(why)
                         .cure("look into its log, or correct the URL")
                 })?;
-                Ok(Session::Http(HttpSession { client, carried: Carried::default() }))
+                Ok(Session::Http(Box::new(HttpSession { client, carried: Carried::default() })))
             }
         }
     }
