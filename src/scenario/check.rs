@@ -252,7 +252,8 @@ impl Reader<'_> {
         });
         let thresholds = thresholds.collect();
         let faults = faults.iter().enumerate().filter_map(|(n, text)| self.parsed(format!("faults.{n}"), text)).collect();
-        let EvidenceFile { contested, mechanism, refused, committed, unknown, live, probe_interval, probes, check_timeout } = evidence;
+        let EvidenceFile { contested, mechanism, refused, committed, unknown, live, probe_interval, probes, check_timeout } =
+            evidence;
         if !matches!(workload, Workload::Sql(_)) {
             let why = "what is unknown is looked up in the ledger, or reckoned with";
             self.refuse(&[("unknown", unknown.is_some())], "evidence.", why, "leave it out; it is for workload = \"sql\"");
