@@ -608,7 +608,7 @@ mod tests {
         let open = load("", &["--rate", "100", "--stage", "1s:200", "--arrival", "poisson"]);
         assert_eq!((open.vus, open.arrival, open.ramp().unwrap().peak()), (50, Arrival::Poisson, 200.0));
         assert!(refused("", &["--backlog", "5"]).starts_with("--backlog: nothing arrives"));
-        assert!(refused("", &["--rate", "-5"]).starts_with("--rate: "));
+        assert!(refused("", &["--rate=-5"]).starts_with("--rate: "));
     }
 
     #[test]
