@@ -188,7 +188,7 @@ pub struct Counts {
     /// Attempts whose COMMIT was not answered, and that were tried again with the same key.
     #[serde(default)]
     pub unanswered: u64,
-    /// Committed iterations that changed something.
+    /// Committed iterations that changed something: as far as the statements' answers tell, and not more than rows that the server counts.
     #[serde(default)]
     pub changed: u64,
     /// Iterations that were cut off at their deadline, of which it is unknown what became of them.
@@ -461,6 +461,13 @@ impl Recorder {
     /// Iterations of one operation, or of all, with one class of outcome, or with any.
     pub fn iterations(&self, operation: Option<usize>, class: Option<OutcomeClass>) -> u64 {
         self.select(operation, class).map(|latency| latency.response.len()).sum()
+    }
+
+    /// The server has counted so many rows that were changed: no more iterations can have changed any, whatever their statements' answers say.
+    pub fn changed_at_most(&mut self, rows: u64) {
+        for changed in self.changed.iter_mut().chain([&mut self.counts.changed]) {
+            *changed = rows.min(*changed);
+        }
     }
 
     /// Committed iterations of one operation that changed something.

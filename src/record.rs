@@ -290,7 +290,7 @@ pub struct OperationRecord {
     pub outcomes: BTreeMap<OutcomeClass, u64>,
     /// Response and service time by outcome.
     pub timing: BTreeMap<OutcomeClass, Timing>,
-    /// Committed iterations that changed something.
+    /// Committed iterations that changed something: as far as the statements' answers tell, and not more than rows that the server counts.
     #[serde(default)]
     pub changed: u64,
 }

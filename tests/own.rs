@@ -768,6 +768,50 @@ async fn what_changes_nothing_earns_no_pass() {
     ]);
 }
 
+/// What the server itself counts: an answer does not say whose rows they are, nor what a procedure did.
+#[tokio::test]
+async fn only_rows_of_tables_that_stay_are_changes() {
+    let bench = counter().await;
+    bench.write("racy.toml", &counting("", "", UNLOCKED));
+    const ROUTINES: &str = "CREATE OR REPLACE PROCEDURE undoes() LANGUAGE plpgsql AS 'BEGIN UPDATE counter SET n = n + 1; ROLLBACK; END'; \
+         CREATE OR REPLACE FUNCTION looks() RETURNS int LANGUAGE sql AS 'SELECT 1'; \
+         CREATE OR REPLACE PROCEDURE adds(op bigint) LANGUAGE sql AS \
+         'UPDATE counter SET n = n + 1; INSERT INTO line VALUES (op); SELECT pg_sleep(0.01)'; \
+         CREATE OR REPLACE FUNCTION added(op bigint) RETURNS int LANGUAGE sql AS \
+         'UPDATE counter SET n = n + 1; INSERT INTO line VALUES (op); SELECT 1 FROM pg_sleep(0.01)';";
+    bench.write("routines.sql", &format!("{COUNTER}\n{ROUTINES}"));
+    let bench = &bench;
+    let run = |name: &str, least: u64, operations: &str| {
+        let rest = format!("[control]\nfile = \"racy.toml\"\n[evidence]\ncommitted = {{ {name} = {least} }}\n{operations}");
+        bench.write("mine.toml", &scenario("setup = \"routines.sql\"\ninvariants = \"rules\"", &rest));
+        bench.run("mine.toml --protocol simple")
+    };
+    bench.write(
+        "staged.sql",
+        "BEGIN;\nCREATE TEMP TABLE stage (id int) ON COMMIT DROP;\nINSERT INTO stage VALUES (-1);\n\
+         UPDATE counter SET n = n + 1 FROM stage WHERE stage.id = counter.id;\nCOMMIT;\n",
+    );
+    for what in [
+        "script = \"staged.sql\"",
+        "statements = [{ sql = \"SELECT n FROM counter FOR UPDATE\" }, { sql = \"COMMENT ON TABLE counter IS 'mine'\" }]",
+        "sql = \"CALL undoes()\"",
+        "sql = \"SELECT looks()\"",
+    ] {
+        run("count", 1, &format!("[[operation]]\nname = \"count\"\n{what}")).with(3).saying(&[
+            "required: something was changed; measured: 400 of 400 iterations committed, 0 of them a change; \
+             the server counts no row as inserted, updated or deleted in a table that is not temporary",
+            "required: count committed a change at least 1 times; measured: 0 times; 400 times it committed and had changed nothing",
+        ]);
+        let record = bench.record();
+        assert_eq!(record.turns[0].counts.changed, 0, "{what}");
+        assert_eq!(record.turns[0].counters.as_ref().unwrap().rows, Some(0), "{what}");
+    }
+    let both = "[[operation]]\nname = \"calls\"\nsql = \"CALL adds($op_id)\"\n[[operation]]\nname = \"selects\"\nsql = \"SELECT added($op_id)\"";
+    run("calls", 20, both).with(0);
+    let record = bench.record();
+    assert_eq!((record.turns[0].counts.changed, record.turns[0].counters.as_ref().unwrap().rows), (400, Some(800)));
+}
+
 #[tokio::test]
 async fn what_stays_unknown_is_no_pass_unless_so_much_is_expected() {
     let bench = Bench::new().await;

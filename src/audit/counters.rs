@@ -44,6 +44,10 @@ pub struct Counters {
     /// Sessions of others that were seen in the database while the load ran, at most at once.
     #[serde(default)]
     pub others: u64,
+    /// Rows that the server counts as inserted, updated or deleted in tables that stay, if it is known to count them all. What was rolled back is
+    /// among them only of a table that was analysed meanwhile.
+    #[serde(default)]
+    pub rows: Option<u64>,
 }
 
 /// A vacuum in the background and whoever looks in for a moment make so many transactions without anybody's doing.

@@ -59,7 +59,7 @@ pub(super) fn gates(
         gates.extend(strategy.and_then(|s| mechanism(s, counts, (sessions, watched), &longer)));
         gates.extend(strategy.and_then(|s| dangerous_structures(plan, s, counts, &longer)));
     }
-    gates.push(done(plan, counts));
+    gates.push(done(plan, counts, figures.rows()));
     gates.extend(unresolved(plan, counts));
     gates.extend(asked_about(plan, figures));
     gates.extend(no_surprises(plan, counts));
@@ -149,7 +149,7 @@ fn longer(load: &Load, counts: &Counts) -> &'static str {
 }
 
 /// Was anything done? Where rules are claimed of a user's own rows, that is a change of them: what only reads, meets no row or rolls back breaks no rule.
-fn done(plan: &Plan, counts: &Counts) -> Gate {
+fn done(plan: &Plan, counts: &Counts, rows: Option<u64>) -> Gate {
     let committed = counts.of(OutcomeClass::Committed);
     let rolled_back = counts.of(OutcomeClass::RolledBack);
     let is_about_rows = matches!(plan.workload, Workload::Sql(_)) && !plan.claims.is_empty();
@@ -159,6 +159,9 @@ fn done(plan: &Plan, counts: &Counts) -> Gate {
     }
     if rolled_back > 0 {
         measured += &format!(", {rolled_back} were rolled back by their script");
+    }
+    if is_about_rows && committed > 0 && rows == Some(0) {
+        measured += "; the server counts no row as inserted, updated or deleted in a table that is not temporary";
     }
     Gate {
         name: if is_about_rows { "something was changed" } else { "something was done" }.into(),

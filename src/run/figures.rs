@@ -22,18 +22,30 @@ pub(super) struct Figures<'a> {
     seconds: f64,
     pool: Option<&'a PoolRecord>,
     watched: Option<&'a Watched>,
+    rows: Option<u64>,
 }
 
 impl<'a> Figures<'a> {
     /// `seconds` is the time measured, without the warm-up.
     pub fn new(plan: &'a Plan, recorder: &'a Recorder, seconds: f64) -> Self {
-        Self { plan, recorder, seconds, pool: None, watched: None }
+        Self { plan, recorder, seconds, pool: None, watched: None, rows: None }
     }
 
     /// What the pool and the server did, now that it is known.
     #[must_use]
     pub fn with_connections(self, pool: Option<&'a PoolRecord>, watched: &'a Watched) -> Self {
         Self { pool, watched: Some(watched), ..self }
+    }
+
+    /// How many rows the server says were changed, if it does.
+    #[must_use]
+    pub fn with_rows(self, rows: Option<u64>) -> Self {
+        Self { rows, ..self }
+    }
+
+    /// Rows that the server counts as changed; `None` if that is not known.
+    pub fn rows(&self) -> Option<u64> {
+        self.rows
     }
 
     fn number(&self, operation: &str) -> Option<usize> {

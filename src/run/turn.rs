@@ -205,7 +205,10 @@ async fn judge(
     let restless = quiesce::quiesce(session, &performers).await?;
     let counters = match beginning {
         // Best effort: nothing is proved with it.
-        Some(beginning) => beginning.until_now(session, context.manner.between.is_pooler()).await.ok(),
+        Some(beginning) => {
+            let claims_rows = matches!(leg.subject, Subject::Own(..)) && driven.recorder.counts().changed > 0;
+            beginning.until_now(session, context.manner.between.is_pooler(), claims_rows).await.ok()
+        }
         None => None,
     };
     let cleanup = match (&leg.subject, context.plan.keys(), swept) {
@@ -421,10 +424,16 @@ pub(super) fn record(
     (sessions, watched): (Sessions, Watched),
     live: Live,
 ) -> TurnRecord {
+    // What goes wrong on purpose may cost the server its statistics without a trace.
+    let counted = judged.counters.as_ref().and_then(|counters| counters.rows);
+    let rows = counted.filter(|_| matches!(plan.workload, Workload::Sql(_)) && plan.faults.is_empty());
+    if let Some(rows) = rows {
+        judged.driven.recorder.changed_at_most(rows);
+    }
     let recorder = &judged.driven.recorder;
     let counts = recorder.counts().clone();
     let seconds = measured(plan, &leg.load, &judged.driven).as_secs_f64();
-    let figures = Figures::new(plan, recorder, seconds).with_connections(judged.driven.pool.as_ref(), &watched);
+    let figures = Figures::new(plan, recorder, seconds).with_connections(judged.driven.pool.as_ref(), &watched).with_rows(rows);
     let thresholds: Vec<_> = plan.thresholds.iter().map(|t| t.evaluate(&figures)).collect();
     let mut gates = evidence::gates(plan, strategy, &counts, &figures, &judged.audit, (&sessions, &watched), &live);
     let (faults, unread) = match faults::records(plan, &judged.driven) {
