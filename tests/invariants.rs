@@ -339,6 +339,26 @@ async fn what_is_called_as_before_and_says_less_is_found() {
         ("ALTER TABLE unit_ledger ALTER COLUMN organisation_id DROP NOT NULL".into(), "column unit_ledger.organisation_id: bigint"),
         ("ALTER TABLE unit_ledger ALTER COLUMN wrote SET DEFAULT now()".into(), "column unit_ledger.wrote: timestamp with time zone NOT NULL DEFAULT now()"),
         ("ALTER TABLE authorisation ALTER COLUMN used TYPE bigint".into(), "column authorisation.used: bigint NOT NULL DEFAULT 0"),
+        (
+            "CREATE COLLATION public.ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false); \
+             ALTER TABLE idempotency_key ALTER key TYPE text COLLATE public.ci"
+                .into(),
+            "column idempotency_key.key: text COLLATE public.ci NOT NULL",
+        ),
+        (
+            // What is named like a function of PostgreSQL and fits better is not called instead.
+            "SET LOCAL search_path = dbstress, public; \
+             CREATE FUNCTION public.concat_ws(text, text, text, text, text) RETURNS text LANGUAGE sql AS 'SELECT ''table'''; \
+             ALTER TABLE unit_ledger SET UNLOGGED"
+                .into(),
+            "table unit_ledger: table, unlogged",
+        ),
+        (
+            "SET LOCAL search_path = dbstress, public; CREATE FUNCTION public.format(text, name) RETURNS text LANGUAGE sql AS 'SELECT NULL'; \
+             CREATE UNIQUE INDEX helps ON unit_ledger (op_id)"
+                .into(),
+            "index helps: CREATE UNIQUE INDEX",
+        ),
         ("ALTER TABLE authorisation ADD COLUMN spare text".into(), "column authorisation.spare: text"),
         ("ALTER TABLE unit_ledger ADD CONSTRAINT helps UNIQUE (op_id)".into(), "constraint unit_ledger.helps: UNIQUE (op_id)"),
         (
@@ -373,6 +393,16 @@ async fn what_is_called_as_before_and_says_less_is_found() {
     }
     // An index more that is not unique changes nothing but speed.
     assert_eq!(faults(c, "CREATE INDEX mine ON unit_ledger (run_id)").await, [""; 0]);
+    // Nor is an index taken for what its constraint says.
+    c.as_superuser().await;
+    let of = "WHERE indexrelid = 'authorisation_number_unique'::regclass";
+    for (what, said) in [
+        ("indisunique = false", "its index is not unique"),
+        ("indcollation = (SELECT oid::text::oidvector FROM pg_collation WHERE collname = 'C')", "its index has another collation"),
+    ] {
+        let found = faults(c, &format!("UPDATE pg_index SET {what} {of}")).await;
+        assert_eq!(found, [format!("constraint authorisation.authorisation_number_unique: UNIQUE (number), {said}")]);
+    }
     clinic.run(&again("authorisation", "authorisation_guarded", "CHECK (true)")).await;
     let (code, out, _) = clinic.verify(&["--json"]);
     assert_eq!(code, 1, "{out}");

@@ -159,7 +159,9 @@ mod tests {
     #[test]
     fn rows_are_counted_that_were_committed_and_of_a_table_that_was_analysed_all() {
         let of = |tables: &[(&str, u64, u64, u64)]| -> Tables {
-            let table = |&(oid, attempted, committed, analysed): &(&str, u64, u64, u64)| (oid.to_owned(), Table { attempted, committed, analysed });
+            let table = |&(oid, attempted, committed, analysed): &(&str, u64, u64, u64)| {
+                (oid.to_owned(), Table { attempted, committed, analysed })
+            };
             tables.iter().map(table).collect()
         };
         let before = of(&[("1", 10, 4, 1), ("2", 7, 7, 0)]);

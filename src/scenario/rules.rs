@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::place::Mistake;
-use super::{Booking, BookingOperation, Contest, Control, Extent, Http, Keys, Load, Scenario, Scheduling, Targets, Workload};
+use super::{
+    Booking, BookingOperation, Contest, Control, Extent, Http, Keys, Load, Meaning, Scenario, Scheduling, SqlOperation, Targets,
+    Workload,
+};
 use crate::Result;
 use crate::bug::Bug;
 use crate::demand::{Demand, Known, Share, Unreachable, unreachable};
@@ -11,12 +14,15 @@ use crate::error::nearest;
 use crate::fault::{Fault, Planned};
 use crate::history::{Asking, OpId, OperationKind};
 use crate::http::Address;
+use crate::outcome::OutcomeClass;
 use crate::pace::duration_text;
 use crate::pg::load::Protocol;
 use crate::pg::pool::Recycle;
 use crate::probe;
+use crate::program::Else;
 use crate::request::{Counted, Sum};
 use crate::strategy::{Hazard, Strategy};
+use crate::threshold::Counter;
 
 impl Scenario {
     /// What cannot be run, by key.
@@ -504,14 +510,10 @@ impl Mistakes {
 
     /// Thresholds and evidence are about operations that there are.
     fn names(&mut self, scenario: &Scenario) {
-        for (n, _) in scenario.thresholds.iter().enumerate().filter(|(_, t)| t.is_of_checks()) {
-            if !matches!(scenario.workload, Workload::Http(_)) {
-                let message = "there are no checks here: only answers of an API are looked at, and invariants are always proved";
-                self.add(
-                    format!("thresholds.{n}"),
-                    message,
-                    "how iterations ended is committed, replayed, refused, aborted, unknown, rolled_back",
-                );
+        for (n, threshold) in scenario.thresholds.iter().enumerate() {
+            if let Some(message) = threshold.counter().and_then(|counter| is_always_zero(counter, &scenario.workload)) {
+                let cure = "a figure of what can happen here: committed, aborted, unknown, failed; or leave the threshold out";
+                self.add(format!("thresholds.{n}"), message, cure);
             }
         }
         let known = scenario.operations();
@@ -524,4 +526,30 @@ impl Mistakes {
             }
         }
     }
+}
+
+/// Why there is nothing to count, whatever is done: a limit for it would be kept by itself.
+fn is_always_zero(counter: Counter, workload: &Workload) -> Option<&'static str> {
+    let sql = |can: fn(&SqlOperation) -> bool| matches!(workload, Workload::Sql(sql) if sql.operations.iter().any(can));
+    match counter {
+        Counter::Checks if !matches!(workload, Workload::Http(_)) => {
+            Some("there are no checks here: only answers of an API are looked at, and invariants are always proved")
+        }
+        Counter::Class(OutcomeClass::Replayed) if !matches!(workload, Workload::Booking(Booking { keys: Some(_), .. })) => {
+            Some("nothing is replayed here: only requests of bookings that carry keys are")
+        }
+        Counter::Class(OutcomeClass::RolledBack) if !sql(|operation| operation.program.begins_transaction()) => {
+            Some("nothing is rolled back here: only a script of your own that begins a transaction can end in ROLLBACK")
+        }
+        Counter::Class(OutcomeClass::Refused) if matches!(workload, Workload::Sql(_)) && !sql(can_be_refused) => {
+            Some("nothing is refused here: no statement says `refused`, and no SQLSTATE is said to mean it (outcomes)")
+        }
+        _ => None,
+    }
+}
+
+/// Whether an operation of the user's own names a rule that may say no.
+fn can_be_refused(operation: &SqlOperation) -> bool {
+    let is_guarded = operation.program.statements().flat_map(|statement| &statement.guards).any(|guard| guard.or == Else::Refuse);
+    is_guarded || operation.outcomes.values().any(|meaning| *meaning == Meaning::Refused)
 }

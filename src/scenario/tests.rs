@@ -316,6 +316,38 @@ sql = "SELECT 1"
 }
 
 #[test]
+fn a_threshold_on_what_cannot_happen_is_refused() {
+    let of = |workload: &str, threshold: &str, rest: &str| {
+        let text = format!(
+            "summary = \"a test\"\nworkload = \"{workload}\"\nthresholds = ['{threshold}']\n[[operation]]\nname = \"a\"\n{rest}\n"
+        );
+        read(&text).map(|_| ()).map_err(|error| error.to_string())
+    };
+    const SQL: &str = "sql = \"UPDATE t SET n = 1\"";
+    const RESERVE: &str = "kind = \"reserve\"\nunits = 1";
+    for (workload, threshold, rest, said) in [
+        ("booking", "rolled_back.count<1", RESERVE, "nothing is rolled back here"),
+        ("booking", "replayed.rate<1%", RESERVE, "nothing is replayed here"),
+        ("booking", "a.replayed.rate<1/s", RESERVE, "nothing is replayed here"),
+        ("booking", "checks.rate>98%", RESERVE, "there are no checks here"),
+        ("sql", "replayed.count==0", SQL, "nothing is replayed here"),
+        ("sql", "rolled_back.rate<1%", SQL, "nothing is rolled back here"),
+        ("sql", "refused.rate<1%", SQL, "nothing is refused here"),
+    ] {
+        let error = of(workload, threshold, rest).expect_err(threshold);
+        assert!(error.contains(said), "{threshold}: {error}");
+    }
+    for (workload, threshold, rest) in [
+        ("booking", "refused.rate<1%", RESERVE.to_owned()),
+        ("sql", "aborted.rate<1%", SQL.to_owned()),
+        ("sql", "refused.rate<1%", format!("{SQL}\noutcomes = {{ 23505 = \"refused\" }}")),
+        ("sql", "refused.rate<1%", "statements = [{ sql = \"UPDATE t SET n = 1\", refused = \"0 rows\" }]".to_owned()),
+    ] {
+        assert_eq!(of(workload, threshold, &rest), Ok(()), "{threshold}");
+    }
+}
+
+#[test]
 fn what_is_wrong_in_a_scenario_of_sql_has_its_place_too() {
     let directory = Directory::new("mistakes");
     let cases: &[(&str, &str, &[&str])] = &[

@@ -211,9 +211,12 @@ impl Threshold {
         )
     }
 
-    /// Whether it is about what must be so in answers.
-    pub fn is_of_checks(&self) -> bool {
-        matches!(self.figure, Figure::Count(Counter::Checks) | Figure::PerSecond(Counter::Checks) | Figure::Share(Counter::Checks))
+    /// What is counted, if it is about a number, a rate or a share.
+    pub fn counter(&self) -> Option<Counter> {
+        match self.figure {
+            Figure::Count(counter) | Figure::PerSecond(counter) | Figure::Share(counter) => Some(counter),
+            Figure::Time(..) | Figure::Use(..) => None,
+        }
     }
 
     /// What is measured.

@@ -563,17 +563,9 @@ mod tests {
         ] {
             assert!(!changes(tag.as_bytes()), "{tag}");
         }
-        for tag in [
-            "UPDATE 1",
-            "INSERT 0 12",
-            "DELETE 3",
-            "MERGE 1",
-            "COPY 2",
-            "DROP TABLE",
-            "TRUNCATE TABLE",
-            "COMMIT PREPARED",
-            "CALL",
-        ] {
+        for tag in
+            ["UPDATE 1", "INSERT 0 12", "DELETE 3", "MERGE 1", "COPY 2", "DROP TABLE", "TRUNCATE TABLE", "COMMIT PREPARED", "CALL"]
+        {
             assert!(changes(tag.as_bytes()), "{tag}");
         }
     }
