@@ -163,6 +163,13 @@ async fn the_planner_knows_the_tables_as_they_are_before_a_rule_is_asked() {
     let known = "SELECT (reltuples > 0)::int FROM pg_class WHERE oid =";
     assert_eq!(session.integer(&format!("{known} 'theirs'::regclass")).await.unwrap(), 0);
     assert_eq!(session.integer(&format!("{known} 'dbstress.unit_ledger'::regclass")).await.unwrap(), 0);
+    // A session tells what it has changed in its own time.
+    common::at_least(
+        &mut session,
+        1,
+        "SELECT n_mod_since_analyze FROM pg_stat_all_tables WHERE relid = 'dbstress.unit_ledger'::regclass",
+    )
+    .await;
     asked(&mut session, &[of_theirs]).await;
     assert_eq!(session.integer(&format!("{known} 'theirs'::regclass")).await.unwrap(), 1);
     let lines =

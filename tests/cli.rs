@@ -163,3 +163,38 @@ fn what_dbstress_runs_of_itself_is_nowhere_shown() {
         assert!(code == 2 && err.contains("unrecognized subcommand"), "{arguments:?}: {err}");
     }
 }
+
+#[tokio::test]
+async fn whoever_names_two_databases_is_asked_which_one_is_meant() {
+    let bench = Bench::new().await;
+    let url = bench.database.url();
+    for (arguments, words) in [
+        (&["verify", "--database", "mine"][..], "--database is about the private server, and DATABASE_URL names another"),
+        (&["seed", "--reset", "--database", "mine"], "--managed, without --database-url"),
+        (&["verify", "--managed", "--database-url", "postgres://me@127.0.0.1:1/x"], "leave out one of them"),
+        (&["verify", "--database", ""], "--database names nothing"),
+    ] {
+        let (code, out, err) = run(bench.place.dbstress(arguments).env("DATABASE_URL", &url));
+        assert_eq!((code, &*out), (2, ""), "{arguments:?}: {err}");
+        assert!(err.contains(words), "{arguments:?}: {err}");
+    }
+}
+
+/// What is typed as it was printed must not strike another database than the one that it was said of.
+#[tokio::test]
+async fn a_cure_leads_to_the_database_that_it_is_about() {
+    let bench = Bench::new().await;
+    let break_a_rule = "UPDATE dbstress.authorisation SET used = total + 1, guarded = false WHERE id = 1";
+    bench.database.session().await.execute(break_a_rule).await.unwrap();
+    let url = bench.database.url();
+    for (command, cure) in [
+        ("contention --vus 20 --rounds 5", "dbstress seed --reset --database-url "),
+        ("scheduling --vus 20", "dbstress seed --reset --dataset residency --database-url "),
+        ("seed --scale 2", "dbstress seed --reset --scale 2 --database-url "),
+    ] {
+        let mut command_line = bench.place.dbstress(&command.split(' ').collect::<Vec<_>>());
+        let (_, out, err) = run(command_line.args(["--database-url", &url]));
+        let all = [out, err].concat().split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(all.contains(cure), "{command}: {all}");
+    }
+}

@@ -564,7 +564,7 @@ async fn a_standby_is_called_one_and_no_pooler_is_blamed() {
     while Session::connect(&options, "test").await.is_err() {
         assert!(Instant::now() < deadline, "the standby does not answer");
     }
-    for (arguments, code) in [("seed", 3), ("contention --vus 2 --rounds 1", 3), ("pool", 3), ("verify", 3)] {
+    for (arguments, code) in [("seed", 3), ("contention --vus 20 --rounds 1", 3), ("pool", 3), ("verify", 3)] {
         let (ended, out, err) = run(&mut common::on(&place, &options, arguments));
         assert_eq!(ended, code, "{arguments}: {out}{err}");
         let said = out + &err;

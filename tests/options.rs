@@ -277,3 +277,33 @@ async fn a_server_at_an_ipv6_address_is_reached_and_what_does_it_again_reaches_i
         url = again.split('\'').nth(1).unwrap().to_owned();
     }
 }
+
+/// Tables of one name may stand in several schemas; which one is meant, the connection says for every application.
+#[tokio::test]
+async fn a_scenario_that_names_no_schema_works_where_the_connection_leads() {
+    let (database, place) = (common::database().await, Place::new());
+    let tables =
+        ["public", "\"odd schema\""].map(|schema| format!("CREATE TABLE {schema}.c (n int); INSERT INTO {schema}.c VALUES (0);"));
+    database.session().await.execute(&format!("CREATE SCHEMA \"odd schema\"; {}", tables.concat())).await.unwrap();
+    let scenario = "summary = \"a test\"\nworkload = \"sql\"\n[load]\nvus = 2\niterations = 20\nduration = \"20s\"\n\
+                    [[operation]]\nname = \"add\"\nsql = \"UPDATE c SET n = n + 1\"\n";
+    std::fs::write(place.0.join("add.toml"), scenario).unwrap();
+    let url = database.url();
+    let separator = if url.contains('?') { '&' } else { '?' };
+    let url = format!("{url}{separator}options=-c%20search_path%3D%22odd%5C%20schema%22");
+    let arguments = [
+        "run",
+        "add.toml",
+        "--threshold",
+        "committed.count>=20",
+        "--disposable",
+        &database.options.database,
+        "--database-url",
+        &url,
+    ];
+    let (code, out, err) = run(&mut dbstress(&place, &arguments, &[]));
+    assert_eq!(code, 0, "{out}{err}");
+    let mut session = database.session().await;
+    assert_eq!(session.integer("SELECT n FROM \"odd schema\".c").await.unwrap(), 20);
+    assert_eq!(session.integer("SELECT n FROM public.c").await.unwrap(), 0);
+}

@@ -7,11 +7,12 @@ use std::process::Command;
 
 use common::{COUNTER, COUNTER_RULE, Place, TestDatabase, run};
 use dbstress::outcome::{Abort, OutcomeClass};
-use dbstress::pg::admin::identifier;
+use dbstress::pg::admin::{Session, identifier};
 use dbstress::pg::cluster::account::Account;
 use dbstress::pg::cluster::binaries;
 use dbstress::record::{Moment, RunRecord};
 use dbstress::verdict::Verdict;
+use nix::sys::signal::Signal;
 
 /// What a run came to.
 #[derive(Debug)]
@@ -976,4 +977,35 @@ async fn a_control_that_is_tried_by_itself_is_not_told_to_name_itself() {
     assert!(!ended.out.contains("name a control") && !ended.out.contains("file ="), "{}", ended.out);
     bench.write("safe.toml", &counting("", "", LOCKED));
     bench.run("safe.toml").with(3).saying(&["name a control, another scenario that breaks the rules"]);
+}
+
+/// A killed program tells the server nothing: its sessions go on with what they were at.
+#[tokio::test]
+async fn what_killed_runs_left_at_work_is_ended_before_the_next_one_begins() {
+    let bench = Bench::new().await;
+    let mut left = Session::connect(&bench.database.options, "run7/vu3").await.unwrap();
+    let at_work = tokio::spawn(async move { left.rows("SELECT pg_sleep(600)").await.map(|_| ()) });
+    let mut session = bench.database.session().await;
+    let named = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dbstress/run7/vu3' AND state = 'active'";
+    common::at_least(&mut session, 1, named).await;
+    bench.write("one.sql", "SELECT 1;\n");
+    bench.run("-f one.sql --vus 1 --iterations 5 --threshold committed.count>=5").with(0);
+    assert!(at_work.await.unwrap().is_err(), "it was ended");
+}
+
+#[tokio::test]
+async fn a_set_up_that_takes_long_can_be_interrupted_and_leaves_nothing_at_work() {
+    let bench = Bench::new().await;
+    bench.write("setup.sql", "CREATE TABLE half (n int); SELECT pg_sleep(600);\n");
+    bench.write("mine.toml", &scenario("setup = \"setup.sql\"", "[[operation]]\nname = \"look\"\nsql = \"SELECT 1\""));
+    let mut command = bench.place.dbstress(&["run", "mine.toml"]);
+    command.env("DATABASE_URL", bench.database.url()).current_dir(&bench.place.0);
+    let started = common::Started::new(command);
+    let mut session = bench.database.session().await;
+    let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+    common::at_least(&mut session, 1, sleeping).await;
+    started.signal(Signal::SIGTERM);
+    let (code, out, err) = started.ended().await;
+    assert_eq!(code, 130, "{out}{err}");
+    assert_eq!(session.integer(sleeping).await.unwrap(), 0);
 }

@@ -455,7 +455,7 @@ const TYPES_SCRIPT: &str = r"\set n random(-9, 9)
 BEGIN;
 INSERT INTO kept (note, small, exact, letter) VALUES ('no $1', :n, :f, :n);
 SELECT id AS last, letter, mood FROM kept ORDER BY id DESC LIMIT 1 \gset
-UPDATE kept SET letter = :letter, mood = :mood, exact = exact / :f WHERE id = :last AND small BETWEEN :n - 1 AND -(-:n::int);
+UPDATE kept SET letter = :letter, mood = :mood, exact = exact / :f WHERE id = :last AND small BETWEEN :n - 1 AND -(- :n::int);
 END;
 DELETE FROM kept WHERE id = :last AND :n > 6;
 ";

@@ -214,7 +214,6 @@ async fn where_changes_vanish_without_a_word_nothing_is_shown() {
 #[tokio::test]
 async fn half_an_exchange_and_a_change_that_is_silently_cancelled_are_found_out() {
     let database = common::residency(None).await;
-    let mut session = database.session().await;
     let trigger = |name: &str, table: &str, body: &str| {
         format!(
             "CREATE FUNCTION public.{name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body}; RETURN NULL; END $$; \
@@ -225,8 +224,8 @@ async fn half_an_exchange_and_a_change_that_is_silently_cancelled_are_found_out(
     let halve = "UPDATE dbstress.assignment SET person_id = NEW.source_person_id WHERE id = NEW.source_assignment_id";
     let cancel = "DELETE FROM dbstress.call_assignment WHERE id = NEW.id";
     let sabotage = [trigger("halve", "swap", halve), trigger("cancel", "call_assignment", cancel)];
-    session.execute(&sabotage.concat()).await.unwrap();
-    let record = run_on(&database, plan("scheduling", &[Strategy::Advisory])).await;
+    let plan = plan("scheduling", &[Strategy::Advisory]);
+    let record = common::run_sabotaged(&database.options, &Folder::new(), plan, &sabotage.concat()).await;
     assert_eq!(record.verdict, Verdict::Violated, "{:?}", record.reasons);
     for rule in ["swaps-exchanged", "changes-in-place"] {
         assert!(breaches(&record.turns[0], rule) > 0, "{rule}: {:?}", record.turns[0].reasons);

@@ -556,20 +556,17 @@ async fn a_ledger_that_holds_other_counters_than_the_client_was_told_is_found_ou
 async fn a_commit_that_row_and_ledger_forget_alike_is_found_by_the_history_alone() {
     let database = common::seeded().await;
     let mut session = database.session().await;
-    session
-        .execute(
-            "CREATE SEQUENCE public.made; \
+    let sabotage = "CREATE SEQUENCE public.made; \
              CREATE FUNCTION public.undo() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
                IF nextval('public.made') % 40 = 0 THEN \
                  UPDATE dbstress.authorisation SET scheduled = scheduled - NEW.units, version = version - 1 WHERE id = NEW.authorisation_id; \
                  DELETE FROM dbstress.unit_ledger WHERE op_id = NEW.op_id AND attempt = NEW.attempt AND line = NEW.line; \
                END IF; RETURN NULL; END $$; \
              CREATE CONSTRAINT TRIGGER undo AFTER INSERT ON dbstress.unit_ledger DEFERRABLE INITIALLY DEFERRED FOR EACH ROW \
-               EXECUTE FUNCTION public.undo()",
-        )
-        .await
-        .unwrap();
-    let turn = turn_on(&database, plan(vec![Strategy::Atomic], Duration::ZERO)).await;
+               EXECUTE FUNCTION public.undo()";
+    let plan = plan(vec![Strategy::Atomic], Duration::ZERO);
+    let record = common::run_sabotaged(&database.options, &common::Place::new(), plan, sabotage).await;
+    let turn = &record.turns[0];
     assert_eq!(turn.verdict, Verdict::Violated, "{:?}", turn.reasons);
     let undone = session.integer("SELECT last_value / 40 FROM public.made").await.unwrap();
     let lost = turn.audit.breaches.get(&Breach::AcknowledgedLost).copied().unwrap_or_default();

@@ -14,7 +14,7 @@ FROM authorisation a, generate_series(1, 100) AS v, meta m
 WHERE a.run_id = 1;
 INSERT INTO idempotency_key (organisation_id, endpoint, key, fingerprint, state, response, result_op, result_attempt, authorisation_id, run_id, created_at,
                              expires_at)
-SELECT l.organisation_id, l.kind, l.key, 'body', 'completed', ARRAY[l.version, l.total, l.used, l.scheduled], l.op_id, 1, l.authorisation_id, 1, m.as_of,
+SELECT l.organisation_id, l.kind, l.key, encode(sha256(convert_to(format('%s %s', l.kind, l.units), 'UTF8')), 'hex'), 'completed', ARRAY[l.version, l.total, l.used, l.scheduled], l.op_id, 1, l.authorisation_id, 1, m.as_of,
        m.as_of + interval '1 day'
 FROM unit_ledger l, meta m
 WHERE l.key IS NOT NULL;

@@ -134,7 +134,7 @@ impl Ground {
     /// # Errors
     /// Usage, when another dataset is there or none, or a target that is no server of ours, not at work on this database, or has another secret; inconclusive, when somebody
     /// else is at work.
-    pub async fn take(options: &ConnectOptions, target: Option<Address>, secret: Secret) -> Result<Self> {
+    pub async fn take(options: &ConnectOptions, command: &str, target: Option<Address>, secret: Secret) -> Result<Self> {
         let mut admin = admin::Session::connect(options, "access").await?;
         let (_, loaded) = admin::require_loaded(&mut admin, options).await?;
         if loaded.dataset != DATASET {
@@ -142,9 +142,9 @@ impl Ground {
                 "the dataset in {options} is the {}, and these drills are about the {DATASET}",
                 loaded.dataset
             ))
-            .cure("dbstress seed --reset, or --database NAME for another database"));
+            .cure(format!("{}, which removes it; or --database NAME for another database", options.command("seed --reset"))));
         }
-        let lease = Lease::take(options, "access").await?;
+        let lease = Lease::take(options, command).await?;
         let target = match target {
             Some(address) => Some(find(address, &mut admin, options, &secret.key()).await?),
             None => None,
@@ -157,7 +157,7 @@ impl Ground {
         if ground.tenants.len() < 2 {
             ground.clear().await?;
             return Err(Error::usage("there are fewer than two organisations with patients and practitioners")
-                .cure("dbstress seed --reset"));
+                .cure(options.command("seed --reset")));
         }
         Ok(ground)
     }

@@ -132,7 +132,7 @@ async fn drills(subject: Subject, args: &Args, trials: Trials, global: &Global, 
     let chosen = interruptible(target::existing(global, screen)).await?;
     // The one that a server here has: whoever starts with another gives the accounts another password.
     let secret = serve::secret(global)?;
-    let mut ground = interruptible(Ground::take(&chosen.options, args.target.clone(), secret)).await?;
+    let mut ground = interruptible(Ground::take(&chosen.options, subject.name(), args.target.clone(), secret)).await?;
     let kind = match (args.self_test, args.bug) {
         (true, _) => Kind::SelfTest,
         (false, Some(_)) => Kind::Bug,

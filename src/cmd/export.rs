@@ -2,6 +2,7 @@
 //!
 //! What was found out is said first, and stays; what could not be kept is said after it, and then nothing ends with exit code 0.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::Serialize;
@@ -37,9 +38,14 @@ pub fn write(record: &impl Serialize, path: &Path) -> Result<()> {
         out.write_all(b"\n")
     });
     written.map_err(|e| {
-        Error::inconclusive(format!("the record could not be kept in {}", path.display()))
-            .because(e)
-            .cure("free some space there, and run it again")
+        let cure = match e.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                "free some space there, and run it again"
+            }
+            ErrorKind::NotConnected => "start what reads from the pipe first, and run it again",
+            _ => "name another file, and run it again",
+        };
+        Error::inconclusive(format!("the record could not be kept in {}", path.display())).because(e).cure(cure)
     })
 }
 

@@ -157,11 +157,9 @@ impl Global {
     /// Usage, when one is named. What the environment says is meant for other commands.
     pub fn refuse_another_database(&self, what: &str, screen: Screen) -> Result<()> {
         self.refuse_via(&format!("{what} on the private server and goes"))?;
-        let typed = |value: Option<&str>, variable: &str| value.is_some_and(|value| env(variable).as_deref() != Some(value));
-        let database = Some(&*self.database).filter(|name| *name != cluster::DATABASE);
         let flag = match () {
-            () if typed(self.database_url.as_deref(), "DATABASE_URL") && !self.managed => "--database-url",
-            () if typed(database, "DBSTRESS_DATABASE") => "--database",
+            () if self.types_a_url() && !self.managed => "--database-url",
+            () if self.types_a_database() => "--database",
             () => {
                 if self.database_url.is_some() && !self.managed {
                     screen.note(&format!("{what} on the private server, whatever DATABASE_URL says"));
@@ -171,6 +169,42 @@ impl Global {
         };
         Err(Error::usage(format!("{what} on the private server, in a database of its own, not in the one that {flag} names"))
             .cure(format!("leave out {flag}\nor, for your own database: dbstress seed, then dbstress suite")))
+    }
+
+    /// Refuses two answers to the question which database it is.
+    ///
+    /// # Errors
+    /// Usage, when flags were typed of which only one could be obeyed, or no name at all.
+    pub fn refuse_two_databases(&self) -> Result<()> {
+        if self.database.is_empty() {
+            return Err(Error::usage("--database names nothing").cure("--database NAME, or leave it out"));
+        }
+        if self.managed && self.types_a_url() {
+            return Err(
+                Error::usage("--managed takes the private server, and --database-url names another").cure("leave out one of them")
+            );
+        }
+        let other = match &self.database_url {
+            _ if self.managed => None,
+            Some(url) if !url.is_empty() => Some(if self.types_a_url() { "--database-url names" } else { "DATABASE_URL names" }),
+            _ => ConnectOptions::env_names_a_server(&env).then_some("the PG* variables name"),
+        };
+        match other.filter(|_| self.types_a_database()) {
+            None => Ok(()),
+            Some(other) => {
+                Err(Error::usage(format!("--database is about the private server, and {other} another")).cure(
+                    "name the database there, in the URL or in PGDATABASE\nor, for the private server: --managed, without --database-url",
+                ))
+            }
+        }
+    }
+
+    fn types_a_url(&self) -> bool {
+        self.database_url.as_ref().is_some_and(|url| env("DATABASE_URL").as_ref() != Some(url))
+    }
+
+    fn types_a_database(&self) -> bool {
+        self.database != cluster::DATABASE && env("DBSTRESS_DATABASE").as_ref() != Some(&self.database)
     }
 
     /// What a command that does the same again must add to lead to the same database. What the environment says it says again; a password
@@ -189,11 +223,11 @@ impl Global {
             flags.push_str(&format!(" --via {}", run::quoted(&via)));
         }
         if self.database != cluster::DATABASE && env("DBSTRESS_DATABASE").as_ref() != Some(&self.database) {
-            flags.push_str(&format!(" --database {}", self.database));
+            flags.push_str(&format!(" --database {}", run::quoted(&self.database)));
         }
         let state_dir = self.state_dir.as_ref().map(|d| d.display().to_string());
         if let Some(state_dir) = state_dir.filter(|d| env("DBSTRESS_STATE_DIR").as_ref() != Some(d)) {
-            flags.push_str(&format!(" --state-dir '{state_dir}'"));
+            flags.push_str(&format!(" --state-dir {}", run::quoted(&state_dir)));
         }
         flags
     }
@@ -246,7 +280,7 @@ pub enum Command {
     /// An ordinary day: reserve, release and consume, some of it on a few hot authorisations
     #[command(after_help = "Example:\n  dbstress mixed --profile load --vus 200 --time-scale 0.1")]
     Mixed(Box<run::BuiltIn>),
-    /// A crowd buys one authorisation, a unit at a time, until it is sold out
+    /// A crowd buys 20 authorisations of 25 units, a unit at a time, until all are sold out
     #[command(after_help = "Example:\n  dbstress flash-sale --strategy atomic --vus 200")]
     FlashSale(Box<run::BuiltIn>),
     /// Reads and writes in equal parts, without a pause: as much as the server can take

@@ -174,8 +174,12 @@ fn shows_rows(sql: &Sql, global: &Global) -> String {
     if files.is_empty() {
         return files;
     }
-    let path = format!("SET search_path TO {}", admin::identifier(&sql.schema));
-    format!("psql -c {}{files}{}", quoted(&path), global.conninfo())
+    // A connection that leads to the tables by itself leads psql there, too.
+    let path = match sql.names_schema {
+        true => format!(" -c {}", quoted(&format!("SET search_path TO {}", admin::identifier(&sql.schema)))),
+        false => String::new(),
+    };
+    format!("psql{path}{files}{}", global.conninfo())
 }
 
 /// Runs a built-in scenario.
@@ -373,7 +377,10 @@ async fn ask(prepared: Prepared, database: Option<&Target>, state: &Path, style:
                 let there = server.about().dataset.clone();
                 server.stop().await;
                 return Err(Error::usage(format!("the database holds the dataset {there}, and this is asked of the {wanted}"))
-                    .cure(format!("dbstress seed --reset --dataset {wanted}, or another database")));
+                    .cure(
+                        database.options.command(&format!("seed --reset --dataset {wanted}"))
+                            + ", which removes it; or another database",
+                    ));
             }
             screen.note(&format!("the reference server listens on {} for this run", server.address()));
             (server.address(), Some(server))

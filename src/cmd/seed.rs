@@ -106,7 +106,7 @@ pub async fn load(args: Args, options: &ConnectOptions, state_dir: &Path, screen
     let report = |step| show(&bar, step, began.elapsed());
     let seeded = interruptible(seed::seed(options, &generator, &request, &report)).await.map_err(|error| match error.kind() {
         Kind::Interrupted => Error::interrupted("interrupted; what was loaded stays marked as incomplete")
-            .cure(format!("dbstress seed --reset {}", seed::wanted(&generator).flags())),
+            .cure(options.command(&format!("seed --reset {}", seed::wanted(&generator).flags()))),
         _ => error,
     });
     bar.finish_and_clear();
@@ -116,8 +116,8 @@ pub async fn load(args: Args, options: &ConnectOptions, state_dir: &Path, screen
         screen.note("already seeded; nothing was changed");
         if seeded.runs > 0 {
             let (runs, s) = (seeded.runs, if seeded.runs == 1 { "" } else { "s" });
-            let flags = seeded.loaded.flags();
-            screen.note(&format!("{runs} run{s} used this data since; `dbstress seed --reset {flags}` makes it fresh"));
+            let fresh = options.command(&format!("seed --reset {}", seeded.loaded.flags()));
+            screen.note(&format!("{runs} run{s} used this data since; `{fresh}` makes it fresh"));
         }
     }
     Ok(summary(options, &generator, &seeded, &fixture))

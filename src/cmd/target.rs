@@ -37,12 +37,14 @@ pub async fn existing(global: &Global, screen: Screen) -> Result<Target> {
 
 async fn find(global: &Global, screen: Screen, may_make: bool) -> Result<Target> {
     let via = global.via.clone();
+    global.refuse_two_databases()?;
     if !global.managed {
         if let Some(url) = global.database_url.as_deref().filter(|url| !url.is_empty()) {
-            return named(ConnectOptions::from_url(url, &env)?, via, "of the hosts that were named", screen).await;
+            let options = ConnectOptions::from_url(url, &env)?;
+            return named(ConnectOptions { flags: global.again(), ..options }, via, "of the hosts that were named", screen).await;
         }
         if ConnectOptions::env_names_a_server(&env) {
-            let options = ConnectOptions::from_env(&env)?;
+            let options = ConnectOptions { flags: global.again(), ..ConnectOptions::from_env(&env)? };
             screen.note(&format!("using {options}, from the PG* variables (--managed uses the private server)"));
             return named(options, via, "of the hosts in the PG* variables", screen).await;
         }
@@ -70,6 +72,7 @@ async fn find(global: &Global, screen: Screen, may_make: bool) -> Result<Target>
         // Whoever is there does not know who is asking.
         options.password = running.tcp.password.clone();
     }
+    options.flags = global.again();
     Ok(Target { options, via, private: Some(Arc::new(running)) })
 }
 

@@ -38,6 +38,10 @@ pub(super) fn unconnected(
             "give the right password in the URL, in PGPASSWORD or in ~/.pgpass".into(),
         ),
         Some(TOO_MANY) => none_left(options, routine),
+        Some(code) if code.starts_with("22") || code.starts_with("42") => (
+            format!("PostgreSQL at {options} refuses what its sessions were to begin with"),
+            "correct it: options in the URL or in PGOPTIONS, or ALTER ROLE … SET".into(),
+        ),
         Some("57P03") => (format!("PostgreSQL at {options} is starting up or shutting down"), "try again in a moment".into()),
         // PgBouncer's words, with a code that says nothing.
         _ if said.contains("max_client_conn") => (

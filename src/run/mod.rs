@@ -250,7 +250,7 @@ async fn with_checks_shown<T>(
 async fn begun(request: Request, allowance: Allowance, show: &mut dyn FnMut(Event<'_>)) -> Result<RunRecord> {
     let began = Instant::now();
     let Request {
-        plan,
+        mut plan,
         options,
         via,
         target,
@@ -271,8 +271,12 @@ async fn begun(request: Request, allowance: Allowance, show: &mut dyn FnMut(Even
     if target.is_some() {
         api::refuse_what_it_decides(&plan)?;
     }
+    if let Workload::Sql(sql) = &mut plan.workload {
+        own_schema::find(sql, &options).await?;
+    }
     let mut session = Session::connect(&options, command_name).await?;
     let lease = Arc::new(Mutex::new(Lease::take(&options, command_name).await?));
+    quiesce::end_orphans(&mut session).await?;
     let mut dataset = None;
     let mut ground = match &plan.workload {
         Workload::Booking(_) | Workload::Scheduling(_) => {
@@ -341,10 +345,17 @@ async fn begun(request: Request, allowance: Allowance, show: &mut dyn FnMut(Even
         if sql.setup.is_some() {
             show(Event::Phase("set-up"));
         }
-        own_schema::set_up(&mut session, sql, &sql.schema).await?;
+        let mut stop = interrupt.clone();
+        tokio::select! {
+            done = own_schema::set_up(&mut session, sql, &sql.schema) => done?,
+            Ok(_) = stop.wait_for(|stop| *stop) => {
+                record.interrupted = true;
+                return Ok(over_before(record, INTERRUPTED.into(), began, lease).await);
+            }
+        }
         // What the server would refuse is told now, not after the controls.
         let work = Work::Own(OwnWork::new(sql, &sql.schema, plan.load.vus(), plan.rng_seed));
-        let way = Way::Sql { options: load_target.clone(), manner };
+        let way = Way::Sql { options: Box::new(load_target.clone()), manner };
         Opener { way, work: Arc::new(work) }.open("dbstress/prepare").await?;
         path = vec![&sql.schema];
     }
@@ -368,8 +379,9 @@ async fn begun(request: Request, allowance: Allowance, show: &mut dyn FnMut(Even
             }
             (_, ground) => {
                 let cure = match ground {
-                    Ground::Clinic { .. } => format!("{verify} shows the rows; dbstress seed --reset starts over"),
-                    Ground::Residency(_) => format!("{verify} shows the rows; {RESIDENCY_ANEW} starts over"),
+                    Ground::Clinic { .. } | Ground::Residency(_) => {
+                        format!("{verify} shows the rows; {} removes the dataset and starts over", anew(&plan, &options))
+                    }
                     Ground::Own(_) => "let the set-up make everything anew".to_owned(),
                 };
                 format!("did not hold before the run began, so nothing could be said about the run ({cure})")
@@ -492,8 +504,10 @@ async fn explained(error: Error, options: &ConnectOptions) -> Error {
     options.same.another().unwrap_or(error)
 }
 
-/// Seeds schedules in place of whatever is there.
-const RESIDENCY_ANEW: &str = "dbstress seed --reset --dataset residency";
+/// What puts the dataset that `plan` works on in place of whatever is there.
+fn anew(plan: &Plan, options: &ConnectOptions) -> String {
+    options.command(if plan.scheduling().is_some() { "seed --reset --dataset residency" } else { "seed --reset" })
+}
 
 /// The dataset that is there, if the workload can work on it.
 fn ground_of(plan: &Plan, loaded: Loaded, options: &ConnectOptions) -> Result<Ground> {
@@ -501,10 +515,10 @@ fn ground_of(plan: &Plan, loaded: Loaded, options: &ConnectOptions) -> Result<Gr
     match plan.scheduling() {
         Some(_) if is_residency => Ok(Ground::Residency(loaded.as_of)),
         Some(_) => Err(Error::usage(format!("{options} holds the dataset {}, in which nobody has a schedule", loaded.dataset))
-            .cure(format!("{RESIDENCY_ANEW}, or another database"))),
+            .cure(format!("{}, which removes it; or another database", anew(plan, options)))),
         None if is_residency => {
             Err(Error::usage(format!("{options} holds the dataset {}, in which there is nothing to book", loaded.dataset))
-                .cure("dbstress seed --reset, or another database"))
+                .cure(format!("{}, which removes it; or another database", anew(plan, options))))
         }
         None => Ok(Ground::Clinic { as_of: loaded.as_of, clinics: Vec::new() }),
     }
@@ -539,7 +553,7 @@ async fn phases(
         } else {
             // Its predecessor's rows would be found again, and be taken for its own.
             record.turns.last().filter(|t| t.verdict == Verdict::Violated).map(|t| {
-                let anew = if context.plan.scheduling().is_some() { RESIDENCY_ANEW } else { "dbstress seed --reset" };
+                let anew = anew(context.plan, context.options);
                 format!("{} left breaches in the dataset ({anew}, then run this one alone)", t.name)
             })
         };
@@ -841,9 +855,9 @@ async fn check_connections(session: &mut Session, plan: &Plan, between: Between)
         left.max(0)
     ))
     .cure(match plan.pool_size {
-        _ if between.shares_sessions() => format!("close others, or {raise}"),
+        _ if between.shares_sessions() || left < 2 => format!("close others, or {raise}"),
         size => {
-            format!("--{} {} or fewer\nor {raise}", if size.is_some() { "pool-size" } else { "vus, or --pool-size," }, left.max(1))
+            format!("--{} {} or fewer\nor {raise}", if size.is_some() { "pool-size" } else { "vus, or --pool-size," }, left)
         }
     }))
 }

@@ -1,9 +1,28 @@
 //! Where do the user's own tables come from, and where do they go? Set-up and tear-down, each as one script, in the schema they are meant for.
 
+use crate::pg::ConnectOptions;
 use crate::pg::admin::{Session, SqlError, identifier, literal};
 use crate::program;
 use crate::scenario::{Script, Sql};
 use crate::{Error, Result};
+
+/// Finds the schema of `sql` if its author names none: the first one of the connection's own search_path that is there and that people put tables in.
+///
+/// # Errors
+/// No connection.
+pub async fn find(sql: &mut Sql, options: &ConnectOptions) -> Result<()> {
+    if sql.names_schema {
+        return Ok(());
+    }
+    let mut session = Session::connect_for_questions(options, "schema").await?;
+    let own = "SELECT set_config('search_path', reset_val, false) FROM pg_settings WHERE name = 'search_path'";
+    let first = "SELECT s FROM unnest(current_schemas(false)) WITH ORDINALITY AS path (s, n) \
+                 WHERE s NOT IN ('dbstress', 'dbstress_control', 'information_schema') AND NOT starts_with(s, 'pg_') ORDER BY n LIMIT 1";
+    session.rows(own).await?;
+    sql.schema = session.text(first).await?.unwrap_or_else(|| Sql::SCHEMA.into());
+    session.close().await;
+    Ok(())
+}
 
 /// Makes the schema if it is not there, and runs the set-up in it.
 ///

@@ -12,6 +12,21 @@ use crate::pg::ConnectOptions;
 use crate::pg::admin::{self, IN_TRANSACTION, Session, SqlError, literal};
 use crate::workload::booking::Place;
 
+/// Ends what earlier runs of this database left at work when they were killed. Whoever holds the lease knows that none of them is still there.
+///
+/// # Errors
+/// The loss of the connection.
+pub async fn end_orphans(session: &mut Session) -> Result<()> {
+    // Those of another role stay, and are seen as others' in the way.
+    session
+        .rows(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user \
+             AND application_name ~ '^dbstress/run[0-9]+/' AND state IS DISTINCT FROM 'idle' AND pid <> pg_backend_pid()",
+        )
+        .await?;
+    Ok(())
+}
+
 /// How long sessions of the run may take to go by themselves.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often the server is asked meanwhile.

@@ -92,7 +92,7 @@ pub enum Way {
     /// In SQL.
     Sql {
         /// The server.
-        options: ConnectOptions,
+        options: Box<ConnectOptions>,
         /// How connections speak to it, and what is between.
         manner: Manner,
     },

@@ -134,7 +134,7 @@ async fn load(
         patience: context.api.as_ref().map_or(PATIENCE, Api::patience),
         way: match &context.api {
             Some(api) => Way::Http(api.address.clone()),
-            None => Way::Sql { options: context.load_options.clone(), manner: context.manner },
+            None => Way::Sql { options: Box::new(context.load_options.clone()), manner: context.manner },
         },
         run: leg.run,
         until_breach: leg.until_breach,
@@ -411,7 +411,7 @@ async fn register(context: &Context<'_>, session: &mut Session, name: &str) -> R
         .await?;
     i32::try_from(run).ok().filter(|run| *run <= crate::history::OpId::MAX_RUN).ok_or_else(|| {
         Error::usage(format!("this database has seen {run} runs, which is as many as operations can be numbered for"))
-            .cure("dbstress seed --reset")
+            .cure(context.options.command("seed --reset"))
     })
 }
 

@@ -195,7 +195,8 @@ impl Reader<'_> {
                 known = invariants.map(|directory| self.invariants(&directory)).unwrap_or_default();
                 let parameters = self.parameters(parameters);
                 Workload::Sql(Sql {
-                    schema: schema.unwrap_or_else(|| "public".into()),
+                    names_schema: schema.is_some(),
+                    schema: schema.unwrap_or_else(|| Sql::SCHEMA.into()),
                     setup: setup.and_then(|name| self.script("setup", &name)),
                     teardown: teardown.and_then(|name| self.script("teardown", &name)),
                     invariants: known.clone(),
@@ -214,7 +215,8 @@ impl Reader<'_> {
                 let has_database = schema.is_some() || setup.is_some() || teardown.is_some() || invariants.is_some();
                 known = invariants.map(|directory| self.invariants(&directory)).unwrap_or_default();
                 let database = has_database.then(|| Sql {
-                    schema: schema.unwrap_or_else(|| "public".into()),
+                    names_schema: schema.is_some(),
+                    schema: schema.unwrap_or_else(|| Sql::SCHEMA.into()),
                     setup: setup.and_then(|name| self.script("setup", &name)),
                     teardown: teardown.and_then(|name| self.script("teardown", &name)),
                     invariants: known.clone(),

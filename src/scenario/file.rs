@@ -43,7 +43,8 @@ pub struct File {
     /// What the figures must keep to: "reserve.response:p(95)<200ms", "aborted.rate<0.01", "committed.rate>=100/s".
     #[serde(default)]
     pub thresholds: Vec<ThresholdEntry>,
-    /// sql, http: the schema of the tables; it is the search_path of every session. Default: public.
+    /// sql, http: the schema of the tables; it is the search_path of every session. Default: the first schema that the
+    /// connection's own search_path leads to, usually public.
     pub schema: Option<String>,
     /// sql, http: a file of SQL beside this one that makes the schema and its rows before the run.
     pub setup: Option<String>,

@@ -269,6 +269,9 @@ pub struct BookingOperation {
 pub struct Sql {
     /// The `search_path` of every session; empty to leave it as the server has it.
     pub schema: String,
+    /// Whether the author named it. If not, it is the one to which the `search_path` of the connection leads, found when the run begins.
+    #[serde(default)]
+    pub names_schema: bool,
     /// Makes the schema and its rows.
     #[serde(skip)]
     pub setup: Option<Script>,
@@ -283,6 +286,11 @@ pub struct Sql {
     pub control: Option<Control>,
     /// What is chosen from, by weight.
     pub operations: Vec<SqlOperation>,
+}
+
+impl Sql {
+    /// Where the tables are if neither the author nor the connection says it.
+    pub const SCHEMA: &str = "public";
 }
 
 /// A file of SQL, read.
@@ -514,6 +522,7 @@ impl Scenario {
         scenario.name = operations[0].name.clone();
         scenario.workload = Workload::Sql(Sql {
             schema: String::new(),
+            names_schema: true,
             setup: None,
             teardown: None,
             invariants: Vec::new(),

@@ -143,7 +143,7 @@ impl Values {
     }
 
     fn sql(&mut self, sql: &Sql) {
-        let Sql { schema, setup, teardown, invariants, control, operations } = sql;
+        let Sql { schema, names_schema: _, setup, teardown, invariants, control, operations } = sql;
         self.put("workload", "sql");
         self.put("schema", schema);
         self.maybe("setup", setup.as_ref().map(|s| s.path.display()));

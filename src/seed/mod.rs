@@ -159,7 +159,7 @@ pub async fn seed(
                 return Err(Error::inconclusive(
                     "the lease on the database was lost during the load; it stays marked as incomplete",
                 )
-                .cure(format!("dbstress seed --reset {}", wanted.flags())));
+                .cure(options.command(&format!("seed --reset {}", wanted.flags()))));
             }
             let loaded = Loaded { data_hash, ..wanted };
             finish(&mut session, &loaded).await?;
@@ -194,7 +194,7 @@ async fn already_there(
     meta: &Meta,
     wanted: &Loaded,
 ) -> Result<Option<(Loaded, i64)>> {
-    let again = format!("dbstress seed --reset {}, which removes it with its runs and starts over", wanted.flags());
+    let again = options.command(&format!("seed --reset {}", wanted.flags())) + ", which removes it with its runs and starts over";
     if let Some(loaded) = &meta.loaded {
         let key = |l: &Loaded| (l.flags(), l.generator_version);
         if key(loaded) == key(wanted) {

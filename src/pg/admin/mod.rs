@@ -177,7 +177,12 @@ impl Session {
                     answer.and_then(|answer| answer.try_downcast_ref::<PgDatabaseError>()).and_then(PgDatabaseError::routine);
                 let routine = routine.map(str::to_owned);
                 let try_another = answer.is_none() || code.as_deref().is_some_and(is_down);
-                return Err(Unconnected { error: unconnected(options, code.as_deref(), routine.as_deref(), error), try_another });
+                // The driver adds a line, which is one of the server's own source.
+                let error = match answer.map(|answer| answer.message().to_owned()) {
+                    Some(said) => unconnected(options, code.as_deref(), routine.as_deref(), said),
+                    None => unconnected(options, None, None, error),
+                };
+                return Err(Unconnected { error, try_another });
             }
             Err(_) => return Err(Unconnected { error: options.session.no_answer(options), try_another: true }),
         };

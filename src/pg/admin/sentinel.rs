@@ -139,12 +139,15 @@ pub async fn require_loaded(session: &mut Session, options: &ConnectOptions) -> 
                     true => Err(Error::usage(format!(
                         "the schema in {options} is version {found}; this dbstress works on version {known}"
                     ))
-                    .cure(format!("dbstress seed {}, which brings it up to date and leaves the data as it is", loaded.flags()))),
+                    .cure(
+                        options.command(&format!("seed {}", loaded.flags()))
+                            + ", which brings it up to date and leaves the data as it is",
+                    )),
                 }
             }
             None => {
                 Err(Error::usage(format!("{options} holds no complete dataset: it was never seeded, or a seed did not finish"))
-                    .cure("dbstress seed --reset"))
+                    .cure(options.command("seed --reset")))
             }
         },
         other => Err(refusal(&other, options, "run `dbstress seed` on it first")),
@@ -189,7 +192,7 @@ pub async fn claim(session: &mut Session, options: &ConnectOptions, disposable: 
     migrated.map_err(|e| out_of_date(e, options))?;
     match inspect(session).await? {
         Sentinel::Ours(meta) => Ok(meta),
-        other => Err(refusal(&other, options, "dbstress seed --reset")),
+        other => Err(refusal(&other, options, &options.command("seed --reset"))),
     }
 }
 
@@ -222,7 +225,7 @@ fn refusal(state: &Sentinel, options: &ConnectOptions, cure: &str) -> Error {
         Sentinel::Copied => Error::usage(format!(
             "the dbstress sentinel in {options} was made for another server or database: this is a copy; nothing was written"
         ))
-        .cure(format!("dbstress seed --reset --disposable {}, if everything in it may be lost", options.database)),
+        .cure(options.command(&format!("seed --reset --disposable {}", options.database)) + ", if everything in it may be lost"),
         Sentinel::Newer { found, known } => {
             Error::usage(format!("the schema in {options} is version {found}; this dbstress knows up to version {known}"))
                 .cure("use the newer dbstress that made it, or another database")

@@ -133,6 +133,8 @@ pub struct ConnectOptions {
     pub counted: Counted,
     /// The server and the database that all its connections must meet.
     pub same: SameServer,
+    /// What a command must add to lead here, as the user typed it: ` --database NAME`.
+    pub flags: String,
 }
 
 impl ConnectOptions {
@@ -151,6 +153,7 @@ impl ConnectOptions {
             alternatives: Vec::new(),
             counted: Counted::default(),
             same: SameServer::default(),
+            flags: String::new(),
         }
     }
 
@@ -214,9 +217,14 @@ impl ConnectOptions {
         Place { host: self.host.clone(), port: self.port }
     }
 
-    /// The same role and database, by another way.
+    /// The same role and database, by another way. Whether it leads to the same server has to be proved.
     pub fn through(&self, place: &Place) -> Self {
-        Self { host: place.host.clone(), port: place.port, ..self.clone() }
+        Self { host: place.host.clone(), port: place.port, same: SameServer::default(), ..self.clone() }
+    }
+
+    /// `dbstress` with these words, for the same database: a cure that is typed as it is printed must not strike another one.
+    pub fn command(&self, words: &str) -> String {
+        format!("dbstress {words}{}", self.flags)
     }
 
     /// The same server and role, another database.

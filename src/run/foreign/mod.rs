@@ -230,7 +230,11 @@ impl Behind {
             let (_, loaded) = admin::require_loaded(&mut session, &options).await?;
             ours = invariant::built_in()?.into_iter().filter(|i| i.is_about(&loaded.dataset)).collect();
         }
-        Ok(Self { options, session, lease, sql: http.database.clone(), ours })
+        let mut sql = http.database.clone();
+        if let Some(sql) = &mut sql {
+            own_schema::find(sql, &options).await?;
+        }
+        Ok(Self { options, session, lease, sql, ours })
     }
 }
 
