@@ -190,7 +190,7 @@ async fn a_cure_leads_to_the_database_that_it_is_about() {
     for (command, cure) in [
         ("contention --vus 20 --rounds 5", "dbstress seed --reset --database-url "),
         ("scheduling --vus 20", "dbstress seed --reset --dataset residency --database-url "),
-        ("seed --scale 2", "dbstress seed --reset --scale 2 --database-url "),
+        ("seed --scale 2", "dbstress seed --reset --dataset clinic --scale 2 --rng-seed 42 --database-url "),
     ] {
         let mut command_line = bench.place.dbstress(&command.split(' ').collect::<Vec<_>>());
         let (_, out, err) = run(command_line.args(["--database-url", &url]));
