@@ -62,7 +62,9 @@ impl Bench {
 
     /// With a database, and the files of the example.
     async fn of_seats() -> Self {
-        let bench = Self { database: Some(common::database().await), place: Place::new() };
+        let database = common::database().await;
+        database.names_are_public().await;
+        let bench = Self { database: Some(database), place: Place::new() };
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/seats");
         std::fs::create_dir_all(bench.place.0.join("invariants")).unwrap();
         for entry in ["safe.toml", "racy.toml", "schema.sql", "seats.csv", "accounts.csv", "invariants/no-seat-booked-twice.sql"] {

@@ -35,7 +35,7 @@ async fn a_session_terminated_at_commit_leaves_an_unknown_and_never_a_lie() {
     let settings = Settings { server: Vec::new(), ..place.settings() };
     let server = cluster::start(&settings, &|_| {}).await.unwrap();
     let mut admin = Session::connect(&server.options, "test").await.unwrap();
-    admin.execute("CREATE TABLE marker (id bigint PRIMARY KEY)").await.unwrap();
+    admin.execute("CREATE TABLE public.marker (id bigint PRIMARY KEY)").await.unwrap();
     let (mut acknowledged, mut refused, mut unknown, mut last_words) = (Vec::new(), Vec::new(), Vec::new(), 0);
     let began = Instant::now();
     let mut id = 0_i64;
@@ -44,7 +44,7 @@ async fn a_session_terminated_at_commit_leaves_an_unknown_and_never_a_lie() {
         assert!(began.elapsed() < PATIENCE, "{seen}");
         id += 1;
         let mut connection = Connection::open(&server.options, "race", &[Isolation::ReadCommitted]).await.unwrap();
-        let insert = connection.prepare("INSERT INTO marker VALUES ($1)").await.unwrap();
+        let insert = connection.prepare("INSERT INTO public.marker VALUES ($1)").await.unwrap();
         let pid = connection.ask("SELECT pg_backend_pid()").await.unwrap().unwrap();
         connection.begin(Isolation::ReadCommitted).await.unwrap();
         connection.execute(&insert, |p| p.integer(id)).await.unwrap();
@@ -67,7 +67,7 @@ async fn a_session_terminated_at_commit_leaves_an_unknown_and_never_a_lie() {
         }
     }
     let present = async |admin: &mut Session, id: i64| {
-        admin.integer(&format!("SELECT count(*) FROM marker WHERE id = {id}")).await.unwrap() == 1
+        admin.integer(&format!("SELECT count(*) FROM public.marker WHERE id = {id}")).await.unwrap() == 1
     };
     for id in acknowledged {
         assert!(present(&mut admin, id).await, "{id} was acknowledged and is lost");
@@ -83,11 +83,13 @@ async fn what_the_server_answers_to_commit_is_taken_at_its_word() {
     let database = common::database().await;
     let mut admin = database.session().await;
     admin
-        .execute("CREATE TABLE marker (id bigint UNIQUE DEFERRABLE INITIALLY DEFERRED); INSERT INTO marker VALUES (1)")
+        .execute(
+            "CREATE TABLE public.marker (id bigint UNIQUE DEFERRABLE INITIALLY DEFERRED); INSERT INTO public.marker VALUES (1)",
+        )
         .await
         .unwrap();
     let mut connection = Connection::open(&database.options, "test", &[Isolation::ReadCommitted]).await.unwrap();
-    let insert = connection.prepare("INSERT INTO marker VALUES ($1)").await.unwrap();
+    let insert = connection.prepare("INSERT INTO public.marker VALUES ($1)").await.unwrap();
     let divide = connection.prepare("SELECT 1 / $1::integer").await.unwrap();
 
     // A transaction in which a statement failed: the server calls its COMMIT done, with the tag ROLLBACK and no error.
@@ -114,7 +116,7 @@ async fn what_the_server_answers_to_commit_is_taken_at_its_word() {
     connection.begin(Isolation::ReadCommitted).await.unwrap();
     connection.execute(&insert, |p| p.integer(4)).await.unwrap();
     assert_eq!(connection.commit().await, Ending::Committed);
-    let there = admin.text("SELECT string_agg(id::text, ',' ORDER BY id) FROM marker").await.unwrap();
+    let there = admin.text("SELECT string_agg(id::text, ',' ORDER BY id) FROM public.marker").await.unwrap();
     assert_eq!(there.as_deref(), Some("1,3,4"));
     assert_eq!(certainty(Stage::Commit, Signal::Error(Sqlstate::new("08007"))), Certainty::Unknown);
 }

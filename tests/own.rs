@@ -55,12 +55,6 @@ impl Bench {
         Self { database: common::database().await, place: Place::new() }
     }
 
-    /// Names without a schema lead the role to `public`, whatever it is used to.
-    async fn names_are_public(&self) {
-        let name = &self.database.options.database;
-        self.execute(&format!("ALTER ROLE CURRENT_USER IN DATABASE {name} SET search_path = public")).await;
-    }
-
     fn write(&self, name: &str, text: &str) {
         let path = self.place.0.join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -487,7 +481,7 @@ async fn what_goes_wrong_at_run_time_is_never_a_pass() {
     assert!(count(&record, "count", OutcomeClass::Committed) > 0 && count(&record, "late", OutcomeClass::Committed) == 0);
 
     // Which way a script goes is known only when it has gone it; what it left open is rolled back.
-    bench.names_are_public().await;
+    bench.database.names_are_public().await;
     bench.write("open.sql", "\\if :client_id >= 0\nBEGIN;\n\\endif\nUPDATE counter SET n = n;\n");
     bench.run("-f open.sql --vus 2 --iterations 10 --accept-uncontrolled").with(3).saying(&["ended inside a transaction block"]);
 
@@ -629,7 +623,7 @@ async fn pgbench_tables(bench: &Bench) {
 #[tokio::test]
 async fn a_script_of_pgbench_is_run_as_it_is_and_its_money_adds_up() {
     let bench = Bench::new().await;
-    bench.names_are_public().await;
+    bench.database.names_are_public().await;
     pgbench_tables(&bench).await;
     let name = bench.database.options.database.clone();
     let typed = format!("-f {} -D scale=1 --vus 8 --duration 2s --disposable {name}", source(TPCB));
@@ -648,7 +642,7 @@ async fn a_script_of_pgbench_is_run_as_it_is_and_its_money_adds_up() {
 #[tokio::test]
 async fn scripts_branch_capture_sleep_and_are_chosen_by_weight() {
     let bench = Bench::new().await;
-    bench.names_are_public().await;
+    bench.database.names_are_public().await;
     let made = "CREATE TABLE seen (script text, client int, n int, seed bigint, at timestamptz DEFAULT clock_timestamp())";
     bench.write("make.sql", "");
     bench.execute(made).await;

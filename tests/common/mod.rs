@@ -55,6 +55,12 @@ impl TestDatabase {
         self.options.url(true)
     }
 
+    /// From now on names without a schema lead the role to `public` in it, whatever it is used to.
+    pub async fn names_are_public(&self) {
+        let set = format!("ALTER ROLE CURRENT_USER IN DATABASE {} SET search_path = public", identifier(&self.options.database));
+        self.session().await.execute(&set).await.unwrap();
+    }
+
     /// An administrative connection to it.
     pub async fn session(&self) -> Session {
         Session::connect(&self.options, "test").await.unwrap()
