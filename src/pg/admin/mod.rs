@@ -244,6 +244,7 @@ impl Session {
     /// The server's answer, or the loss of the connection; and how many statements were done before.
     pub async fn script(&mut self, sql: &str) -> Result<(), (usize, SqlError)> {
         let mut done = 0;
+        self.asked.is_open = true;
         let mut ends = sqlx::raw_sql(AssertSqlSafe(sql)).execute_many(&mut self.connection);
         let ended = loop {
             match ends.try_next().await {
