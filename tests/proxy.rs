@@ -32,6 +32,7 @@ struct Client {
 impl Scene {
     async fn new() -> Self {
         let database = common::database().await;
+        database.names_are_public().await;
         let mut admin = database.session().await;
         admin
             .execute("CREATE TABLE entries (id bigint PRIMARY KEY, twin bigint UNIQUE DEFERRABLE INITIALLY DEFERRED)")
