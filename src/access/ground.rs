@@ -142,7 +142,7 @@ impl Ground {
                 "the dataset in {options} is the {}, and these drills are about the {DATASET}",
                 loaded.dataset
             ))
-            .cure(format!("{}, which removes it; or --database NAME for another database", options.command("seed --reset"))));
+            .cure(format!("{}, which removes it; or another database", options.command("seed --reset"))));
         }
         let lease = Lease::take(options, command).await?;
         let target = match target {

@@ -44,8 +44,8 @@ pub struct Counters {
     /// Sessions of others that were seen in the database while the load ran, at most at once.
     #[serde(default)]
     pub others: u64,
-    /// Rows that the server counts as inserted, updated or deleted in tables that stay, if it is known to count them all. What was rolled back is
-    /// among them only of a table that was analysed meanwhile.
+    /// Rows that the server counts as inserted, updated or deleted in tables that stay, by transactions that were committed; `None` if it is not known to
+    /// count them all. Of a table that was analysed meanwhile, only those after it.
     #[serde(default)]
     pub rows: Option<u64>,
 }

@@ -21,7 +21,7 @@ pub async fn end_orphans(session: &mut Session) -> Result<()> {
     session
         .rows(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user \
-             AND application_name ~ '^dbstress/run[0-9]+/' AND state IS DISTINCT FROM 'idle' AND pid <> pg_backend_pid()",
+             AND application_name ~ '^dbstress/(run[0-9]+/.*|run|prepare)$' AND state IS DISTINCT FROM 'idle' AND pid <> pg_backend_pid()",
         )
         .await?;
     Ok(())

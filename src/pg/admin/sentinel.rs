@@ -150,7 +150,7 @@ pub async fn require_loaded(session: &mut Session, options: &ConnectOptions) -> 
                     .cure(options.command("seed --reset")))
             }
         },
-        other => Err(refusal(&other, options, "run `dbstress seed` on it first")),
+        other => Err(refusal(&other, options, &options.command("seed"))),
     }
 }
 
