@@ -164,7 +164,8 @@ async fn book(
     Extension(claims): Extension<Claims>,
     Path(id): Path<i64>,
 ) -> Result<Response, Problem> {
-    let mut tx = service.pool.begin().await?;
+    let mut tx = service.pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+    // At a level that keeps one snapshot, the look below would be at the bookings of before the wait, whatever was locked.
     sqlx::query("SELECT FROM seat WHERE id = $1 FOR UPDATE").bind(id).execute(&mut *tx).await?;
     // A statement of its own: one that had waited for the lock would still see the bookings of before the wait.
     let seat = of(&claims, sqlx::query_as(SEAT).bind(id).fetch_optional(&mut *tx).await?)?;

@@ -29,7 +29,7 @@ pub fn write(path: &Path, contents: impl FnOnce(&mut dyn Write) -> io::Result<()
 /// Writes a file that only its owner may read.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_secret(path: &Path, text: &str) -> io::Result<()> {
     write_as(path, SECRET, |out| out.write_all(text.as_bytes()))
 }

@@ -78,6 +78,12 @@ impl Bench {
         self.database.session().await.text(sql).await.unwrap()
     }
 
+    /// A statement at the level that transactions have anyway is a transaction by itself, and so its own COMMIT.
+    async fn statements_are_transactions(&self) {
+        let name = &self.database.options.database;
+        self.execute(&format!("ALTER DATABASE {name} SET default_transaction_isolation = 'read committed'")).await;
+    }
+
     async fn execute(&self, sql: &str) {
         self.database.session().await.execute(sql).await.unwrap();
     }
@@ -696,6 +702,7 @@ async fn a_script_that_ends_in_rollback_is_rolled_back() {
 async fn what_a_transaction_did_is_read_from_its_end() {
     let bench = counter().await;
     bench.database.names_are_public().await;
+    bench.statements_are_transactions().await;
     bench.execute(COUNTER).await;
     bench
         .execute(
@@ -768,6 +775,7 @@ async fn what_changes_nothing_earns_no_pass() {
 #[tokio::test]
 async fn only_rows_of_tables_that_stay_are_changes() {
     let bench = counter().await;
+    bench.statements_are_transactions().await;
     bench.write("racy.toml", &counting("", "", UNLOCKED));
     const ROUTINES: &str = "CREATE OR REPLACE PROCEDURE undoes() LANGUAGE plpgsql AS 'BEGIN UPDATE counter SET n = n + 1; ROLLBACK; END'; \
          CREATE OR REPLACE FUNCTION looks() RETURNS int LANGUAGE sql AS 'SELECT 1'; \
@@ -811,9 +819,7 @@ async fn only_rows_of_tables_that_stay_are_changes() {
 #[tokio::test]
 async fn what_stays_unknown_is_no_pass_unless_so_much_is_expected() {
     let bench = Bench::new().await;
-    // A statement at the level that transactions have anyway is a transaction by itself, and so its own COMMIT.
-    let name = &bench.database.options.database;
-    bench.execute(&format!("ALTER DATABASE {name} SET default_transaction_isolation = 'read committed'")).await;
+    bench.statements_are_transactions().await;
     let hang = |evidence: &str| {
         scenario(
             "thresholds = [\"iterations.count>=16\"]",

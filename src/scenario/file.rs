@@ -424,7 +424,7 @@ pub struct EvidenceFile {
     /// locks. Default: 20 (sql: 1) if anything is claimed, otherwise 0. Fewer than 4 blocks bound nothing and count as 4 for what is claimed.
     pub contested: Option<u64>,
     /// Whether the strategy's mechanism must have been seen at work. Default: true if booking or scheduling claims anything
-    /// and `contested` is not given either (with [idempotency] false), otherwise false.
+    /// and `contested` is not given either (with keys of requests false), otherwise false.
     pub mechanism: Option<bool>,
     /// So many refusals for lack of units, or by a rule of the schedule, at least. Default: 0.
     pub refused: Option<u64>,
