@@ -90,7 +90,9 @@ pub async fn run(request: Request, mut show: impl FnMut(&str)) -> Result<Accurac
             "{} holds the dataset {}; duty hours are about residency",
             request.options, loaded.dataset
         ))
-        .cure(PLANT));
+        .cure(
+            request.options.command("seed --reset --dataset residency --plant all") + ", which removes it; or another database",
+        ));
     }
     let mut lease = Lease::take(&request.options, ROLE).await?;
     let restored = cases::restore(&mut session).await?;
